@@ -1,0 +1,32 @@
+# `make demo` and `make test` do all their own set-up, in .venv, from Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+FOLDERS := cli frontend ir models passes runtime targets
+
+.PHONY: demo test lint unit clean setup
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Supertile needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	mkdir -p .venv/typing/supertile
+	for folder in $(FOLDERS); do ln -sfn ../../../$$folder .venv/typing/supertile/$$folder; done
+	touch $@
+
+test: lint unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=.venv/typing $(BIN)/mypy --namespace-packages --explicit-package-bases -p supertile
+
+unit: setup
+	$(BIN)/python -m pytest -n 2
+
+demo: setup
+	$(BIN)/python demo.py
+
+clean:
+	rm -rf .venv build out *.egg-info

@@ -1,0 +1,118 @@
+"""Every text that a user can be shown about wrong input, and the exception that carries it.
+
+An error is data first: a code from `TEXTS`, the values that fill its text, and where the input has
+lines, a `Spot`. `render` makes the one paragraph that the command line prints. Raise with
+
+    raise UserError("checkpoint.missing", file=path, name=name)
+
+and never with a text of your own. Whatever is raised that is no `UserError` is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in a text that the user wrote: 1-based line and column, and the line itself."""
+
+    file: str
+    line: int
+    column: int
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One error: what is wrong, what was expected, what was found, what to try. Each a template."""
+
+    message: str
+    expected: str = ""
+    found: str = ""
+    suggestion: str = ""
+
+
+class UserError(Exception):
+    """The user's input is wrong; the command ends with exit code 1 and this error's paragraph."""
+
+    def __init__(self, code: str, spot: Spot | None = None, **values: Any) -> None:
+        text = TEXTS[code]
+        self.code = code
+        self.spot = spot
+        self.values = values
+        self.message = text.message.format(**values)
+        self.expected = text.expected.format(**values)
+        self.found = text.found.format(**values)
+        self.suggestion = text.suggestion.format(**values)
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The paragraph: place, message, source line with caret, expected, found, suggestion."""
+        lines = []
+        if self.spot is None:
+            lines.append(f"error: {self.message}")
+        else:
+            spot = self.spot
+            lines.append(f"{spot.file}:{spot.line}:{spot.column}: error: {self.message}")
+            if spot.text:
+                shown, column = _window(spot.text.expandtabs(1), spot.column)
+                gutter = f"{spot.line:>5} | "
+                lines.append(gutter + shown)
+                lines.append(" " * (len(gutter) + column - 1) + "^")
+        for label, value in (
+            ("expected", self.expected),
+            ("found", self.found),
+            ("try", self.suggestion),
+        ):
+            if value:
+                lines.append(f"  {label}: {_shorten(value)}")
+        return "\n".join(lines)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean X?` for the closest known name, else `otherwise`."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+def _window(text: str, column: int, width: int = 100) -> tuple[str, int]:
+    """The part of a long line around the column, and the column within that part."""
+    if len(text) <= width:
+        return text, column
+    start = max(0, min(column - 1 - width // 2, len(text) - width))
+    return text[start : start + width], column - start
+
+
+def _shorten(value: str, limit: int = 400) -> str:
+    return value if len(value) <= limit else value[: limit - 3] + "..."
+
+
+# Keyed by `area.case`; one table an area. `{}` fields are filled by the raiser.
+
+CONFIG_TEXTS: dict[str, Text] = {}
+
+CHECKPOINT_TEXTS: dict[str, Text] = {}
+
+LANGUAGE_TEXTS: dict[str, Text] = {}
+
+RUN_TEXTS: dict[str, Text] = {}
+
+IR_TEXTS: dict[str, Text] = {}
+
+PASS_TEXTS: dict[str, Text] = {}
+
+COMMAND_TEXTS: dict[str, Text] = {}
+
+TEXTS: dict[str, Text] = {
+    **CONFIG_TEXTS,
+    **CHECKPOINT_TEXTS,
+    **LANGUAGE_TEXTS,
+    **RUN_TEXTS,
+    **IR_TEXTS,
+    **PASS_TEXTS,
+    **COMMAND_TEXTS,
+}

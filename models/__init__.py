@@ -1,0 +1,1 @@
+"""Model files and published configurations, shipped as package data."""

@@ -1,0 +1,1 @@
+"""Execution with NumPy: number formats, op meanings, checkpoints, state, prefill and decode."""

@@ -1,0 +1,1 @@
+"""The NumPy target: the plan that the executor runs."""
