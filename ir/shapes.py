@@ -1,0 +1,430 @@
+"""The shape rule of every graph op: result shapes and elements from the operands.
+
+One table, in the order of `graph.OPS`. A rule reads sizes only through `+`, `*` and `same`, so
+that sizes may be integers, `DYNAMIC`, or symbols (see `symbolic_shapes`). Builders infer with the
+rules and the verifier compares with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xdsl.dialects.builtin import TensorType, f32, i1, i32
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from supertile.ir import graph
+from supertile.ir.op import fits, properties_of, shape_of
+from supertile.ir.types import DYNAMIC, is_float, is_integer, is_scaled, tensor, type_of
+
+Size = Any  # an int, DYNAMIC, or a symbol that supports + and *
+Shape = tuple[Size, ...]
+Fresh = Callable[[str], Size]  # names a size that only running the op determines
+Rule = Callable[[dict[str, Any], list[Shape], Fresh], list[Shape]]
+
+
+def same(a: Size, b: Size, what: str) -> Size:
+    """The size that both are; an error naming both if they cannot be equal."""
+    if _unknown(a):
+        return b
+    if _unknown(b) or a == b:
+        return a
+    raise VerifyException(f"{what} differ: {a} and {b}")
+
+
+def times(*sizes: Size) -> Size:
+    result: Size = 1
+    for size in sizes:
+        result = DYNAMIC if _unknown(size) or _unknown(result) else result * size
+    return result
+
+
+def plus(a: Size, b: Size) -> Size:
+    return DYNAMIC if _unknown(a) or _unknown(b) else a + b
+
+
+def _unknown(size: Size) -> bool:
+    return isinstance(size, int) and size == DYNAMIC
+
+
+def _is_known(size: Size) -> bool:
+    return isinstance(size, int) and size != DYNAMIC
+
+
+def _rank(shape: Shape, rank: int, what: str) -> None:
+    if len(shape) != rank:
+        raise VerifyException(f"{what} has {rank} axes, got {len(shape)}: {list(shape)}")
+
+
+def _axis(shape: Shape, axis: int) -> int:
+    if not 0 <= axis < len(shape):
+        raise VerifyException(f"axis {axis} of a tensor with {len(shape)} axes")
+    return axis
+
+
+# ---- rules -------------------------------------------------------------------------------------
+
+
+def unary(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [shapes[0]]
+
+
+def broadcast(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    """Axes align at the end; a size of 1 stretches."""
+    rank = max(len(shape) for shape in shapes)
+    result: list[Size] = [1] * rank
+    for shape in shapes:
+        for i, size in enumerate(shape, start=rank - len(shape)):
+            if size != 1:
+                result[i] = size if result[i] == 1 else same(result[i], size, "sizes")
+    return [tuple(result)]
+
+
+def constant(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [()]
+
+
+def reshape(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    unknown = iter([size for size in shapes[0] if not _is_known(size)])
+    try:
+        result = tuple(next(unknown) if size == DYNAMIC else size for size in p["shape"])
+    except StopIteration:
+        raise VerifyException(f"{list(p['shape'])} has more run-time sizes than x") from None
+    if next(unknown, None) is not None:
+        raise VerifyException(f"{list(p['shape'])} has fewer run-time sizes than x")
+    known = [times(*(s for s in shape if _is_known(s))) for shape in (shapes[0], result)]
+    same(known[0], known[1], "element counts")
+    return [result]
+
+
+def transpose(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    permutation = p["permutation"]
+    if sorted(permutation) != list(range(len(shapes[0]))):
+        raise VerifyException(f"{list(permutation)} does not permute {len(shapes[0])} axes")
+    return [tuple(shapes[0][i] for i in permutation)]
+
+
+def slice_(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    axis, end = _axis(shapes[0], p["axis"]), p["start"] + p["size"]
+    if p["start"] < 0 or p["size"] < 0 or (_is_known(shapes[0][axis]) and end > shapes[0][axis]):
+        raise VerifyException(f"{p['start']} to {end} of an axis of {shapes[0][axis]}")
+    return [(*shapes[0][:axis], p["size"], *shapes[0][axis + 1 :])]
+
+
+def concat(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    result = list(shapes[0])
+    axis = _axis(shapes[0], p["axis"])
+    for shape in shapes[1:]:
+        _rank(shape, len(result), "each part")
+        for i, size in enumerate(shape):
+            result[i] = plus(result[i], size) if i == axis else same(result[i], size, "parts")
+    return [tuple(result)]
+
+
+def repeat(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    axis = p["axis"]
+    if not 0 <= axis <= len(shapes[0]):
+        raise VerifyException(f"new axis {axis} of a tensor with {len(shapes[0])} axes")
+    return [(*shapes[0][:axis], p["count"], *shapes[0][axis:])]
+
+
+def gather(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    _rank(shapes[1], 1, "ids")
+    return [(*shapes[1], *shapes[0][1:])]
+
+
+def take(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    _rank(shapes[1], len(shapes[0]), "chosen")
+    lead = tuple(same(a, b, "rows") for a, b in zip(shapes[0][:-1], shapes[1][:-1], strict=True))
+    return [(*lead, shapes[1][-1])]
+
+
+def member(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [(*shapes[0][:-1], p["size"])]
+
+
+def reduce(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    axis = _axis(shapes[0], p["axis"])
+    return [shapes[0][:axis] + shapes[0][axis + 1 :]]
+
+
+def linear(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    x, w = shapes
+    _rank(w, 2, "w")
+    same(x[-1], w[1], "input channels of x and w")
+    return [(*x[:-1], w[0])]
+
+
+def grouped_linear(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    x, w, counts = shapes
+    _rank(w, 3, "w")
+    same(x[-1], w[2], "input channels of x and w")
+    same(counts[0], w[0], "experts of counts and w")
+    return [(x[0], w[1])]
+
+
+def einsum(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    """Letters name sizes; a letter stands for one size everywhere."""
+    terms, result = p["equation"].split("->")
+    sizes: dict[str, Size] = {}
+    for term, shape in zip(terms.split(","), shapes, strict=False):
+        _rank(shape, len(term), f"the operand {term}")
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = same(sizes.get(letter, DYNAMIC), size, f"sizes of {letter}")
+    missing = [letter for letter in result if letter not in sizes]
+    if missing:
+        raise VerifyException(f"{missing[0]} of the result is in no operand")
+    return [tuple(sizes[letter] for letter in result)]
+
+
+def rms_norm(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    if len(shapes) == 2:
+        _rank(shapes[1], 1, "gain")
+        same(shapes[0][-1], shapes[1][0], "channels of x and gain")
+    return [shapes[0]]
+
+
+def rope(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    same(shapes[0][0], shapes[1][0], "rows of x and position")
+    if shapes[0][-1] < p["rope"]["dims"]:
+        raise VerifyException(f"{p['rope']['dims']} channels turn, x has {shapes[0][-1]}")
+    return [shapes[0]]
+
+
+def hadamard(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    size = shapes[0][-1]
+    if size & (size - 1):
+        raise VerifyException(f"the last axis is a power of two, got {size}")
+    return [shapes[0]]
+
+
+def sinkhorn(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    same(shapes[0][-1], shapes[0][-2], "rows and columns")
+    return [shapes[0]]
+
+
+def append(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    state, rows = shapes[0], shapes[1]
+    for a, b in zip(state[2:], rows[1:], strict=True):
+        same(a, b, "channels of state and rows")
+    if p["kind"].kind.data == "ring":
+        return [(state[0], fresh("seen"), *state[2:]), state]
+    return [state, state]
+
+
+def completed_windows(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    windows = fresh(f"windows{p['ratio']}")
+    return [(windows,), (windows,)]
+
+
+def pool_windows(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    state, values, scores, bias = shapes[:4]
+    parts, slots = 1 + p["overlap"], (1 + p["overlap"]) * p["ratio"]
+    width = same(values[-1], scores[-1], "channels of values and scores")
+    same(width, bias[-1], "channels of values and bias")
+    same(bias[0], p["ratio"], "rows of bias and ratio")
+    same(state[1], slots, "rows of state and slots")
+    same(state[2], 2, "planes of state")
+    same(state[3], width, "channels of state and values")
+    if width % parts:
+        raise VerifyException(f"{width} channels do not split into {parts} parts")
+    return [(fresh(f"windows{p['ratio']}"), width // parts), state]
+
+
+def window_index(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [(shapes[1][0], p["window"])]
+
+
+def visible_count(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [shapes[0]]
+
+
+def top_k(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    if len(shapes) == 2:
+        same(shapes[0][0], shapes[1][0], "rows of scores and count")
+    size = shapes[0][-1]
+    if len(shapes) == 1 and _is_known(size) and size < p["k"]:
+        raise VerifyException(f"{p['k']} of {size} scores")
+    return [(*shapes[0][:-1], p["k"])]
+
+
+def attend(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    q = shapes[0]
+    _rank(q, 3, "q")
+    return [(*q[:2], p["value_width"])]
+
+
+def dispatch(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    x, chosen, weight = shapes
+    same(x[0], chosen[0], "rows of x and chosen")
+    same(chosen[1], weight[1], "choices of chosen and weight")
+    rows = times(x[0], chosen[1])
+    return [(rows, *x[1:]), (rows,), (p["experts"],), (rows,)]
+
+
+def combine(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    rows, order = shapes
+    count = same(rows[0], order[0], "rows and order")
+    tokens = count // p["choices"] if not _unknown(count) else DYNAMIC
+    return [(tokens, *rows[1:])]
+
+
+def layers(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    """Carried values keep their shapes, stacks keep theirs."""
+    carried, shared, _ = p["operandSegmentSizes"]
+    return [*shapes[:carried], *shapes[carried + shared :]]
+
+
+# ---- elements: what each result holds ----------------------------------------------------------
+
+COMPUTED = "computed"  # f32 unless the op rounds to a narrower float
+COPIED = "copied"  # as the first operand
+INDEX = "index"  # i32
+MASK = "mask"  # i1
+Elements = tuple[str | int, ...]  # an int: as that operand
+
+# op -> (shape rule, elements of the results). None: the result type is declared, not inferred.
+RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
+    graph.Constant: (constant, (COMPUTED,)),
+    graph.Weight: (None, ()),
+    graph.Cast: (unary, (COMPUTED,)),
+    graph.Reshape: (reshape, (COPIED,)),
+    graph.Transpose: (transpose, (COPIED,)),
+    graph.Slice: (slice_, (COPIED,)),
+    graph.Concat: (concat, (COPIED,)),
+    graph.Repeat: (repeat, (COPIED,)),
+    graph.Gather: (gather, (COPIED,)),
+    graph.Take: (take, (COPIED,)),
+    graph.Member: (member, (MASK,)),
+    graph.Select: (broadcast, (COMPUTED,)),
+    graph.Negate: (unary, (COMPUTED,)),
+    graph.Exp: (unary, (COMPUTED,)),
+    graph.Sqrt: (unary, (COMPUTED,)),
+    graph.Rsqrt: (unary, (COMPUTED,)),
+    graph.Sigmoid: (unary, (COMPUTED,)),
+    graph.Softplus: (unary, (COMPUTED,)),
+    graph.Silu: (unary, (COMPUTED,)),
+    graph.Relu: (unary, (COMPUTED,)),
+    graph.Add: (broadcast, (COMPUTED,)),
+    graph.Subtract: (broadcast, (COMPUTED,)),
+    graph.Multiply: (broadcast, (COMPUTED,)),
+    graph.Divide: (broadcast, (COMPUTED,)),
+    graph.Minimum: (broadcast, (COMPUTED,)),
+    graph.Maximum: (broadcast, (COMPUTED,)),
+    graph.ReduceSum: (reduce, (COMPUTED,)),
+    graph.ReduceMax: (reduce, (COMPUTED,)),
+    graph.Softmax: (unary, (COMPUTED,)),
+    graph.Linear: (linear, (COMPUTED,)),
+    graph.GroupedLinear: (grouped_linear, (COMPUTED,)),
+    graph.Einsum: (einsum, (COMPUTED,)),
+    graph.RmsNorm: (rms_norm, (COMPUTED,)),
+    graph.Rope: (rope, (COMPUTED,)),
+    graph.Hadamard: (hadamard, (COMPUTED,)),
+    graph.Quantize: (None, ()),
+    graph.Dequantize: (unary, (COMPUTED,)),
+    graph.Sinkhorn: (sinkhorn, (COMPUTED,)),
+    graph.Append: (append, (COPIED, COPIED)),
+    graph.CompletedWindows: (completed_windows, (INDEX, INDEX)),
+    graph.PoolWindows: (pool_windows, (COMPUTED, COPIED)),
+    graph.WindowIndex: (window_index, (INDEX,)),
+    graph.VisibleCount: (visible_count, (INDEX,)),
+    graph.TopK: (top_k, (INDEX,)),
+    graph.Attend: (attend, (COMPUTED,)),
+    graph.Dispatch: (dispatch, (COPIED, 2, INDEX, INDEX)),
+    graph.Combine: (combine, (COMPUTED,)),
+    graph.Layers: (layers, ()),
+}
+
+
+def infer_results(op: Operation, element: Attribute | None = None) -> list[TensorType[Attribute]]:
+    """The result types of an op by its rule; `element` is what its computed results round to."""
+    rule, elements = RULES[type(op)]
+    assert rule is not None, f"{op.name} declares its result type"
+    shapes = rule(_properties(op), [shape_of(v) for v in op.operands], lambda _: DYNAMIC)
+    return [
+        tensor(shape, _element(op, held, element))
+        for shape, held in zip(shapes, elements, strict=True)
+    ]
+
+
+def _element(op: Operation, held: str | int, rounded: Attribute | None) -> Attribute:
+    if held == COMPUTED:
+        return rounded or f32
+    if held == INDEX:
+        return i32
+    if held == MASK:
+        return i1
+    return type_of(op.operands[0 if held == COPIED else int(held)]).element_type
+
+
+def _properties(op: Operation) -> dict[str, Any]:
+    properties = properties_of(op)
+    if isinstance(op, graph.Layers):
+        properties["operandSegmentSizes"] = tuple(
+            op.properties["operandSegmentSizes"].get_values()  # type: ignore[attr-defined]
+        )
+    return properties
+
+
+def check_results(op: Operation) -> None:
+    """Raise unless the declared result types are what the rule allows."""
+    rule, elements = RULES[type(op)]
+    if rule is None:
+        return _check_declared(op)
+    if isinstance(op, graph.Attend):
+        _check_sources(op)
+    shapes = rule(_properties(op), [shape_of(v) for v in op.operands], lambda _: DYNAMIC)
+    if len(shapes) != len(op.results):
+        raise VerifyException(f"{op.name} has {len(shapes)} results, got {len(op.results)}")
+    for number, (value, shape) in enumerate(zip(op.results, shapes, strict=True)):
+        if not fits(shape_of(value), shape):
+            raise VerifyException(
+                f"result {number} of {op.name} has shape {list(shape_of(value))}, "
+                f"the operands give {list(shape)}"
+            )
+        if elements:
+            _check_element(op, value, elements[number])
+    return None
+
+
+def _check_element(op: Operation, value: SSAValue, held: str | int) -> None:
+    element = type_of(value).element_type
+    if held == COMPUTED:
+        if not is_float(element):
+            raise VerifyException(f"{op.name} computes a float, its result holds {element}")
+        return
+    expected = _element(op, held, None)
+    if element != expected:
+        raise VerifyException(f"{op.name} gives {expected}, its result holds {element}")
+
+
+def _check_declared(op: Operation) -> None:
+    if isinstance(op, graph.Quantize):
+        if shape_of(op.result) != shape_of(op.x) or not is_scaled(type_of(op.result)):
+            raise VerifyException("quantize keeps the shape and gives a scaled tensor")
+
+
+def _check_sources(op: graph.Attend) -> None:
+    if not op.keys or len(op.keys) != len(op.index):
+        raise VerifyException(f"{len(op.keys)} keys and {len(op.index)} index lists")
+    if len(op.values) not in (0, len(op.keys)):
+        raise VerifyException(f"{len(op.keys)} keys and {len(op.values)} values")
+    width = shape_of(op.q)[-1]
+    for keys, chosen in zip(op.keys, op.index, strict=True):
+        same(shape_of(keys)[-1], width, "channels of q and keys")
+        if not is_integer(type_of(chosen).element_type):
+            raise VerifyException("an index holds integers")
+    held = op.values or op.keys
+    if any(shape_of(value)[-1] < op.value_width.value.data for value in held):
+        raise VerifyException(f"value_width {op.value_width.value.data} is more than the channels")
+
+
+def symbolic_shapes(
+    operands: Sequence[Shape], op: Operation, fresh: Fresh | None = None
+) -> list[Shape]:
+    """Result shapes over symbols: `fresh` names sizes that only a run determines."""
+    rule, _ = RULES[type(op)]
+    if rule is None:
+        return [shape_of(value) for value in op.results]
+    return rule(_properties(op), list(operands), fresh or (lambda name: name))
