@@ -93,7 +93,113 @@ def _shorten(value: str, limit: int = 400) -> str:
 
 # Keyed by `area.case`; one table an area. `{}` fields are filled by the raiser.
 
-CONFIG_TEXTS: dict[str, Text] = {}
+CONFIG_TEXTS: dict[str, Text] = {
+    # The file
+    "config.absent": Text(
+        "{file} does not exist",
+        expected="a Hugging Face config.json",
+    ),
+    "config.folder": Text(
+        "{file} is a folder",
+        expected="a Hugging Face config.json",
+        suggestion="name the config.json inside it",
+    ),
+    "config.unreadable": Text(
+        "{file} cannot be read: {reason}",
+        expected="a Hugging Face config.json",
+    ),
+    "config.huge": Text(
+        "{file} is too large for a configuration",
+        expected="at most {limit} bytes",
+        suggestion="name the config.json, not the weights",
+    ),
+    "config.encoding": Text(
+        "{file} is not text",
+        expected="JSON in UTF-8",
+        found="a byte that is no UTF-8, at position {position}",
+    ),
+    "config.empty": Text(
+        "{file} is empty",
+        expected="a Hugging Face config.json",
+        suggestion="fetch the file again",
+    ),
+    # The JSON
+    "config.syntax": Text(
+        "this is not JSON",
+        found="{reason}",
+        suggestion="look just before the mark; JSON has no comments and no trailing commas",
+    ),
+    "config.nested": Text(
+        "{file} nests its lists and objects too deeply",
+        expected="the few levels of a Hugging Face config.json",
+    ),
+    "config.duplicate": Text(
+        "the key {key} stands twice in one object",
+        suggestion="remove one of the two",
+    ),
+    "config.constant": Text(
+        "{found} is not a number that a configuration can hold",
+        expected="a finite number, integers with at most {digits} digits",
+    ),
+    "config.object": Text(
+        "the configuration is not an object",
+        expected='keys and values in braces, {{"model_type": ...}}',
+        found="{found}",
+    ),
+    # One key
+    "config.missing": Text(
+        "the key `{key}` is missing",
+        expected="{expected}",
+    ),
+    "config.type": Text(
+        "`{key}` has the wrong type",
+        expected="{expected}",
+        found="{found}",
+    ),
+    "config.range": Text(
+        "`{key}` is out of range",
+        expected="{expected}",
+        found="{found}",
+    ),
+    "config.choice": Text(
+        "`{key}` has an unknown value",
+        expected="{known}",
+        found="{found}",
+        suggestion="{hint}",
+    ),
+    "config.family": Text(
+        "`{key}` names a model family that cannot be read",
+        expected="{known}",
+        found="{found}",
+        suggestion="{hint}",
+    ),
+    "config.length": Text(
+        "`{key}` has the wrong number of entries",
+        expected="{expected}",
+        found="{found} entries",
+    ),
+    # Keys against each other
+    "config.contradiction": Text(
+        "`{first_key}` and `{key}` disagree{where}",
+        found="{first} from `{first_key}`, {second} from `{key}`",
+        suggestion="correct one of them, or remove it",
+    ),
+    "config.above": Text(
+        "`{key}` is too large",
+        expected="at most {limit}, which `{other}` allows",
+        found="{found}",
+    ),
+    "config.divide": Text(
+        "`{key}` does not divide `{other}`",
+        expected="a divisor of {whole}",
+        found="{found}",
+    ),
+    "config.odd": Text(
+        "`{key}` gives no whole number of channel pairs to rotate",
+        expected="an even number of channels, 2 or more",
+        found="{found}",
+    ),
+}
 
 CHECKPOINT_TEXTS: dict[str, Text] = {
     # The file system
@@ -103,12 +209,11 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
     ),
     "checkpoint.not_a_file": Text(
         "{file} is not a file",
-        expected="a safetensors file",
+        expected="a file, or the folder of a checkpoint",
         found="{kind}",
     ),
     "checkpoint.empty": Text(
         "{file} is empty",
-        expected="a safetensors file",
         found="0 bytes",
         suggestion="fetch the file again",
     ),
@@ -135,7 +240,7 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
     ),
     "checkpoint.entry": Text(
         "the header of {file} describes the tensor {name!r:.200} wrongly",
-        expected="dtype: a text; shape: at most {rank} sizes of 0 or more; data_offsets: begin, end",
+        expected="dtype: text; shape: up to {rank} sizes from 0 on; data_offsets: begin and end",
     ),
     "checkpoint.offsets": Text(
         "the tensor {name!r:.200} lies outside the data of {file}",
@@ -188,7 +293,7 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
     # A tensor and its declaration
     "checkpoint.missing": Text(
         "{file} has no tensor {name!r:.200}{others}",
-        expected="{declared} {shape}",
+        expected="{declared}, shape {shape}",
         suggestion="{suggestion}",
     ),
     "checkpoint.shape": Text(
@@ -221,15 +326,429 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
     ),
 }
 
-LANGUAGE_TEXTS: dict[str, Text] = {}
+LANGUAGE_TEXTS: dict[str, Text] = {
+    # The file
+    "language.unreadable": Text("{file} cannot be read: {reason}", expected="a model file"),
+    "language.encoding": Text(
+        "{file} is not text", expected="UTF-8", found="a byte that is no UTF-8, at {byte}"
+    ),
+    "language.too_long": Text(
+        "{file} is too long for a model file",
+        expected="at most {limit} characters",
+        found="{size}",
+    ),
+    "language.empty": Text("{file} is empty", expected="a model file, see docs/language.md"),
+    "language.too_deep": Text(
+        "this nests too deeply",
+        expected="at most {limit} levels of brackets",
+        suggestion="give a part of it a name on a line of its own",
+    ),
+    # The grammar
+    "language.character": Text(
+        "the character {character} has no meaning here", suggestion="comments begin with #"
+    ),
+    "language.syntax": Text(
+        "this does not follow the grammar",
+        expected="{expected}",
+        found="{found}",
+        suggestion="{hint}",
+    ),
+    "language.indentation": Text(
+        "the indentation returns to a column at which no body began",
+        expected="the column of an earlier line of the same block",
+        suggestion="indent bodies by two spaces",
+    ),
+    # Definitions
+    "language.no_model": Text(
+        "no model line", expected='model NAME for "model_type"', suggestion="add it as the first line"
+    ),
+    "language.model_twice": Text(
+        "a second model line", expected="one", suggestion="remove one of the two"
+    ),
+    "language.no_entry": Text(
+        "no entry", expected="entry NAME(ids: i64[T]) -> logits", suggestion="add an entry"
+    ),
+    "language.defined_twice": Text(
+        "the name {name} is taken",
+        expected="one meaning for a name",
+        found="an earlier definition in line {line}",
+        suggestion="choose another name",
+    ),
+    "language.builtin_name": Text(
+        "{name} is a word of the language", suggestion="choose another name"
+    ),
+    "language.import_cycle": Text(
+        "{file} imports itself, directly or through others",
+        suggestion="move what both need to a third file",
+    ),
+    "language.import_missing": Text(
+        "{file} does not exist", expected="a path relative to this file"
+    ),
+    "language.imports": Text("too many imports", expected="at most {limit} files"),
+    "language.kind": Text(
+        "{name} is no kind here", expected="one of {known}", found="{name}", suggestion="{hint}"
+    ),
+    "language.format_kind": Text(
+        "a format and sizes belong here", expected="a kind such as bf16[T, D]"
+    ),
+    "language.cases": Text(
+        "column {name}: cases belong to the kinds block and format, and only to them",
+        expected="{name}: block {{ value: block_name, ... }}",
+    ),
+    "language.format": Text(
+        "this is no format", expected="scaled(element, scale element, [block sizes])"
+    ),
+    "language.format_block": Text(
+        "block sizes are whole numbers above 0", expected="a list such as [128, 128]"
+    ),
+    "language.format_scale": Text(
+        "{found} cannot hold scales", expected="f8e8m0 or f32", found="{found}"
+    ),
+    "language.format_element": Text(
+        "{found} has no scales", expected="f8e4m3 or f4e2m1", found="{found}"
+    ),
+    "language.unknown_format": Text(
+        "no format {name}", expected="a format of the model or an element", suggestion="{hint}"
+    ),
+    "language.state_kind": Text("{kind} takes {wanted}", expected="{kind}[{wanted}]"),
+    "language.entry_parameter": Text(
+        "an entry takes tensors; {name} is none", expected="a kind such as i64[T]"
+    ),
+    "language.no_results": Text(
+        "block {name} states no results", expected="-> names of the results, behind its inputs"
+    ),
+    "language.no_return": Text(
+        "block {name} does not end with return", expected="return as the last line"
+    ),
+    "language.after_return": Text(
+        "lines after return are never reached", suggestion="make return the last line"
+    ),
+    "language.unused": Text(
+        "the {what} {name} is never used", suggestion="use it or remove the line"
+    ),
+    # Names and calls
+    "language.unknown_name": Text(
+        "no value named {name}",
+        expected="a name defined above, a config name, a block or a format",
+        found="{name}",
+        suggestion="{hint}",
+    ),
+    "language.unknown_function": Text(
+        "no function, part or block named {name}", found="{name}", suggestion="{hint}"
+    ),
+    "language.unknown_column": Text(
+        "the table has no column {name}", found="{name}", suggestion="{hint}"
+    ),
+    "language.unknown_entry": Text(
+        "the model has no entry {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "language.needs_part": Text(
+        "block {name} has weights, state or settings and cannot be called by itself",
+        expected="a part of the block, then a call of the part",
+        suggestion='part a: {name} "prefix."',
+    ),
+    "language.not_callable": Text("this cannot be called", found="{found}"),
+    "language.no_keywords": Text(
+        "{name} is called with values only", suggestion="give settings in the part line"
+    ),
+    "language.many": Text(
+        "this part stands for many instances of {name}",
+        expected="route(part, ...) for experts, part[l](...) in a for for layers",
+    ),
+    "language.argument_count": Text(
+        "{name} takes ({wanted})", expected="{wanted}", found="{count} arguments"
+    ),
+    "language.keyword": Text(
+        "{name} has no argument {keyword}", expected="{wanted}", found="{keyword}"
+    ),
+    "language.settings": Text(
+        "the settings of {block} do not fit", expected="{block}({wanted}), each once"
+    ),
+    "language.target_count": Text(
+        "as many names as values", expected="{wanted} values", found="{found}"
+    ),
+    "language.result_count": Text(
+        "as many values as the block states results", expected="{wanted}", found="{found}"
+    ),
+    "language.state_twice": Text(
+        "the state {name} is used twice",
+        expected="each state value used once, by append or pool_windows",
+        suggestion="keep what the first use gives and use that",
+    ),
+    # Kinds and sizes of values
+    "language.value_kind": Text("wrong kind of value", expected="{wanted}", found="{found}"),
+    "language.arithmetic": Text(
+        "arithmetic takes float tensors and numbers", found="{found}"
+    ),
+    "language.stacked": Text(
+        "a weight with one copy for each expert enters linear only", found="{found}"
+    ),
+    "language.whole_tensor": Text(
+        "this function takes whole tensors, not indexed ones",
+        found="{found}",
+        suggestion="give the value a name first",
+    ),
+    "language.power": Text(
+        "^ takes numbers", expected="numbers on both sides", suggestion="use sqrt, rsqrt or x * x"
+    ),
+    "language.number": Text("this number cannot be computed", suggestion="check the divisor"),
+    "language.rank": Text(
+        "{name} has another number of axes", expected="{wanted} axes", found="{found}"
+    ),
+    "language.size": Text(
+        "a size of {name} differs", expected="{wanted}", found="{found}"
+    ),
+    "language.size_kind": Text("a size belongs here", expected="names of sizes, numbers, + - * /",
+        found="{found}"),
+    "language.size_operation": Text("{symbol} makes no size", expected="+ - * and / by one term"),
+    "language.fraction": Text(
+        "the size {size} is no whole number under this config", found="{value}"
+    ),
+    "language.negative_size": Text(
+        "the size {size} is negative under this config", found="{value}"
+    ),
+    "language.weight_size": Text("a weight without elements", expected="sizes of 1 or more",
+        found="{found}"),
+    "language.state_sizes": Text(
+        "the numbers of this state make no sense", expected="a window or ratio of 1 or more",
+        found="{found}",
+    ),
+    "language.linear": Text(
+        "the last axes differ", expected="equal last axes", found="{x} and {w}"
+    ),
+    "language.broadcast": Text(
+        "these axes do not line up",
+        expected="equal axes, or those of one among those of the other in order",
+        found="{a} and {b}",
+        suggestion="write an index equation: y[t, d] = a[t] * b[t, d]",
+    ),
+    "language.reshape": Text(
+        "reshape keeps the number of elements", expected="{wanted}", found="{found}"
+    ),
+    "language.split": Text("the parts do not add up", expected="{wanted}", found="{found}"),
+    "language.top": Text("more choices than scores", expected="at most {found}", found="{count}"),
+    "language.rope": Text(
+        "the rope turns more channels than there are", expected="{dims} or more", found="{found}"
+    ),
+    # Index equations
+    "language.equation": Text(
+        "both sides have the same indices", expected="{wanted}", found="{found}"
+    ),
+    "language.equation_targets": Text(
+        "an index equation defines one value", suggestion="write one equation a line"
+    ),
+    "language.indices_left": Text(
+        "indices on the right only",
+        suggestion="write them on the left too: {name}[...] = ...",
+    ),
+    "language.mixed_indices": Text(
+        "an indexed tensor meets one without indices",
+        found="{a} and {b}",
+        suggestion="index both",
+    ),
+    "language.index_name": Text(
+        "{name} is the name of a value", expected="a name of its own for an index"
+    ),
+    "language.index_repeated": Text(
+        "an index stands twice", expected="each index once in one tensor or sum"
+    ),
+    "language.index_count": Text(
+        "as many indices as axes", expected="an index for each axis of {found}", found="{count}"
+    ),
+    "language.index_kind": Text(
+        "an index is a name or a whole number", found="{found}"
+    ),
+    "language.index_size": Text(
+        "the index {name} runs over two sizes", expected="{wanted}", found="{found}"
+    ),
+    "language.index_range": Text(
+        "no element {index}", expected="0 to one less than {count}", found="{index}"
+    ),
+    "language.not_indexable": Text("this cannot be indexed", expected="a tensor",
+        found="{found}"),
+    "language.sum_index": Text(
+        "the sum runs over {name}, which indexes nothing in it", suggestion="index a tensor with it"
+    ),
+    "language.sum_body": Text(
+        "a sum takes indexed tensors", expected="tensors with indices", found="{found}"
+    ),
+    "language.per_sequence": Text(
+        "a tensor kept for each sequence is read in sums of products only",
+        found="{found}",
+        suggestion="write sum(c: q[t, c] * keys[t, s, c])",
+    ),
+    "language.sequence_index": Text(
+        "a tensor kept for each sequence is read by a token", expected="{name} first on the left"
+    ),
+    # State and attention
+    "language.append": Text(
+        "the rows do not fit the state", expected="{a}", found="{b}"
+    ),
+    "language.pace": Text(
+        "the rows come at another pace than the state keeps them",
+        expected="rows [{wanted}, ...]",
+        found="{found}",
+    ),
+    "language.rows": Text(
+        "rows of tokens or of windows belong here", expected="[T, ...] or what pool_windows gives",
+        found="{found}",
+    ),
+    "language.window": Text(
+        "window takes what append gives for a ring", found="{found}"
+    ),
+    "language.visible": Text(
+        "visible takes what append gives for blocks", found="{found}"
+    ),
+    "language.sources": Text(
+        "attend takes a list of sources",
+        expected="[(keys, index), ...] or [(keys, values, index), ...]",
+    ),
+    "language.scale": Text("attend needs its scale", suggestion="scale = C ^ -0.5"),
+    # Parts and layers
+    "language.expert_prefix": Text(
+        "a part for each expert has {{e}} in its prefix, and no other part has",
+        suggestion='part experts: expert[E] "experts.{{e}}."',
+    ),
+    "language.layer_prefix": Text(
+        "{{l}} stands for the number of a layer; there is none here", found="{name}"
+    ),
+    "language.no_row": Text(
+        "{name} is the row of a layer; this block is in none",
+        suggestion="reach the block through a part over layers",
+    ),
+    "language.row_column": Text(
+        "the config gives no column {name}",
+        suggestion="remove the column, or use the model file of this family",
+    ),
+    "language.cell": Text(
+        "column {name} holds another kind", expected="{wanted}", found="{found}"
+    ),
+    "language.case": Text(
+        "column {name} has no case {found}", expected="one of {known}", found="{found}"
+    ),
+    "language.no_layers": Text(
+        "the config has no {rows}", suggestion="compile an entry that needs none"
+    ),
+    "language.loop": Text(
+        "a for body is one call of its layers",
+        expected="X = layers[l](X, ...)",
+    ),
+    "language.loop_target": Text(
+        "a for carries values defined before it; {name} is not", expected="X = layers[l](X, ...)"
+    ),
+    "language.loop_part": Text(
+        "this is no part over layers", expected='part layers: block[layers] "..."', found="{found}"
+    ),
+    "language.loop_rows": Text("the part runs over {wanted}", expected="for l in {wanted}"),
+    "language.carried": Text(
+        "the carried values are the first arguments", expected="{wanted} first"
+    ),
+    # Config
+    "language.family": Text(
+        "this config is of another model than {model}",
+        expected="model_type {wanted}",
+        found="{found}",
+        suggestion="use the model file of {found}",
+    ),
+    "language.require": Text(
+        "{model} does not cover this config", expected="{key}: {wanted}", found="{found}"
+    ),
+    "language.config_missing": Text(
+        "{file} has no key {key}", expected="the key, or a default here: or VALUE"
+    ),
+    "language.config_kind": Text(
+        "the config key {key} has another kind", expected="{wanted}", found="{found}"
+    ),
+    "language.no_rope": Text("the config gives no rope {key}", expected="one of {known}"),
+}
 
 RUN_TEXTS: dict[str, Text] = {}
 
-IR_TEXTS: dict[str, Text] = {}
+IR_TEXTS: dict[str, Text] = {
+    "ir.version": Text(
+        "{file} is no IR text of this version",
+        expected="the first line {expected!r}",
+        found="{found!r:.100}",
+        suggestion="write the text again with this version of Supertile",
+    ),
+    "ir.syntax": Text("{message:.300}", suggestion="{suggestion}"),
+    "ir.undefined": Text(
+        "the value {name:.100} is used but never defined",
+        expected="a function argument, or the result of an op above",
+        suggestion="{suggestion}",
+    ),
+    "ir.invalid": Text("{op} does not hold what it must: {message:.300}"),
+    "ir.too_large": Text(
+        "{file} is too large",
+        expected="at most {limit} characters of IR text",
+        found="{size}",
+    ),
+    "ir.too_deep": Text(
+        "{file} is nested too deeply",
+        expected="at most {limit} regions within each other, and attributes nested as sparingly",
+    ),
+}
 
-PASS_TEXTS: dict[str, Text] = {}
+PASS_TEXTS: dict[str, Text] = {
+    "pass.syntax": Text(
+        "the pipeline cannot be read here",
+        expected="{expected}",
+        found="{found:.100}",
+        suggestion="a pipeline reads like 'specialize{{tokens=1 batch=8}},cse'",
+    ),
+    "pass.unknown": Text(
+        "there is no pass {name:.100}",
+        expected="one of {known}",
+        suggestion="{suggestion}",
+    ),
+    "pass.unknown_option": Text(
+        "the pass {name} has no option {option:.100}",
+        expected="{known}",
+        suggestion="{suggestion}",
+    ),
+    "pass.option_twice": Text("the option {option:.100} of the pass {name} is given twice"),
+    "pass.option_missing": Text(
+        "the pass {name} needs the option {option}",
+        expected="{expected}",
+    ),
+    "pass.option_value": Text(
+        "the option {option} of the pass {name} cannot have this value",
+        expected="{expected}",
+        found="{found:.100}",
+    ),
+    "pass.size_range": Text(
+        "the option {option} of the pass specialize is out of range",
+        expected="an integer of at least 1",
+        found="{found}",
+    ),
+    "pass.size_conflict": Text(
+        "@{function} already has another size for the axis {axis}",
+        expected="{found}, as the function has",
+        found="{given}",
+        suggestion="specialize the module that has the sizes open",
+    ),
+    "pass.size_fit": Text(
+        "these sizes do not fit the model: {op} at {place}",
+        found="{reason}",
+        suggestion="try larger sizes; see which sizes the op needs",
+    ),
+}
 
-COMMAND_TEXTS: dict[str, Text] = {}
+COMMAND_TEXTS: dict[str, Text] = {
+    # Files that a command writes
+    "command.unwritable": Text(
+        "{file} cannot be written: {reason}",
+        suggestion="name a place that you may write to",
+    ),
+    "command.full": Text(
+        "{file} cannot be written: {reason}",
+        suggestion="free space, or name a place elsewhere; what was there before is unchanged",
+    ),
+    "command.is_folder": Text(
+        "{file} is a folder",
+        expected="the name of a file to write",
+    ),
+}
 
 TEXTS: dict[str, Text] = {
     **CONFIG_TEXTS,

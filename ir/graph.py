@@ -566,6 +566,7 @@ class Layers(GraphOp):
 
     Layer l calls functions[kinds[l]](carried, shared, l, states). `states` are stacks, one row for
     each layer that uses them; uses[f] lists the stacks of function f. Results: carried, stacks.
+    Values of layer l are traced as `label.l.name`.
     """
 
     name = "graph.layers"
@@ -576,6 +577,7 @@ class Layers(GraphOp):
     functions = prop_def(ArrayAttr[SymbolRefAttr])
     kinds = prop_def(Integers)
     uses = prop_def(ArrayAttr[Integers])
+    label = prop_def(StringAttr)
     outputs = var_result_def(Tensor)
 
 
@@ -624,6 +626,7 @@ GRAPH = Dialect("graph", list(OPS), [MxAttr, RopeAttr, StateAttr])
 def create(
     op: type[GraphOp],
     groups: list[SSAValue | list[SSAValue]],
+    /,
     element: Attribute | None = None,
     **properties: Any,
 ) -> GraphOp:

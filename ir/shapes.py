@@ -23,6 +23,8 @@ Shape = tuple[Size, ...]
 Fresh = Callable[[str], Size]  # names a size that only running the op determines
 Rule = Callable[[dict[str, Any], list[Shape], Fresh], list[Shape]]
 
+NEXT_RUN_TIME_SIZE = -1  # in the property of reshape
+
 
 def same(a: Size, b: Size, what: str) -> Size:
     """The size that both are; an error naming both if they cannot be equal."""
@@ -86,13 +88,12 @@ def constant(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape
 
 
 def reshape(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
-    unknown = iter([size for size in shapes[0] if not _is_known(size)])
-    try:
-        result = tuple(next(unknown) if size == DYNAMIC else size for size in p["shape"])
-    except StopIteration:
-        raise VerifyException(f"{list(p['shape'])} has more run-time sizes than x") from None
-    if next(unknown, None) is not None:
-        raise VerifyException(f"{list(p['shape'])} has fewer run-time sizes than x")
+    unknown = [size for size in shapes[0] if not _is_known(size)]
+    asked = p["shape"].count(NEXT_RUN_TIME_SIZE)
+    if asked != len(unknown):
+        raise VerifyException(f"{list(p['shape'])} takes {asked} run-time sizes of {len(unknown)}")
+    rest = iter(unknown)
+    result = tuple(next(rest) if size == NEXT_RUN_TIME_SIZE else size for size in p["shape"])
     known = [times(*(s for s in shape if _is_known(s))) for shape in (shapes[0], result)]
     same(known[0], known[1], "element counts")
     return [result]
@@ -209,7 +210,7 @@ def append(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     for a, b in zip(state[2:], rows[1:], strict=True):
         same(a, b, "channels of state and rows")
     if p["kind"].kind.data == "ring":
-        return [(state[0], fresh("seen"), *state[2:]), state]
+        return [(state[0], fresh(f"seen{state[1]}"), *state[2:]), state]
     return [state, state]
 
 
@@ -321,7 +322,7 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.RmsNorm: (rms_norm, (COMPUTED,)),
     graph.Rope: (rope, (COMPUTED,)),
     graph.Hadamard: (hadamard, (COMPUTED,)),
-    graph.Quantize: (None, ()),
+    graph.Quantize: (unary, ()),
     graph.Dequantize: (unary, (COMPUTED,)),
     graph.Sinkhorn: (sinkhorn, (COMPUTED,)),
     graph.Append: (append, (COPIED, COPIED)),
@@ -342,10 +343,26 @@ def infer_results(op: Operation, element: Attribute | None = None) -> list[Tenso
     rule, elements = RULES[type(op)]
     assert rule is not None, f"{op.name} declares its result type"
     shapes = rule(_properties(op), [shape_of(v) for v in op.operands], lambda _: DYNAMIC)
+    if not elements:  # carried values and stacks keep their types
+        carried, shared, _ = _properties(op)["operandSegmentSizes"]
+        kept = [*op.operands[:carried], *op.operands[carried + shared :]]
+        return [type_of(value) for value in kept]
     return [
-        tensor(shape, _element(op, held, element))
+        tensor(shape, _element(op, held, element), _encoding(op, held, shape))
         for shape, held in zip(shapes, elements, strict=True)
     ]
+
+
+def _encoding(op: Operation, held: str | int, shape: Shape) -> Attribute | None:
+    """Scales go along with copied codes, as long as the axes they belong to stay."""
+    if held != COPIED and not isinstance(held, int):
+        return None
+    source = type_of(op.operands[0 if held == COPIED else held])
+    if not is_scaled(source):
+        return None
+    if len(shape) != len(source.get_shape()):
+        raise VerifyException(f"{op.name} would tear scales from their codes; dequantize first")
+    return source.encoding
 
 
 def _element(op: Operation, held: str | int, rounded: Attribute | None) -> Attribute:
@@ -370,8 +387,10 @@ def _properties(op: Operation) -> dict[str, Any]:
 def check_results(op: Operation) -> None:
     """Raise unless the declared result types are what the rule allows."""
     rule, elements = RULES[type(op)]
+    if isinstance(op, graph.Quantize):
+        return _check_quantize(op)
     if rule is None:
-        return _check_declared(op)
+        return None
     if isinstance(op, graph.Attend):
         _check_sources(op)
     shapes = rule(_properties(op), [shape_of(v) for v in op.operands], lambda _: DYNAMIC)
@@ -399,10 +418,9 @@ def _check_element(op: Operation, value: SSAValue, held: str | int) -> None:
         raise VerifyException(f"{op.name} gives {expected}, its result holds {element}")
 
 
-def _check_declared(op: Operation) -> None:
-    if isinstance(op, graph.Quantize):
-        if shape_of(op.result) != shape_of(op.x) or not is_scaled(type_of(op.result)):
-            raise VerifyException("quantize keeps the shape and gives a scaled tensor")
+def _check_quantize(op: graph.Quantize) -> None:
+    if shape_of(op.result) != shape_of(op.x) or not is_scaled(type_of(op.result)):
+        raise VerifyException("quantize keeps the shape and gives a scaled tensor")
 
 
 def _check_sources(op: graph.Attend) -> None:

@@ -1,0 +1,201 @@
+"""One IR function while it is being built: its ops with source lines, its state, its call vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from xdsl.dialects import func
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DictionaryAttr,
+    FileLineColLoc,
+    FunctionType,
+    IntAttr,
+    NameLoc,
+    StringAttr,
+    UnknownLoc,
+    f32,
+    i32,
+)
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+
+from supertile.frontend.dimensions import Size
+from supertile.frontend.values import StateValue, TensorValue
+from supertile.ir import graph
+from supertile.ir.errors import Spot, UserError
+from supertile.ir.types import DYNAMIC, StateAttr, index, is_float, tensor
+
+TOKENS = Size.of("T")
+SEQUENCES = Size.of("B")
+
+
+def location(where: Spot) -> FileLineColLoc:
+    """The IR location of a source position; files by their last name, so that text repeats."""
+    return FileLineColLoc(
+        StringAttr(PurePath(where.file).name), IntAttr(where.line), IntAttr(where.column)
+    )
+
+
+@dataclass
+class HeldState:
+    """A state argument: its declaration, the value that holds it now, whether it was used."""
+
+    state: StateValue
+    element: Attribute
+    value: SSAValue
+    used_at: Spot | None = None
+
+
+class FunctionBuilder:
+    """Appends ops to a function; `finish` closes it.
+
+    Every function takes, after its own arguments, the call vectors `sequence` [T], `position` [T]
+    and `length` [B], a layer function also the number of its layer, and then its state.
+    """
+
+    def __init__(self, name: str, known: dict[str, int], reference: bool, in_layer: bool) -> None:
+        self.name = name
+        self.known = known
+        self.reference = reference
+        self.block = Block()
+        self.arguments: list[dict[str, Attribute]] = []
+        self.states: dict[str, HeldState] = {}
+        self.windows: dict[Size, tuple[SSAValue, SSAValue]] = {}
+        self.constants: dict[float, SSAValue] = {}
+        self.in_layer = in_layer
+        self.layer: SSAValue | None = None
+
+    # -- sizes and types
+
+    def size(self, size: Size, where: Spot) -> int:
+        """The number of a size under the config; `DYNAMIC` if known only at run time."""
+        value = size.value(self.known)
+        if not isinstance(value, int):
+            raise UserError("language.fraction", where, size=size, value=value)
+        if value < 0 and value != DYNAMIC:
+            raise UserError("language.negative_size", where, size=size, value=value)
+        return value
+
+    def element(self, declared: Attribute) -> Attribute:
+        """What an activation of this format is held in: the reference keeps float32."""
+        return f32 if self.reference and is_float(declared) else declared
+
+    def tensor_type(self, axes: Sequence[Size], element: Attribute, where: Spot) -> Any:
+        return tensor([self.size(axis, where) for axis in axes], element)
+
+    # -- arguments
+
+    def add_argument(
+        self, name: str, axes: Sequence[Size], element: Attribute, where: Spot, **more: Attribute
+    ) -> TensorValue:
+        kind = self.tensor_type(axes, element, where)
+        value = self.block.insert_arg(kind, len(self.block.args))
+        value.name_hint = name.rsplit(".", 1)[-1].split("#")[0]
+        sizes = ArrayAttr([StringAttr(_size_name(axis)) for axis in axes])
+        self.arguments.append(
+            {"graph.name": StringAttr(name), "graph.sizes": sizes, **more}
+        )
+        return TensorValue(value, tuple(axes))
+
+    def add_call_vectors(self, where: Spot) -> None:
+        """The arguments that every function has, behind its own."""
+        self.sequence = self.add_argument("sequence", [TOKENS], i32, where)
+        self.position = self.add_argument("position", [TOKENS], i32, where)
+        self.length = self.add_argument("length", [SEQUENCES], i32, where)
+        self.windows[TOKENS] = (self.sequence.ssa, self.position.ssa)
+        if self.in_layer:
+            self.layer = self.block.insert_arg(index, len(self.block.args))
+            self.layer.name_hint = "layer"
+            self.arguments.append({"graph.name": StringAttr("layer")})
+
+    def add_state(self, state: StateValue, element: Attribute, where: Spot) -> StateValue:
+        """Declare state; it becomes an argument and, updated, a result."""
+        if state.name in self.states:
+            raise UserError("language.state_twice", where, name=state.name.rsplit(".", 1)[-1])
+        element = self.element(element)
+        mark = StateAttr.of(state.kind, state.name, state.sizes)
+        held = self.add_argument(state.name, state.axes, element, where, **{"graph.state": mark})
+        self.states[state.name] = HeldState(state, element, held.ssa)
+        return state
+
+    def use_state(self, state: StateValue, where: Spot) -> SSAValue:
+        """The value of a state, for its one use."""
+        held = self.states[state.name]
+        if held.used_at is not None:
+            raise UserError("language.state_twice", where, name=state.name.rsplit(".", 1)[-1])
+        held.used_at = where
+        return held.value
+
+    def keep_state(self, state: StateValue, value: SSAValue) -> None:
+        self.states[state.name].value = value
+
+    # -- ops
+
+    def add(self, op: Operation, where: Spot) -> Operation:
+        op.location = location(where)
+        self.block.add_op(op)
+        return op
+
+    def emit(
+        self, op: type[graph.GraphOp], groups: list[Any], where: Spot, /, **properties: Any
+    ) -> Operation:
+        """Add an op with inferred types; `element` is the result's element where it rounds."""
+        return self.add(graph.create(op, groups, **properties), where)
+
+    def constant(self, value: float, where: Spot) -> SSAValue:
+        """A scalar; each number once in a function."""
+        if value not in self.constants:
+            self.constants[value] = self.emit(graph.Constant, [], where, value=value).results[0]
+        return self.constants[value]
+
+    def call_vectors(self) -> list[SSAValue]:
+        return [self.sequence.ssa, self.position.ssa, self.length.ssa]
+
+    def rows_of(self, size: Size) -> tuple[SSAValue, SSAValue] | None:
+        """Sequence and first position of each row, for axes that are tokens or windows."""
+        return self.windows.get(size)
+
+    def completed_windows(self, ratio: int, where: Spot) -> Size:
+        """The axis of the windows of `ratio` tokens that this call completes."""
+        size = Size.of(f"windows{ratio}")
+        if size not in self.windows:
+            op = self.emit(graph.CompletedWindows, [*self.call_vectors()], where, ratio=ratio)
+            self.windows[size] = (op.results[0], op.results[1])
+        return size
+
+    # -- the end
+
+    def finish(self, results: list[SSAValue], names: list[str], where: Spot) -> func.FuncOp:
+        """Close the function: its own results, then its state."""
+        values = [*results, *(held.value for held in self.states.values())]
+        self.add(func.ReturnOp(*values), where)
+        kind = FunctionType.from_lists(
+            [argument.type for argument in self.block.args], [value.type for value in values]
+        )
+        function = func.FuncOp(
+            self.name,
+            kind,
+            Region(self.block),
+            arg_attrs=ArrayAttr([DictionaryAttr(held) for held in self.arguments]),
+        )
+        function.attributes["graph.results"] = ArrayAttr([StringAttr(name) for name in names])
+        function.location = location(where)
+        return function
+
+
+def name_value(value: SSAValue, name: str) -> None:
+    """Give a value the name it has in the model file, unless an inner name came first."""
+    op = value.owner
+    if not isinstance(op, Operation) or value is not op.results[0]:
+        return
+    if isinstance(op.location, NameLoc | UnknownLoc) or isinstance(op, graph.Weight):
+        return
+    op.location = NameLoc(StringAttr(name), op.location)
+    value.name_hint = name.rsplit(".", 1)[-1]
+
+
+def _size_name(size: Size) -> str:
+    return str(size)

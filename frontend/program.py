@@ -1,0 +1,111 @@
+"""A model file and what it imports, as one set of named definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supertile.frontend import syntax
+from supertile.frontend.syntax import ModelFile, read_model_file
+from supertile.ir.errors import Spot, UserError
+
+IMPORT_LIMIT = 32  # files
+
+
+@dataclass
+class Program:
+    """Definitions by name, in the order of the text."""
+
+    path: str
+    model: syntax.Model | None = None
+    binds: dict[str, syntax.Bind] = field(default_factory=dict)
+    requires: list[syntax.Require] = field(default_factory=list)
+    tables: dict[str, syntax.Table] = field(default_factory=dict)
+    formats: dict[str, syntax.Format] = field(default_factory=dict)
+    blocks: dict[str, syntax.Block] = field(default_factory=dict)
+    entries: dict[str, syntax.Block] = field(default_factory=dict)
+    defined: dict[str, Spot] = field(default_factory=dict)
+
+    def define(self, name: str, where: Spot) -> None:
+        """Claim a name; a name has one meaning in a program."""
+        if name in self.defined:
+            earlier = self.defined[name]
+            raise UserError("language.defined_twice", where, name=name, line=earlier.line)
+        self.defined[name] = where
+
+
+def load_program(path: Path) -> Program:
+    """Read a model file and its imports, depth first, each file once."""
+    return _collect(read_model_file(path), path)
+
+
+def program_of(model: ModelFile, path: Path | None = None) -> Program:
+    """The program of a parsed text; imports are relative to `path`."""
+    return _collect(model, path or Path(model.path))
+
+
+def _collect(model: ModelFile, path: Path) -> Program:
+    program = Program(str(path))
+    _add_file(program, model, path, [path.resolve()], set())
+    if program.model is None:
+        raise UserError("language.no_model", Spot(str(path), 1, 1))
+    if not program.entries:
+        raise UserError("language.no_entry", Spot(str(path), 1, 1))
+    return program
+
+
+def _add_file(
+    program: Program, model: ModelFile, path: Path, open_files: list[Path], done: set[Path]
+) -> None:
+    for item in model.items:
+        if isinstance(item, syntax.Import):
+            _add_import(program, item, path, open_files, done)
+        else:
+            _add(program, item, is_main=len(open_files) == 1)
+
+
+def _add_import(
+    program: Program, item: syntax.Import, path: Path, open_files: list[Path], done: set[Path]
+) -> None:
+    target = (path.parent / item.file.value).resolve()
+    if target in open_files:
+        raise UserError("language.import_cycle", item.where, file=item.file.value)
+    if target in done:
+        return
+    done.add(target)
+    if len(done) > IMPORT_LIMIT:
+        raise UserError("language.imports", item.where, limit=IMPORT_LIMIT)
+    if not target.is_file():
+        raise UserError("language.import_missing", item.where, file=item.file.value)
+    _add_file(program, read_model_file(target), target, [*open_files, target], done)
+
+
+def _add(program: Program, item: syntax.TopLevel, is_main: bool) -> None:
+    match item:
+        case syntax.Model():
+            if is_main and program.model is not None:
+                raise UserError("language.model_twice", item.where)
+            program.model = item if is_main else program.model
+        case syntax.Config():
+            _add_config(program, item)
+        case syntax.Table():
+            program.define(item.name, item.where)
+            program.tables[item.name] = item
+        case syntax.Format():
+            program.define(item.name, item.where)
+            program.formats[item.name] = item
+        case syntax.Block(entry=True):
+            program.define(item.name, item.where)
+            program.entries[item.name] = item
+        case syntax.Block():
+            program.define(item.name, item.where)
+            program.blocks[item.name] = item
+
+
+def _add_config(program: Program, config: syntax.Config) -> None:
+    for line in config.lines:
+        if isinstance(line, syntax.Require):
+            program.requires.append(line)
+            continue
+        program.define(line.name, line.where)
+        program.binds[line.name] = line

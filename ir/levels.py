@@ -1,0 +1,30 @@
+"""Which ops each level of the IR may hold, as data. The order is that of lowering."""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import ModuleOp
+
+from supertile.ir import graph
+
+STRUCTURE = frozenset({"builtin.module", "func.func", "func.return"})
+GROUPS = frozenset({graph.Fused.name, graph.Yield.name})
+GRAPH = frozenset(op.name for op in graph.OPS) - GROUPS
+
+LEVELS: dict[str, frozenset[str]] = {
+    "graph": STRUCTURE | GRAPH,
+    "placed": STRUCTURE | GRAPH,
+    "fused": STRUCTURE | GRAPH | GROUPS,
+    "tiled": STRUCTURE,
+    "scheduled": STRUCTURE,
+}
+
+
+def level_of(module: ModuleOp) -> str | None:
+    """The first level that may hold all ops of the module; None if no level may."""
+    names = {op.name for op in module.walk()}
+    return next((level for level, allowed in LEVELS.items() if names <= allowed), None)
+
+
+def later(first: str, second: str) -> str:
+    """The one of two levels that comes later."""
+    return max(first, second, key=list(LEVELS).index)

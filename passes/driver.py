@@ -1,0 +1,250 @@
+"""Runs passes and looks after everything that a pass author should not have to write.
+
+Around each pass: time, op counts, what changed, locations of new ops, verification, the number of
+rewrites and their limit, dumps, and on a failure a reproducer, from which
+
+    supertile opt reproducer-cse.mlir
+
+runs into the same failure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xdsl.dialects.builtin import ModuleOp
+
+from supertile.ir.errors import UserError
+from supertile.ir.files import write_text
+from supertile.ir.levels import later, level_of
+from supertile.ir.text import HEADER, print_module
+from supertile.ir.verify import VerifyError, verify_module
+from supertile.passes.instruments import (
+    Texts,
+    changed_functions,
+    fill_locations,
+    function_texts,
+    op_counts,
+)
+from supertile.passes.pipeline import options_of, phase_of, pipeline_text
+from supertile.passes.rewriting import BUDGET, Pass, PassContext, Rewrites
+
+REPRODUCER = "// supertile opt reproducer: "
+AfterPass = Callable[[str, ModuleOp, ModuleOp], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run passes.
+
+    `after_pass(name, module before, module after)` is called once a pass is verified; an exception
+    of its is a failure of the pass. `notes` (configuration, seed) go into reproducers.
+    """
+
+    dump: Path | None = None
+    reproducers: Path | None = None
+    budget: int = BUDGET
+    verify: bool = True
+    notes: tuple[str, ...] = ()
+    after_pass: AfterPass | None = None
+
+    @property
+    def reproducer_folder(self) -> Path:
+        return self.reproducers or self.dump or Path()
+
+
+@dataclass
+class PassRecord:
+    """What one pass did. `texts` has the text before and after of every function that changed."""
+
+    name: str
+    options: dict[str, Any]
+    phase: str
+    equivalence: str
+    file: str
+    seconds: float = 0.0
+    ops_before: dict[str, int] = field(default_factory=dict)
+    ops_after: dict[str, int] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    patterns: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """The record as JSON, without the texts: they are in the dumps."""
+        return {key: value for key, value in asdict(self).items() if key != "texts"}
+
+
+@dataclass
+class Report:
+    """What all passes did, and why they ended early if they did."""
+
+    passes: list[PassRecord] = field(default_factory=list)
+    failure: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        return {"passes": [record.summary() for record in self.passes], "failure": self.failure}
+
+
+class InternalError(Exception):
+    """A bug of Supertile, with the path of a file that shows it (None if none could be written)."""
+
+    def __init__(self, message: str, reproducer: Path | None) -> None:
+        self.message = message
+        self.reproducer = reproducer
+        where = f"reproducer: {reproducer}" if reproducer else "no reproducer could be written"
+        super().__init__(f"{message}\n{where}")
+
+
+DEFAULTS = Options()
+
+
+def run_passes(module: ModuleOp, passes: Sequence[Pass], options: Options = DEFAULTS) -> Report:
+    """Apply the passes to the module, in place. Raises `InternalError` if one of them fails."""
+    return _Run(module, list(passes), options).run()
+
+
+class _Run:
+    """One run over a module, which changes from pass to pass."""
+
+    def __init__(self, module: ModuleOp, passes: list[Pass], options: Options) -> None:
+        self.module = module
+        self.passes = passes
+        self.options = options
+        self.report = Report()
+        self.level = ""
+        self.texts: Texts = {}
+        self.counts: dict[str, int] = {}
+
+    def run(self) -> Report:
+        self.start()
+        for number, one in enumerate(self.passes):
+            before = self.module.clone()
+            try:
+                self.apply(one, number, before)
+            except UserError:
+                raise
+            except Exception as error:
+                raise self.failure(one.name, error, before, self.passes[number:]) from error
+        self.write_trace()
+        return self.report
+
+    def start(self) -> None:
+        """Look at the module as it is handed over."""
+        try:
+            if self.options.verify:
+                verify_module(self.module, None)
+            self.level = level_of(self.module) or "graph"
+            self.texts, self.counts = function_texts(self.module), op_counts(self.module)
+        except Exception as error:
+            raise self.failure("frontend", error, self.module, self.passes) from error
+        self.dump("00-frontend.mlir")
+
+    def apply(self, one: Pass, number: int, before: ModuleOp) -> None:
+        record = self.record(one, number)
+        rewrites = Rewrites(self.options.budget)
+        start = time.perf_counter()
+        try:
+            one.apply(PassContext(rewrites), self.module)
+        finally:
+            record.seconds = time.perf_counter() - start
+            record.patterns = dict(sorted(rewrites.by_pattern.items()))
+        fill_locations(self.module)
+        self.level = later(self.level, record.phase)
+        self.compare(record)
+        if self.options.verify:
+            verify_module(self.module, self.level, set(record.changed))
+        if self.options.after_pass is not None:
+            self.options.after_pass(one.name, before, self.module)
+        self.dump(record.file)
+
+    def record(self, one: Pass, number: int) -> PassRecord:
+        record = PassRecord(
+            name=one.name,
+            options=options_of(one),
+            phase=phase_of(one.name) or self.level,
+            equivalence=one.equivalence,
+            file=f"{number + 1:02}-{one.name}.mlir",
+            ops_before=self.counts,
+        )
+        self.report.passes.append(record)
+        return record
+
+    def compare(self, record: PassRecord) -> None:
+        """Note what changed, and remember the module as it is now."""
+        texts = function_texts(self.module)
+        record.changed = changed_functions(self.texts, texts)
+        record.texts = {
+            name: (self.texts.get(name, ""), texts.get(name, "")) for name in record.changed
+        }
+        self.texts, self.counts = texts, op_counts(self.module)
+        record.ops_after = self.counts
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def dump(self, name: str) -> None:
+        if self.options.dump is not None:
+            write_text(self.options.dump / name, print_module(self.module))
+
+    def write_trace(self) -> None:
+        if self.options.dump is None:
+            return
+        from supertile.passes.trace_html import trace_page
+
+        summary = json.dumps(self.report.summary(), indent=2)
+        write_text(self.options.dump / "trace.json", summary + "\n")
+        write_text(self.options.dump / "trace.html", trace_page(self.report))
+
+    def failure(
+        self, name: str, error: Exception, before: ModuleOp, remaining: Sequence[Pass]
+    ) -> InternalError:
+        """Write what there is to look into the failure, and make the error of it."""
+        message = f"the pass {name} failed: {_describe(error)}"
+        if name == "frontend":
+            message = f"the module is unsound before the first pass: {_describe(error)}"
+        self.report.failure = message
+        path: Path | None = self.options.reproducer_folder / f"reproducer-{name}.mlir"
+        assert path is not None
+        try:
+            write_text(path, reproducer_text(before, remaining, message, self.options.notes))
+            self.write_trace()
+        except Exception:  # the failure itself matters more than what cannot be written about it
+            path = path if path.exists() else None
+        return InternalError(message, path)
+
+
+# ---- reproducers -------------------------------------------------------------------------------
+
+
+def reproducer_text(
+    module: ModuleOp, passes: Sequence[Pass], message: str, notes: Sequence[str] = ()
+) -> str:
+    """The module, with the pipeline that fails on it and what is known about it as comments."""
+    header, _, body = print_module(module).partition("\n")
+    remarks = [*notes, *message.splitlines()]
+    comments = [REPRODUCER + pipeline_text(passes), *(f"// {line}".rstrip() for line in remarks)]
+    return "\n".join([header, *comments, body])
+
+
+def reproducer_pipeline(text: str) -> str | None:
+    """The pipeline that a reproducer names; None if the text is no reproducer."""
+    head = text.split("\n", 2)[:2]
+    if len(head) < 2 or head[0].rstrip() != HEADER or not head[1].startswith(REPRODUCER):
+        return None
+    return head[1].removeprefix(REPRODUCER).strip()
+
+
+def _describe(error: Exception) -> str:
+    """The error in a few lines: xDSL may have appended a module to its message."""
+    if isinstance(error, VerifyError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (in {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {re.sub(r'[^ -~]', '?', first)[:400]}{where}"
