@@ -125,9 +125,6 @@ class _Resizing:
                 assert fused is not None
                 inferred = [shape_of(value) for value in op.operands]
                 op = fused
-            case graph.Quantize():
-                # Its declared type says the format; the shape is that of x.
-                inferred = [shape_of(op.x)]
             case graph.GraphOp():
                 self.reshape_property(op)
                 inferred = self.inferred(op)
@@ -148,13 +145,13 @@ class _Resizing:
         """Each -1 of a reshape stands for an open size of x: those now known are written out."""
         if not isinstance(op, graph.Reshape) or op.x not in self.before:
             return
-        known = iter(
-            new
+        sizes = iter(
+            NEXT_RUN_TIME_SIZE if new == DYNAMIC else new
             for old, new in zip(self.before[op.x], shape_of(op.x), strict=True)
             if old == DYNAMIC
         )
         entries = properties_of(op)["shape"]
-        shape = [next(known) if entry == NEXT_RUN_TIME_SIZE else entry for entry in entries]
+        shape = [next(sizes) if entry == NEXT_RUN_TIME_SIZE else entry for entry in entries]
         op.properties["shape"] = attribute_of(shape)
 
     def resize(self, value: SSAValue, shape: Sizes) -> None:

@@ -25,8 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 def runs(sequence: Index) -> list[tuple[int, int, int]]:
     """(sequence, start, stop) for each run of rows of one sequence, in order."""
-    if len(sequence) == 0:
-        return []
+    if len(sequence) < 2:  # one token: the usual call, so the quick way
+        return [(b, 0, 1) for b in sequence.tolist()]
     edges = (np.flatnonzero(sequence[1:] != sequence[:-1]) + 1).tolist()
     starts = [0, *edges]
     return list(zip(sequence[starts].tolist(), starts, [*edges, len(sequence)], strict=True))
@@ -243,9 +243,12 @@ def attend(
 
     q [T, H, C]; keys [B, S, C] for all heads, or [B, S, heads, C] where H / heads consecutive heads
     share; index [T, n] with -1 for none, or a count [T]: the first ones. A token that sees nothing
-    gets zeros. `round` as in the released attention kernel: columns (the lists of the sources one
-    after the other, empty entries too) are taken in blocks, the weight e^(s - running maximum,
-    without the sink) is rounded to bf16 for the product with the values, not for the sum.
+    gets zeros. Keys and values that are not visible may be read: they must be finite.
+
+    `round` as in the released attention kernel: columns (the lists of the sources one after the
+    other, empty entries too; a count source comes last) are taken in blocks, the weight e^(s -
+    running maximum, without the sink) is rounded to bf16 for the product with the values, not for
+    the sum.
     """
     if round not in (None, "bf16"):
         raise ValueError(f"attention rounds to bf16 or not at all, got {round!r}")
@@ -362,7 +365,8 @@ def _attend_tile(
 
 def _product(x: F32, held: F32) -> F32:
     """x [heads, t, g, a] times [heads, t, a, b]; with 1 for t, one product over t g rows."""
-    rows = x.reshape(len(x), held.shape[1], -1, x.shape[3])
+    heads, tokens, group, inner = x.shape
+    rows = x.reshape(heads, held.shape[1], tokens // held.shape[1] * group, inner)
     product: F32 = np.matmul(rows, held).reshape(*x.shape[:3], held.shape[3])
     return product
 

@@ -208,7 +208,7 @@ def test_shrink(path: Path) -> None:
     small = shrink(own)
     assert shrink(small) == small
     values: dict[str, Any] = dict(small.values)
-    assert 2 <= len(small.layers) == small.values["num_hidden_layers"] <= 8
+    assert 2 <= len(small.layers) == values["num_hidden_layers"] <= 8
     assert all(isinstance(v, str) or v <= own.values[key] for key, v in values.items())
     for one, two in ((own.layers, small.layers), (own.draft_layers, small.draft_layers)):
         assert kinds(one) == kinds(two)
