@@ -7,6 +7,7 @@ distinct row and one `graph.layers` op that calls them in order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,7 @@ class ModelBuilder:
         value = item.value
         if isinstance(value, syntax.Name):
             held = self._known_format(value)
-            return FormatValue(
-                item.name, held.element, held.block, held.inputs, held.result, held.after
-            )
+            return replace(held, name=item.name)
         assert isinstance(value, syntax.Call)  # checked by check_program
         element, scale, block = value.arguments[:3]
         assert isinstance(element, syntax.Name) and isinstance(scale, syntax.Name)
@@ -172,7 +171,8 @@ class ModelBuilder:
             else:
                 after = keyword.value.name
         sizes = tuple(int(item.value) for item in block.items if isinstance(item, syntax.Number))
-        return FormatValue(item.name, held_element, sizes, inputs, result, after)
+        held_scale = self._known_format(scale).element
+        return FormatValue(item.name, held_element, sizes, inputs, result, after, held_scale)
 
     def _known_format(self, name: syntax.Name) -> FormatValue:
         held = self.formats.get(name.name)
@@ -330,7 +330,7 @@ class ModelBuilder:
         if declared.block is None:
             kind = tensor(shape, declared.element)
         else:
-            kind = graph.scaled_type(shape, declared.element, declared.block)
+            kind = graph.scaled_type(shape, declared.element, declared.block, declared.scale)
         needs_layer = "{l}" in name
         if needs_layer and function.layer is None:
             raise UserError("language.layer_prefix", where, name=name)
@@ -371,7 +371,7 @@ class ModelBuilder:
         assert to.block is not None
         shape = [function.size(axis, where) for axis in x.axes]
         block = to.block if len(shape) >= len(to.block) else to.block[-len(shape) :]
-        kind = graph.scaled_type(shape, to.element, block)
+        kind = graph.scaled_type(shape, to.element, block, to.scale)
         op = graph.Quantize.create(operands=[x.ssa], result_types=[kind])
         function.add(op, where)
         return op.results[0]

@@ -215,12 +215,15 @@ def where_(e: Evaluator, a: Arguments, k: Keywords, where: Spot) -> Value:
     mask = tensor(a[0], where, "a mask")
     if ELEMENT_NAMES.get(mask.kind.element_type) != "i1":
         raise wrong("a mask", mask, where)
-    chosen = [equations.as_tensor(e.function, value, where) for value in a[1:]]  # type: ignore[arg-type]
-    for value in chosen:
-        if value.axes and value.axes != mask.axes:
-            raise UserError("language.broadcast", where, a=show(mask.axes), b=show(value.axes))
-    op = e.function.emit(graph.Select, [mask.ssa, chosen[0].ssa, chosen[1].ssa], where)
-    return TensorValue(op.results[0], mask.axes)
+    for value in a[1:]:
+        if not isinstance(value, Number | TensorValue):
+            raise wrong("a tensor or a number", value, where)
+    values = [equations.as_tensor(e.function, value, where) for value in a[1:]]  # type: ignore[arg-type]
+    left, right, result = equations.align(e.function, *values, where)
+    both = TensorValue(left if values[0].axes else right, result.axes, result.labels)
+    spread, _, result = equations.align(e.function, mask, both, where)
+    op = e.function.emit(graph.Select, [spread, left, right], where)
+    return TensorValue(op.results[0], result.axes)
 
 
 # ---- shape -------------------------------------------------------------------------------------

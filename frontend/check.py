@@ -374,7 +374,7 @@ class _BodyCheck:
         block = self.program.blocks.get(callee.name)
         if block is None or callee.name in self.names:
             return
-        if any(isinstance(s, syntax.Weight | syntax.State) for s in block.statements):
+        if any(isinstance(s, syntax.Weight | syntax.State | syntax.Part) for s in block.statements):
             raise UserError("language.needs_part", callee.where, name=callee.name)
         if any(p.kind is not None and p.kind.sizes is None for p in block.parameters):
             raise UserError("language.needs_part", callee.where, name=callee.name)

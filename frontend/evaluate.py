@@ -203,7 +203,7 @@ class Evaluator:
             self.define(target, item)
 
     def define(self, target: syntax.Target, value: Value) -> None:
-        if isinstance(value, TensorValue):
+        if isinstance(value, TensorValue) and not self.instance.anonymous:
             name_value(value.ssa, self.instance.named(target.name))
         self.scope.names[target.name] = value
 
@@ -356,8 +356,9 @@ class Evaluator:
             raise UserError("language.no_keywords", expression.where, name=describe(held))
         values = [self.evaluate(argument) for argument in expression.arguments]  # type: ignore[arg-type]
         if isinstance(held, BlockValue):
+            place = self.instance
             instance = Instance(
-                held.block, self.instance.path, self.instance.prefix, {}, self.instance.row
+                held.block, place.path, place.prefix, row=place.row, anonymous=True
             )
             return self.model.call(self, instance, values, expression.where)
         if not isinstance(held, PartValue):

@@ -25,6 +25,8 @@ class Instance:
     settings: dict[str, Value] = field(default_factory=dict)
     row: Row | None = None
     parts: dict[str, Value] = field(default_factory=dict)
+    anonymous: bool = False
+    """Called without a part: its values have no names of their own."""
 
     def named(self, name: str) -> str:
         """The name of a value of this instance in traces and dumps."""

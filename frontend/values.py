@@ -12,7 +12,7 @@ from xdsl.ir import Attribute, SSAValue
 from supertile.frontend import syntax
 from supertile.frontend.dimensions import Size, show
 from supertile.frontend.hf_config import Rope
-from supertile.ir.types import ELEMENT_NAMES, is_float, is_integer, is_scaled, type_of
+from supertile.ir.types import ELEMENT_NAMES, f8e8m0, is_float, is_integer, is_scaled, type_of
 
 if TYPE_CHECKING:
     from supertile.frontend.instance import Instance
@@ -59,6 +59,7 @@ class FormatValue:
     inputs: FormatValue | None = None
     result: Attribute | None = None
     after: str | None = None
+    scale: Attribute = f8e8m0
 
 
 @dataclass(frozen=True)

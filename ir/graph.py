@@ -39,7 +39,7 @@ from xdsl.traits import IsTerminator, Pure, RecursiveMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
 from supertile.ir.op import Integer, Integers, SupertileOp, attribute_of, segments
-from supertile.ir.types import MxAttr, RopeAttr, StateAttr, is_scaled, tensor, type_of
+from supertile.ir.types import MxAttr, RopeAttr, StateAttr, f8e8m0, is_scaled, tensor, type_of
 
 Tensor = TensorType[Attribute]
 
@@ -650,10 +650,12 @@ def create(
     return op.create(operands=operands, result_types=kinds, properties=held)
 
 
-def scaled_type(shape: list[int], element: Attribute, block: tuple[int, ...]) -> Tensor:
+def scaled_type(
+    shape: list[int], element: Attribute, block: tuple[int, ...], scale: Attribute = f8e8m0
+) -> Tensor:
     """A block-scaled tensor; leading dimensions (experts) have blocks of one."""
     sizes = (1,) * (len(shape) - len(block)) + tuple(block)
-    return tensor(shape, element, MxAttr.of(sizes))
+    return tensor(shape, element, MxAttr.of(sizes, scale))
 
 
 __all__ = ["GRAPH", "OPS", "NoneAttr", "Region", "create", "is_scaled", "scaled_type", "type_of"]
