@@ -26,7 +26,7 @@ unit: setup
 	$(BIN)/python -m pytest -n 2
 
 demo: setup
-	$(BIN)/python demo.py
+	$(BIN)/python bench/demo.py
 
 clean:
 	rm -rf .venv build out *.egg-info

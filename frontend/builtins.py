@@ -293,7 +293,11 @@ def repeat(e: Evaluator, a: Arguments, k: Keywords, where: Spot) -> Value:
 def gather(e: Evaluator, a: Arguments, k: Keywords, where: Spot) -> Value:
     table, ids = tensor(a[0], where), integers(a[1], where)
     op = e.function.emit(graph.Gather, [table.ssa, ids.ssa], where)
-    return TensorValue(op.results[0], (*ids.axes, *table.axes[1:]))
+    rows = TensorValue(op.results[0], (*ids.axes, *table.axes[1:]))
+    # A narrow table gives activations, which the reference keeps in float32.
+    if rows.is_float and not rows.is_scaled:
+        return equations.cast(e.function, rows, FormatValue("", rows.kind.element_type), where)
+    return rows
 
 
 def take(e: Evaluator, a: Arguments, k: Keywords, where: Spot) -> Value:

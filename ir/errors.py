@@ -662,7 +662,44 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.no_rope": Text("the config gives no rope {key}", expected="one of {known}"),
 }
 
-RUN_TEXTS: dict[str, Text] = {}
+RUN_TEXTS: dict[str, Text] = {
+    # Token files
+    "run.tokens_missing": Text("{file} does not exist", expected="a token file"),
+    "run.tokens_huge": Text("{file} is too large", expected="at most {limit} bytes"),
+    "run.tokens_empty": Text("{file} holds no tokens", expected="at least one sequence"),
+    "run.tokens_broken": Text(
+        "{file} cannot be read: {reason}", expected=".npy, .npz or text with token ids"
+    ),
+    "run.tokens_key": Text("{file} has no input_ids", expected="input_ids", found="{found}"),
+    "run.tokens_shape": Text(
+        "{file} does not hold token ids", expected="integers [B, S], lengths [B]", found="{found}"
+    ),
+    "run.tokens_word": Text(
+        "this is no token id", expected="whole numbers, one sequence a line", found="{found}"
+    ),
+    "run.row_empty": Text(
+        "sequence {row} of {file} is empty", expected="at least one token a sequence"
+    ),
+    "run.token_range": Text(
+        "token {at} of sequence {row} is not in the vocabulary",
+        expected="0 to one less than {size}",
+        found="{found}",
+        suggestion="use the tokens of this model's tokenizer",
+    ),
+    # What is run
+    "run.context": Text(
+        "the longest sequence is longer than the model's positions",
+        expected="at most {limit} tokens (max_position_embeddings)",
+        found="{found}",
+    ),
+    "run.no_entry": Text("the model has no entry {name} under this config", expected="{known}"),
+    "run.pin_broken": Text("{file} cannot be used to pin values: {reason}", expected="an .npz file"),
+    "run.pin_unused": Text(
+        "no value {name} was computed",
+        expected="names as --trace '*' shows them",
+        suggestion="{hint}",
+    ),
+}
 
 IR_TEXTS: dict[str, Text] = {
     "ir.version": Text(
@@ -743,6 +780,38 @@ COMMAND_TEXTS: dict[str, Text] = {
     "command.full": Text(
         "{file} cannot be written: {reason}",
         suggestion="free space, or name a place elsewhere; what was there before is unchanged",
+    ),
+    # The command line
+    "command.usage": Text("{message}", suggestion="{hint}"),
+    "command.unknown": Text(
+        "there is no command {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.no_model": Text(
+        "there is no model file {name}",
+        expected="a path, or a shipped model: {known}",
+        suggestion="{hint}",
+    ),
+    "command.no_config": Text(
+        "there is no config {name}",
+        expected="a path, or a shipped config: {known}",
+        suggestion="{hint}",
+    ),
+    "command.target": Text(
+        "there is no target {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.level": Text(
+        "there is no level {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.stop_after": Text(
+        "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.no_such": Text("there is no {what} {name}", suggestion="{hint}"),
+    "command.no_pipeline": Text(
+        "{file} is no reproducer and no passes are given", suggestion="-p 'canonicalize,cse'"
+    ),
+    "command.unreadable": Text("{file} cannot be read: {reason}"),
+    "command.memory": Text(
+        "not enough memory", suggestion="use fewer sequences, a shorter context or smaller chunks"
     ),
     "command.is_folder": Text(
         "{file} is a folder",

@@ -34,6 +34,8 @@ class Recorder:
     )
     last: dict[str, NDArray[Any]] = field(default_factory=dict)
     pinned: set[str] = field(default_factory=set)
+    seen: dict[str, None] = field(default_factory=dict)
+    """Every name that came by, in order."""
     sequence: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
     position: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
     length: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -47,6 +49,7 @@ class Recorder:
 
     def watch(self, name: str, value: Any, step: Step) -> Any:
         """Called for every named value; returns the value that the program goes on with."""
+        self.seen.setdefault(name)
         if name in self.pins:
             value = self._pinned(name, value)
         if any(fnmatchcase(name, pattern) for pattern in self.patterns):

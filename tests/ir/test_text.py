@@ -13,7 +13,7 @@ from supertile.ir.locations import at, location_text
 from supertile.ir.text import HEADER, context, parse_module, print_module
 from supertile.ir.types import DYNAMIC, StateAttr, f4e2m1, f8e8m0, tensor
 
-F = "tensor<?x4xf32>"
+F, G = "tensor<?x4xf32>", "tensor<?x5xf32>"
 BODY = f"""builtin.module {{
   func.func @f(%x: {F} loc("m.st":1:2), %w: tensor<8x4xf32> {{graph.sizes = ["N", "D"]}}) -> {F} {{
     %q = graph.rms_norm %x {{eps = 1.000000e-06 : f64}} : ({F}) -> {F} loc("a.q"("m.st":3:4))
@@ -120,23 +120,18 @@ MISTAKES = [
     ("rms_norm %x", "rms_norm %xx", "ir.undefined", 4, 25, "did you mean %x?"),
     ("graph.silu", "graph.sillu", "ir.syntax", 6, 24, "did you mean graph.silu?"),
     ("graph.silu %q", "graph.silu %g", "ir.invalid", 6, 7, "operand 0, %g, is not defined above"),
-    ("1.000000e-06 : f64", "", "ir.syntax", 4, 37, "expected"),
-    (
-        f"silu %q : ({F}) -> {F}",
-        f"silu %q : ({F}) -> tensor<?x5xf32>",
-        "ir.invalid",
-        6,
-        7,
-        "[?, 5]",
-    ),
+    ("1.000000e-06 : f64", "", "ir.syntax", 4, 35, "expected"),
+    (f"silu %q : ({F}) -> {F}", f"silu %q : ({F}) -> {G}", "ir.syntax", 7, 0, "previously used"),
+    (f"({F}) -> ()", f"({F}) -> {F}", "ir.invalid", 7, 7, "Expected 0"),
     ("graph.yield %z", "graph.yeld %z", "ir.syntax", 7, 18, "no op graph.yeld"),
     ("eps = 1.0", "eps = 1.0, eps = 1.0", "ir.syntax", 4, 0, "Duplicate key"),
     ('{kind = "x"}', "{}", "ir.invalid", 5, 5, "kind"),
-    ("@f(", "@f(((", "ir.syntax", 3, 0, "Expected"),
+    ("@f(", "@f(((", "ir.syntax", 3, 0, "type expected"),
     ("tensor<8x4xf32>", "tensor<8x4xf33>", "ir.syntax", 3, 0, "f33"),
     ('loc("m.st":1:2)', 'loc("m.st":1:)', "ir.syntax", 3, 0, ""),
     ("tensor<8x4xf32>", f"tensor<{'9' * 5000}x4xf32>", "ir.syntax", 3, 0, ""),
     (BODY, "", "ir.syntax", 2, 1, "an op is expected"),
+    ('"m.st":3:4', '"' + "m" * 99, "ir.syntax", 4, 0, "quotes does not end"),
 ]
 
 

@@ -6,9 +6,9 @@ from supertile.ir.levels import LEVELS, later, level_of
 from supertile.ir.text import HEADER, parse_module
 from supertile.ir.verify import CONTEXT_LINES, VerifyError, verify_module
 
-F, S, I = "tensor<?x4xf32>", "tensor<?x8x4xf32>", "tensor<?xi32>"
+F, S, N = "tensor<?x4xf32>", "tensor<?x8x4xf32>", "tensor<?xi32>"
 KIND = '#graph.state<"ring", "recent", [8]>'
-APPEND = f"{{kind = {KIND}}} : ({S}, {F}, {I}, {I}, {I}) -> (tensor<?x?x4xf32>, {S})"
+APPEND = f"{{kind = {KIND}}} : ({S}, {F}, {N}, {N}, {N}) -> (tensor<?x?x4xf32>, {S})"
 STATE = f"%s: {S} {{graph.state = {KIND}}}"
 
 
@@ -33,6 +33,7 @@ GROUP = f"""%g = graph.fused {{kind = "x"}} : () -> {F} {{
     graph.yield %y : ({F}) -> ()
   }}"""
 RETURN = f"func.return %y : {F}"
+RETURN_X = f"func.return %x : {F}"
 
 
 def test_sound_ir():
@@ -43,7 +44,7 @@ def test_sound_ir():
 def test_the_error_says_what_where_and_shows_the_ir():
     wrong = f'%y = graph.silu %x : ({F}) -> tensor<?x5xf32> loc("q"("m.st":3:4))'
     many = "\n".join(f"%e{i} = graph.exp %x : ({F}) -> {F}" for i in range(50))
-    error = fails(function(f"{many}\n{wrong}\n{many.replace('%e', '%d')}\n{RETURN}"))
+    error = fails(function(f"{many}\n{wrong}\n{many.replace('%e', '%d')}\n{RETURN_X}"))
     assert (error.op, error.function, error.location) == ("graph.silu", "f", "m.st:3:4 (q)")
     assert error.message == "result 0 of graph.silu has shape [?, 5], the operands give [?, 4]"
     lines = str(error).splitlines()
@@ -87,14 +88,14 @@ def test_levels():
 
 
 TWICE = f"""%v, %k = graph.append %s, %x, %i, %i, %i {APPEND}
-  %w, %l = graph.append {{}}, %x, %i, %i, %i {APPEND}
+  %w, %l = graph.append @, %x, %i, %i, %i {APPEND}
   func.return %k, %l : {S}, {S}"""
 
 
 @pytest.mark.parametrize(("value", "uses"), [("%s", "%s"), ("%k", "%k")])
 def test_state_is_used_once(value, uses):
-    arguments = f"%x: {F}, %i: {I}, {STATE}"
-    error = fails(function(TWICE.format(value), arguments, f"({S}, {S})"))
+    arguments = f"%x: {F}, %i: {N}, {STATE}"
+    error = fails(function(TWICE.replace("@", value), arguments, f"({S}, {S})"))
     assert error.message == f"{uses} is a version of the state and is used 2 times"
 
 
@@ -104,7 +105,7 @@ def test_a_use_in_a_group_counts():
         graph.yield %k, %k : ({S}, {S}) -> ()
       }}
       func.return %g, %h : {S}, {S}"""
-    arguments = f"%x: {F}, %i: {I}, {STATE}"
+    arguments = f"%x: {F}, %i: {N}, {STATE}"
     assert "%k is a version" in fails(function(body, arguments, f"({S}, {S})")).message
     twice = body.replace("%g, %h =", "%g =").replace("-> (" + S + ", " + S + ") {", f"-> {S} {{")
     twice = twice.replace(f"%k, %k : ({S}, {S})", f"%k : ({S})").replace("%g, %h :", "%g, %g :")
@@ -125,7 +126,7 @@ def test_locations():
         (f"func.func @f() -> {F}", "a region is one block with a terminator"),
         (function(f"{SILU}\n{RETURN}") * 2, "two functions @f"),
         ("builtin.module {\nbuiltin.module {\n}\n}", "a module holds functions only"),
-        (function(f"{SILU}\n{RETURN}", results="tensor<?x5xf32>"), "return types"),
+        (function(f"{SILU}\n{RETURN}", results="tensor<?x5xf32>"), "the function output types"),
     ],
     ids=["no return", "empty", "no body", "two of a name", "a module within", "return type"],
 )
@@ -142,14 +143,14 @@ def test_only_what_changed_is_looked_into():
 # ---- graph.layers ------------------------------------------------------------------------------
 
 CALL = f"""
-func.func @layer(%x: {F}, %i: {I}, %l: index, {STATE}) -> ({F}, {S}) {{
+func.func @layer(%x: {F}, %i: {N}, %l: index, {STATE}) -> ({F}, {S}) {{
   {SILU}
   func.return %y, %s : {F}, {S}
 }}
-func.func @main(%x: {F}, %i: {I}, %s: tensor<2x?x8x4xf32>) -> {F} {{
+func.func @main(%x: {F}, %i: {N}, %s: tensor<2x?x8x4xf32>) -> {F} {{
   %y, %t = graph.layers %x, %i, %s {{functions = [@layer], kinds = array<i64: 0, 0>, label = "l",
       uses = [array<i64: 0>], operandSegmentSizes = array<i32: 1, 1, 1>}}
-    : ({F}, {I}, tensor<2x?x8x4xf32>) -> ({F}, tensor<2x?x8x4xf32>)
+    : ({F}, {N}, tensor<2x?x8x4xf32>) -> ({F}, tensor<2x?x8x4xf32>)
   func.return %y : {F}
 }}"""
 
@@ -167,7 +168,7 @@ def test_a_sound_call():
         ("[array<i64: 0>]", "[array<i64>]", "@layer has 4 arguments, the layers 3"),
         ("array<i64: 0, 0>", "array<i64: 0, 1>", "kinds are 0 to 0, got [0, 1]"),
         ("array<i64: 0, 0>", "array<i64: 0, 0, 0>", "stack 0 has 2 rows, 3 layers use it"),
-        (f"@layer(%x: {F}, %i: {I}", f"@layer(%x: {F}, %i: tensor<?xf32>", "arguments 1 of @layer"),
+        (f"@layer(%x: {F}, %i: {N}", f"@layer(%x: {F}, %i: tensor<?xf32>", "arguments 1 of @layer"),
         ("%l: index", "%l: tensor<1xi32>", "arguments 2 of @layer"),
     ],
 )
@@ -180,12 +181,10 @@ def test_a_call_that_does_not_fit(old, new, message):
 
 
 def test_stack_results_are_states():
-    text = CALL.replace(f"-> {F} {{\n  %y, %t", f"-> ({F}, {S}, {S}) {{\n  %y, %t")
-    text = text.replace("tensor<2x?x8x4xf32>", "tensor<?x?x8x4xf32>").replace(
-        f"func.return %y : {F}", "func.return %y, %t, %t : {F}, {S}, {S}"
-    )
-    text = text.replace("{F}, {S}, {S}", f"{F}, tensor<?x?x8x4xf32>, tensor<?x?x8x4xf32>")
+    stack = "tensor<?x?x8x4xf32>"
+    text = CALL.replace("tensor<2x?x8x4xf32>", stack)
+    text = text.replace(f"%s: {stack}) -> {F}", f"%s: {stack}) -> ({F}, {stack}, {stack})")
     text = text.replace(
-        f"-> ({F}, {S}, {S})", f"-> ({F}, tensor<?x?x8x4xf32>, tensor<?x?x8x4xf32>)"
+        f"func.return %y : {F}\n", f"func.return %y, %t, %t : {F}, {stack}, {stack}\n"
     )
     assert "%t is a version of the state and is used 2 times" in fails(text, "graph").message

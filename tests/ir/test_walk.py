@@ -4,10 +4,10 @@ from supertile.ir.text import HEADER, parse_module
 from supertile.ir.walk import captured, is_state, operations
 
 F, S = "tensor<?x4xf32>", "tensor<?x8x4xf32>"
-I = "tensor<?xi32>"  # noqa: E741
+N = "tensor<?xi32>"
 KIND = '#graph.state<"ring", "recent", [8]>'
 TEXT = f"""{HEADER}
-func.func @f(%x: {F}, %y: {F}, %i: {I}, %s: {S} {{graph.state = {KIND}}}) -> ({F}, {S}) {{
+func.func @f(%x: {F}, %y: {F}, %i: {N}, %s: {S} {{graph.state = {KIND}}}) -> ({F}, {S}) {{
   %a = graph.exp %x : ({F}) -> {F}
   %g, %k = graph.fused {{kind = "outer"}} : () -> ({F}, {S}) {{
     %b = graph.add %y, %a : ({F}, {F}) -> {F}
@@ -17,7 +17,7 @@ func.func @f(%x: {F}, %y: {F}, %i: {I}, %s: {S} {{graph.state = {KIND}}}) -> ({F
       graph.yield %d : ({F}) -> ()
     }}
     %v, %t = graph.append %s, %h, %i, %i, %i {{kind = {KIND}}}
-      : ({S}, {F}, {I}, {I}, {I}) -> (tensor<?x?x4xf32>, {S})
+      : ({S}, {F}, {N}, {N}, {N}) -> (tensor<?x?x4xf32>, {S})
     graph.yield %h, %t : ({F}, {S}) -> ()
   }}
   %e = graph.silu %g : ({F}) -> {F}

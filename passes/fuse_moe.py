@@ -1,0 +1,133 @@
+"""Wraps the choice of experts, the experts, the shared expert, and dense feed-forward layers.
+
+    %r, %g, %n, %o = graph.dispatch %x, %chosen, %weight
+    %a = graph.grouped_linear %r, %w1, %n
+    ...
+    %c = graph.grouped_linear %h, %w2, %n
+    %y = graph.combine %c, %o
+->
+    %y = graph.fused {kind = "experts"} {
+      the same ops
+    }
+
+The shared expert is a group of its own, so that it can run while rows travel to the experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+
+from supertile.ir import graph
+from supertile.passes.fusing import Edges, Pattern, fuse
+from supertile.passes.rewriting import Equivalence, Pass
+
+SCORES = (graph.Sqrt, graph.Sigmoid, graph.Softmax)
+
+# down(silu(min(gate(x))) clamp(up(x))), by products of the kind {linear}.
+GATED: Edges = {
+    graph.Minimum: (graph.Silu, graph.Maximum),
+    graph.Maximum: (graph.Multiply,),
+    graph.Silu: (graph.Multiply,),
+}
+
+
+def gated_producers(linear: type[graph.GraphOp]) -> Edges:
+    """What the ops of a gated pair of products pull in from above."""
+    return {
+        linear: (graph.Quantize,),
+        graph.Silu: (graph.Minimum, linear),
+        graph.Minimum: (linear,),
+        graph.Maximum: (graph.Minimum,),
+        graph.Multiply: (graph.Silu, graph.Maximum, graph.Minimum, linear, graph.Reshape),
+    }
+
+
+def gated_users(linear: type[graph.GraphOp]) -> Edges:
+    """What they pull in from below, down to the last product."""
+    return {
+        graph.Minimum: (graph.Silu, graph.Maximum),
+        graph.Maximum: (graph.Multiply,),
+        graph.Silu: (graph.Multiply,),
+        graph.Multiply: (graph.Multiply, graph.Cast, graph.Quantize, linear),
+        graph.Cast: (graph.Quantize, linear),
+        graph.Quantize: (linear,),
+    }
+
+
+PATTERNS = (
+    # scores, the choice by them or by a table, the weights of the chosen scaled to a fixed sum
+    Pattern(
+        "router",
+        anchor=graph.Take,
+        producers={
+            graph.Take: (*SCORES, graph.TopK, graph.Gather, graph.Reshape),
+            graph.Sqrt: (graph.Softplus,),
+            graph.Softplus: (graph.Linear,),
+            graph.Sigmoid: (graph.Linear,),
+            graph.Softmax: (graph.Linear,),
+            graph.TopK: (*SCORES, graph.Add, graph.Reshape, graph.ReduceSum),
+            graph.Add: SCORES,
+            graph.Reshape: (graph.Add, graph.Select, graph.Member),
+            graph.Select: (graph.Reshape,),
+            graph.Member: (graph.TopK,),
+            graph.ReduceSum: (graph.Take,),
+        },
+        users={
+            graph.Take: (graph.ReduceSum, graph.Divide),
+            graph.ReduceSum: (graph.Reshape, graph.TopK),
+            graph.Reshape: (graph.Divide, graph.Select, graph.TopK),
+            graph.Divide: (graph.Multiply,),
+            graph.TopK: (graph.Member, graph.Take),
+            graph.Member: (graph.Reshape,),
+            graph.Select: (graph.Reshape,),
+        },
+        shared=(graph.TopK, graph.Gather),
+        requires=(graph.Linear,),
+        feeds=(graph.Dispatch,),
+    ),
+    Pattern(
+        "shared_expert",
+        anchor=graph.Silu,
+        producers=gated_producers(graph.Linear),
+        users=gated_users(graph.Linear),
+        requires=(graph.Linear,),
+        beside=(graph.Combine,),
+    ),
+    Pattern(
+        "experts",
+        anchor=graph.Silu,
+        producers={
+            **gated_producers(graph.GroupedLinear),
+            graph.Quantize: (graph.Dispatch,),
+            graph.GroupedLinear: (graph.Quantize, graph.Dispatch),
+            graph.Reshape: (graph.Dispatch,),
+        },
+        users={
+            **gated_users(graph.GroupedLinear),
+            graph.GroupedLinear: (graph.Combine,),
+        },
+        requires=(graph.GroupedLinear,),
+    ),
+    Pattern(
+        "feed_forward",
+        anchor=graph.Silu,
+        producers=gated_producers(graph.Linear),
+        users=gated_users(graph.Linear),
+        requires=(graph.Linear,),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class FuseMoe(Pass):
+    """dispatch, grouped products, combine -> fused experts; router, shared_expert, feed_forward."""
+
+    name = "fuse-moe"
+    equivalence: ClassVar[Equivalence] = "exact"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        fuse(ctx, op, PATTERNS)

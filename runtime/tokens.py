@@ -1,0 +1,92 @@
+"""Token files: `.npy`, `.npz` (input_ids, optionally lengths) or text, one sequence a line."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supertile.ir.errors import Spot, UserError
+
+SIZE_LIMIT = 1 << 30  # bytes of a token file
+Rows = list[NDArray[np.int64]]
+
+
+def read_tokens(path: Path) -> Rows:
+    """One array of token ids for each sequence; every one has at least one token."""
+    if not path.is_file():
+        raise UserError("run.tokens_missing", file=path)
+    if path.stat().st_size > SIZE_LIMIT:
+        raise UserError("run.tokens_huge", file=path, limit=SIZE_LIMIT)
+    rows = _read_array(path) if path.suffix in (".npy", ".npz") else _read_text(path)
+    if not rows:
+        raise UserError("run.tokens_empty", file=path)
+    for number, row in enumerate(rows):
+        if not len(row):
+            raise UserError("run.row_empty", file=path, row=number)
+    return rows
+
+
+def check_vocabulary(rows: Rows, size: int) -> None:
+    """Every id is one of the model's."""
+    for number, row in enumerate(rows):
+        wrong = np.flatnonzero((row < 0) | (row >= size))
+        if len(wrong):
+            at = int(wrong[0])
+            raise UserError("run.token_range", row=number, at=at, found=int(row[at]), size=size)
+
+
+def _read_array(path: Path) -> Rows:
+    try:
+        held = np.load(path, allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            return _split(path, held, None)
+        with held:
+            if "input_ids" not in held.files:
+                found = ", ".join(held.files)
+                raise UserError("run.tokens_key", file=path, found=found or "nothing")
+            lengths = held["lengths"] if "lengths" in held.files else None
+            return _split(path, held["input_ids"], lengths)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError("run.tokens_broken", file=path, reason=reason) from None
+
+
+def _split(path: Path, ids: NDArray[Any], lengths: NDArray[Any] | None) -> Rows:
+    if ids.ndim == 1:
+        ids = ids[None]
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        found = f"{ids.dtype} {list(ids.shape)}"
+        raise UserError("run.tokens_shape", file=path, found=found)
+    if lengths is None:
+        return [row.astype(np.int64) for row in ids]
+    fits = lengths.shape == ids.shape[:1] and lengths.dtype.kind in "iu"
+    if not fits or (lengths < 0).any() or (lengths > ids.shape[1]).any():
+        found = f"lengths {lengths.dtype} {list(lengths.shape)}"
+        raise UserError("run.tokens_shape", file=path, found=found)
+    return [row[:length].astype(np.int64) for row, length in zip(ids, lengths, strict=True)]
+
+
+def _read_text(path: Path) -> Rows:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError("run.tokens_broken", file=path, reason="it is not text") from None
+    except OSError as error:
+        raise UserError("run.tokens_broken", file=path, reason=error.strerror) from None
+    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(path: Path, number: int, line: str) -> NDArray[np.int64]:
+    """Ids separated by blanks or commas."""
+    ids = []
+    for word in line.replace(",", " ").split():
+        digits = word.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+            spot = Spot(str(path), number, line.index(word) + 1, line)
+            raise UserError("run.tokens_word", spot, found=word[:80])
+        ids.append(int(word))
+    return np.array(ids, np.int64)
