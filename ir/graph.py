@@ -1,4 +1,4 @@
-"""The graph dialect: the mathematics of a model on whole tensors, one op a function of its operands.
+"""The graph dialect: the mathematics of a model on whole tensors, each op a pure function.
 
 Sizes: T tokens of a call, B sequences, C channels, H heads, E experts, K choices, M windows.
 Each class says what the op means in one sentence and one equation; its shape rule is in
@@ -548,7 +548,7 @@ class Dispatch(GraphOp):
 
 @irdl_op_definition
 class Combine(GraphOp):
-    """The rows of each token summed in ascending expert order: y[t] = sum_{order[r] // K = t} x[r]."""
+    """Rows of a token summed, ascending by expert: y[t] = sum of x[r] with order[r] // K = t."""
 
     name = "graph.combine"
     rows = operand_def(Tensor)
@@ -605,7 +605,7 @@ class Yield(SupertileOp):
 
     name = "graph.yield"
     values = var_operand_def(Tensor)
-    traits = traits_def(IsTerminator())
+    traits = traits_def(IsTerminator(), Pure())
 
 
 OPS: tuple[type[SupertileOp], ...] = (

@@ -99,7 +99,7 @@ def python_value(attribute: Attribute) -> Any:
         case ArrayAttr():
             return tuple(python_value(item) for item in attribute)
         case SymbolRefAttr():
-            return attribute.string_value()
+            return attribute.root_reference.data
         case RopeAttr():
             return attribute.fields()
         case _:

@@ -32,7 +32,11 @@ def same(a: Size, b: Size, what: str) -> Size:
         return b
     if _unknown(b) or a == b:
         return a
-    raise VerifyException(f"{what} differ: {a} and {b}")
+    raise VerifyException(f"{what} differ: {_show(a)} and {_show(b)}")
+
+
+def _show(size: Size) -> str:
+    return "?" if _unknown(size) else str(size)
 
 
 def times(*sizes: Size) -> Size:
@@ -343,6 +347,7 @@ def infer_results(op: Operation, element: Attribute | None = None) -> list[Tenso
     rule, elements = RULES[type(op)]
     assert rule is not None, f"{op.name} declares its result type"
     shapes = rule(_properties(op), [shape_of(v) for v in op.operands], lambda _: DYNAMIC)
+    assert not isinstance(op, graph.Quantize), "quantize declares its result type"
     if not elements:  # carried values and stacks keep their types
         carried, shared, _ = _properties(op)["operandSegmentSizes"]
         kept = [*op.operands[:carried], *op.operands[carried + shared :]]
@@ -357,7 +362,7 @@ def _encoding(op: Operation, held: str | int, shape: Shape) -> Attribute | None:
     """Scales go along with copied codes, as long as the axes they belong to stay."""
     if held != COPIED and not isinstance(held, int):
         return None
-    source = type_of(op.operands[0 if held == COPIED else held])
+    source = type_of(op.operands[held if isinstance(held, int) else 0])
     if not is_scaled(source):
         return None
     if len(shape) != len(source.get_shape()):

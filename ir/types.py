@@ -25,15 +25,15 @@ from xdsl.dialects.builtin import (
     NoneAttr,
     StringAttr,
     TensorType,
-    bf16,
-    f16,
-    f32,
-    i1,
-    i32,
-    i64,
+    bf16 as bf16,
+    f16 as f16,
+    f32 as f32,
+    i1 as i1,
+    i32 as i32,
+    i64 as i64,
 )
 from xdsl.ir import Attribute, ParametrizedAttribute, SSAValue
-from xdsl.irdl import irdl_attr_definition, param_def
+from xdsl.irdl import BaseAttr, irdl_attr_definition, param_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
@@ -99,6 +99,12 @@ def type_of(value: SSAValue) -> TensorType[Attribute]:
     kind = value.type
     assert isinstance(kind, TensorType)
     return kind
+
+
+def _float_text(value: float) -> str:
+    """Shortest digits that give the number back, in the grammar of IR text: 1.0e-05."""
+    mantissa, e, exponent = repr(float(value)).partition("e")
+    return mantissa + ("" if "." in mantissa or not e else ".0") + e + exponent
 
 
 @irdl_attr_definition
@@ -197,8 +203,11 @@ class RopeAttr(ParametrizedAttribute):
         with printer.in_angle_brackets():
             for position, (key, value) in enumerate(self.fields().items()):
                 printer.print_string(", " if position else "")
-                shown = f'"{value}"' if isinstance(value, str) else repr(value)
-                printer.print_string(f"{key} = {shown}")
+                printer.print_string(f"{key} = ")
+                if isinstance(value, str):
+                    printer.print_string_literal(value)
+                else:
+                    printer.print_string(_float_text(value))
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -225,8 +234,8 @@ class StateAttr(ParametrizedAttribute):
     """
 
     name = "graph.state"
-    kind: StringAttr = param_def()
-    state: StringAttr = param_def()
+    kind: StringAttr = param_def(BaseAttr(StringAttr))
+    state: StringAttr = param_def(BaseAttr(StringAttr))
     parameters_: ArrayAttr[IntAttr] = param_def()
 
     KINDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -254,7 +263,10 @@ class StateAttr(ParametrizedAttribute):
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_string(f'"{self.kind.data}", "{self.state.data}", {list(self.sizes)}')
+            printer.print_string_literal(self.kind.data)
+            printer.print_string(", ")
+            printer.print_string_literal(self.state.data)
+            printer.print_string(f", {list(self.sizes)}")
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:

@@ -27,16 +27,9 @@ from supertile.passes.rewriting import Equivalence, Pass
 
 SCORES = (graph.Sqrt, graph.Sigmoid, graph.Softmax)
 
-# down(silu(min(gate(x))) clamp(up(x))), by products of the kind {linear}.
-GATED: Edges = {
-    graph.Minimum: (graph.Silu, graph.Maximum),
-    graph.Maximum: (graph.Multiply,),
-    graph.Silu: (graph.Multiply,),
-}
-
 
 def gated_producers(linear: type[graph.GraphOp]) -> Edges:
-    """What the ops of a gated pair of products pull in from above."""
+    """down(silu(min(gate(x))) clamp(up(x))): what its ops pull in from above, down apart."""
     return {
         linear: (graph.Quantize,),
         graph.Silu: (graph.Minimum, linear),
@@ -47,7 +40,7 @@ def gated_producers(linear: type[graph.GraphOp]) -> Edges:
 
 
 def gated_users(linear: type[graph.GraphOp]) -> Edges:
-    """What they pull in from below, down to the last product."""
+    """What they pull in from below: all up to the product by down."""
     return {
         graph.Minimum: (graph.Silu, graph.Maximum),
         graph.Maximum: (graph.Multiply,),

@@ -56,8 +56,8 @@ SCALES_ROWS: Edges = {
     graph.Reshape: (graph.Multiply,),
 }
 
-# What begins another fusion's group, or ends one.
-ELSEWHERE = (graph.Add, graph.PoolWindows, graph.CompletedWindows, graph.Attend)
+# Their values are turned, or normalised, within groups of their own.
+ELSEWHERE = (graph.PoolWindows, graph.CompletedWindows, graph.Attend)
 
 PATTERNS = (
     Pattern(
@@ -103,7 +103,7 @@ PATTERNS = (
         anchor=graph.RmsNorm,
         users={graph.RmsNorm: (graph.Cast, graph.Quantize), graph.Cast: (graph.Quantize,)},
         requires=(graph.Quantize,),
-        apart=ELSEWHERE,
+        apart=(*ELSEWHERE, graph.Add),
     ),
 )
 

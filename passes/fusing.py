@@ -133,9 +133,7 @@ def _pulled_producers(
 
 def _own_constants(group: set[Operation]) -> list[Operation]:
     producers = (producer for op in group for producer in _producers(op.operands))
-    return [
-        op for op in producers if isinstance(op, graph.Constant) and _serves_only(op, group)
-    ]
+    return [op for op in producers if isinstance(op, graph.Constant) and _serves_only(op, group)]
 
 
 def _serves_only(producer: Operation, group: set[Operation]) -> bool:
@@ -159,7 +157,9 @@ def _is_of_kind(pulled: set[Operation], anchor: Operation, pattern: Pattern) -> 
     if pattern.feeds and not any(isinstance(user, pattern.feeds) for user in users):
         return False
     neighbours = (value for user in users for value in user.operands)
-    return not pattern.beside or any(isinstance(op, pattern.beside) for op in _producers(neighbours))
+    return not pattern.beside or any(
+        isinstance(op, pattern.beside) for op in _producers(neighbours)
+    )
 
 
 def _users(values: Iterable[SSAValue]) -> Iterator[Operation]:
@@ -234,8 +234,6 @@ def _states(op: Operation) -> tuple[set[SSAValue], set[SSAValue]]:
         if state is not None:
             (written if is_state(value) else read).add(state)
     return read, written
-
-
 
 
 def _state_behind(value: SSAValue) -> SSAValue | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from supertile.ir import graph
+from supertile.ir.errors import UserError
 from supertile.runtime.numerics import round_bf16
-from supertile.runtime.plan import FunctionPlan, Group, ModulePlan, Step, WeightUse
+from supertile.runtime.plan import FunctionPlan, ModulePlan, Step, WeightUse, reader
 
 ROUNDING: dict[str, Callable[[Any], Any]] = {
     "bf16": round_bf16,
@@ -27,16 +28,18 @@ class ExecutionError(Exception):
 
 @dataclass
 class Executor:
-    """A plan with its weights; `watch` sees named values."""
+    """A plan with its weights; `watch` sees named values.
+
+    Values in layers are named LABEL.NUMBER.NAME, those of the first entry NAME, of others ENTRY.NAME.
+    """
 
     plan: ModulePlan
     weights: Callable[[WeightUse, int | None], Any]
     watch: Watch | None = None
-    _uses: dict[int, WeightUse] = field(default_factory=dict)
 
     def call(self, entry: str, arguments: list[Any]) -> list[Any]:
         """Run an entry: its own arguments, sequence, position, length, then its state stacks."""
-        return self._run(self.plan.functions[entry], arguments, None, "")
+        return self._run(self.plan.functions[entry], arguments, None, self.plan.prefix(entry))
 
     def _run(
         self, function: FunctionPlan, arguments: list[Any], layer: int | None, prefix: str
@@ -46,7 +49,7 @@ class Executor:
         for step in function.steps:
             try:
                 results = self._step(step, registers, layer)
-            except ExecutionError:
+            except (ExecutionError, UserError, MemoryError):
                 raise
             except Exception as error:
                 place = f"{step.source} " if step.source else ""
@@ -64,24 +67,15 @@ class Executor:
         return [registers[register] for register in function.results]
 
     def _step(self, step: Step, registers: list[Any], layer: int | None) -> list[Any]:
-        if step.function is None:
-            return self._structure(step, registers, layer)
-        result = step.function(*_inputs(step.inputs, registers), **step.properties)
-        return list(result) if isinstance(result, tuple) else [result]
-
-    def _structure(self, step: Step, registers: list[Any], layer: int | None) -> list[Any]:
-        op = step.op
-        if isinstance(op, graph.Weight):
-            use = self._uses.get(id(op))
-            if use is None:
-                use = WeightUse(op.checkpoint.data, op.result.type)  # type: ignore[arg-type]
-                self._uses[id(op)] = use
-            return [self.weights(use, layer)]
-        if isinstance(op, graph.Constant):
+        if step.function is not None:
+            return step.call(registers)
+        if step.weight is not None:
+            return [self.weights(step.weight, layer)]
+        if isinstance(step.op, graph.Constant):
             return [np.float32(step.properties["value"])]
-        assert isinstance(op, graph.Layers), f"no NumPy function for {op.name}"
-        carried, shared, states = _inputs(step.inputs, registers)
-        return self._layers(step, list(carried), list(shared), list(states))
+        assert isinstance(step.op, graph.Layers), "all other ops have functions"
+        carried, shared, states = reader(step.inputs)(registers)
+        return self._layers(step, carried, shared, states)
 
     def _layers(
         self, step: Step, carried: list[Any], shared: list[Any], states: list[Any]
@@ -99,13 +93,3 @@ class Executor:
             results = self._run(function, arguments, number, f"{label}.{number}.")
             carried = results[: len(carried)]
         return [*carried, *states]
-
-
-def _inputs(groups: tuple[Group, ...], registers: list[Any]) -> Iterator[Any]:
-    for group in groups:
-        if isinstance(group, int):
-            yield registers[group]
-        elif group is None:
-            yield None
-        else:
-            yield [registers[register] for register in group]

@@ -7,8 +7,10 @@ is live, not what was ever computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 from xdsl.dialects import func
@@ -25,7 +27,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
 from supertile.ir import graph
-from supertile.ir.op import properties_of
+from supertile.ir.op import properties_of, python_value
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
 Group = int | list[int] | None  # one register, a list of them, or an operand that is absent
@@ -48,6 +50,40 @@ class Step:
     source: str
     """file:line of the model file."""
 
+    @cached_property
+    def weight(self) -> WeightUse | None:
+        """What a step that is a weight reads."""
+        if not isinstance(self.op, graph.Weight):
+            return None
+        return WeightUse(self.op.checkpoint.data, type_of(self.op.result))
+
+    @cached_property
+    def call(self) -> Callable[[list[Any]], list[Any]]:
+        """The results from the registers, for steps with a function."""
+        assert self.function is not None, f"no NumPy function for {self.op.name}"
+        function = partial(self.function, **self.properties) if self.properties else self.function
+        read = reader(self.inputs)
+        if len(self.outputs) == 1:
+            return lambda registers: [function(*read(registers))]
+        return lambda registers: list(function(*read(registers)))
+
+
+def reader(groups: tuple[Group, ...]) -> Callable[[list[Any]], Sequence[Any]]:
+    """From the registers to the values of the groups, quick for the usual kinds of op."""
+    single = [group for group in groups if isinstance(group, int)]
+    if len(single) < len(groups) or not groups:
+        return lambda registers: [_value(group, registers) for group in groups]
+    if len(single) > 1:
+        return itemgetter(*single)
+    (only,) = single
+    return lambda registers: (registers[only],)
+
+
+def _value(group: Group, registers: list[Any]) -> Any:
+    if isinstance(group, list):
+        return [registers[register] for register in group]
+    return None if group is None else registers[group]
+
 
 @dataclass(frozen=True)
 class WeightUse:
@@ -56,9 +92,14 @@ class WeightUse:
     pattern: str
     kind: TensorType[Attribute]
 
-    @property
+    @cached_property
     def is_layered(self) -> bool:
         return "{l}" in self.pattern
+
+    @cached_property
+    def key(self) -> str:
+        """Tells uses apart; one tensor may be read in two shapes."""
+        return f"{self.pattern} {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +107,8 @@ class Argument:
     name: str
     kind: Attribute
     state: StateAttr | None
+    axes: tuple[str, ...]
+    """Names of the axes, () where there are none: T tokens, B sequences, S:r entries of r tokens."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +126,8 @@ class FunctionPlan:
 
     def weights(self) -> Iterator[WeightUse]:
         for step in self.steps:
-            if isinstance(step.op, graph.Weight):
-                yield WeightUse(step.op.checkpoint.data, type_of(step.op.result))
+            if step.weight is not None:
+                yield step.weight
 
 
 @dataclass(frozen=True)
@@ -92,6 +135,24 @@ class ModulePlan:
     functions: dict[str, FunctionPlan]
     entries: tuple[str, ...]
     numerics: str
+
+    def prefix(self, entry: str) -> str:
+        """What the names of an entry's own values begin with: nothing for the first entry."""
+        return "" if entry in self.entries[:1] else f"{entry}."
+
+    def value_names(self, entry: str) -> Iterator[str]:
+        """The name of every named value that a call of an entry computes, in order."""
+        for step in self.functions[entry].steps:
+            if isinstance(step.op, graph.Layers):
+                yield from self._layer_names(step.properties)
+            if step.name is not None:
+                yield self.prefix(entry) + step.name
+
+    def _layer_names(self, layers: dict[str, Any]) -> Iterator[str]:
+        for number, kind in enumerate(layers["kinds"]):
+            for step in self.functions[layers["functions"][kind]].steps:
+                if step.name is not None:
+                    yield f"{layers['label']}.{number}.{step.name}"
 
     def weights_of(self, entry: str) -> Iterator[tuple[WeightUse, list[int]]]:
         """Every weight that an entry reads, with the numbers of the layers that read it."""
@@ -106,7 +167,7 @@ class ModulePlan:
         kinds = op.kinds.get_values()
         for number, symbol in enumerate(op.functions):
             layers = [layer for layer, kind in enumerate(kinds) if kind == number]
-            for use in self.functions[symbol.string_value()].weights():
+            for use in self.functions[symbol.root_reference.data].weights():
                 yield use, layers
 
 
@@ -191,10 +252,12 @@ class _FunctionPlanner:
         held = self.function.arg_attrs.data[position] if self.function.arg_attrs else None
         fields = held.data if isinstance(held, DictionaryAttr) else {}
         name, state = fields.get("graph.name"), fields.get("graph.state")
+        axes = fields.get("graph.sizes", ArrayAttr([]))
         return Argument(
             name.data if isinstance(name, StringAttr) else f"argument{position}",
             value.type,
             state if isinstance(state, StateAttr) else None,
+            python_value(axes),
         )
 
     def _step(

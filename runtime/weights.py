@@ -22,34 +22,35 @@ class Weights:
     def __init__(self, checkpoint: Checkpoint, plan: ModulePlan, entries: list[str]) -> None:
         self.checkpoint = checkpoint
         self.deployed = plan.numerics == "deployed"
-        self._held: dict[tuple[str, int | None], Any] = {}
+        self._held: dict[tuple[str, int], Any] = {}
         checkpoint.check(self._required(plan, entries))
 
     def _required(
         self, plan: ModulePlan, entries: list[str]
     ) -> list[tuple[str, tuple[int, ...], Format]]:
         """Every tensor that the entries read, once, in the order of their first use."""
-        required: dict[str, tuple[tuple[int, ...], Format]] = {}
-        for entry in entries:
-            for use, layers in plan.weights_of(entry):
-                shape, count = _one_expert(use)
-                for name in _names(use, layers, count):
-                    required[name] = (shape, declared_format(use))
-        return [(name, shape, form) for name, (shape, form) in required.items()]
+        uses = [pair for entry in entries for pair in plan.weights_of(entry)]
+        required = [
+            (name, shape, declared_format(use))
+            for use, layers in uses
+            for shape, count in [_one_expert(use)]
+            for name in _names(use, layers, count)
+        ]
+        return list(dict.fromkeys(required))
 
     def get(self, use: WeightUse, layer: int | None) -> Any:
         """An array, a `Scaled`, or a list of them, one for each expert."""
-        key = (use.pattern, layer if use.is_layered else None)
+        key = (use.key, layer or 0) if use.is_layered else (use.key, 0)
         if key not in self._held:
-            self._held[key] = self._read(use, layer)
+            self._held[key] = self._read(use, layer or 0)
         return self._held[key]
 
-    def _read(self, use: WeightUse, layer: int | None) -> Any:
+    def _read(self, use: WeightUse, layer: int) -> Any:
         shape, count = _one_expert(use)
         form = declared_format(use)
         read = [
             self._prepared(self.checkpoint.tensor(name, shape, form), shape, form)
-            for name in _names(use, [layer or 0], count)
+            for name in _names(use, [layer], count)
         ]
         return read if count else read[0]
 

@@ -21,7 +21,7 @@ from supertile.passes.pipeline import (
 from supertile.passes.rewriting import Equivalence, Pass
 
 # Files of the folder that are no pass.
-SUPPORT = {"__init__", "driver", "instruments", "pipeline", "rewriting", "trace_html"}
+SUPPORT = {"__init__", "driver", "fusing", "instruments", "pipeline", "rewriting", "trace_html"}
 
 
 @dataclass(frozen=True)
