@@ -1,0 +1,70 @@
+"""The units that a machine file may use, and the number formats that it may name.
+
+Every figure is held in SI units: bytes, bytes a second, operations a second, seconds, hertz. A
+multiply-add counts as two operations. `KB` is 1000 bytes and `KiB` 1024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DECIMAL = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+# Dimension -> unit -> how many SI units one of it is.
+UNITS: dict[str, dict[str, float]] = {
+    "bytes": {f"{prefix}B": size for prefix, size in {**DECIMAL, **BINARY}.items()},
+    "bandwidth": {
+        **{f"{prefix}B/s": size for prefix, size in {**DECIMAL, **BINARY}.items()},
+        **{f"{prefix}bit/s": size / 8 for prefix, size in DECIMAL.items()},
+    },
+    "rate": {
+        **{f"{prefix}FLOP/s": size for prefix, size in DECIMAL.items()},
+        **{f"{prefix}OP/s": size for prefix, size in DECIMAL.items()},
+    },
+    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
+    "frequency": {f"{prefix}Hz": DECIMAL[prefix] for prefix in ("", "K", "M", "G")},
+    "count": {"count": 1.0},
+    "fraction": {"fraction": 1.0},
+}
+DIMENSION_OF: dict[str, str] = {
+    unit: dimension for dimension, units in UNITS.items() for unit in units
+}
+EXAMPLES = {
+    "bytes": "GB",
+    "bandwidth": "GB/s",
+    "rate": "TFLOP/s",
+    "time": "us",
+    "frequency": "GHz",
+    "count": "count",
+    "fraction": "fraction",
+}
+"""The unit that an error shows for each dimension."""
+
+
+def scale_of(unit: str) -> float:
+    """How many SI units one `unit` is."""
+    return UNITS[DIMENSION_OF[unit]][unit]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A number format: its bits in memory, and the name under which memory holds it."""
+
+    bits: int
+    stored_as: str
+
+
+# tf32 is what an engine makes of f32 on the way in: memory never holds it.
+FORMATS: dict[str, Format] = {
+    "f32": Format(32, "f32"),
+    "tf32": Format(32, "f32"),
+    "bf16": Format(16, "bf16"),
+    "f16": Format(16, "f16"),
+    "f8e4m3": Format(8, "f8e4m3"),
+    "hif8": Format(8, "hif8"),
+    "i8": Format(8, "i8"),
+    "f4e2m1": Format(4, "f4e2m1"),
+    "i4": Format(4, "i4"),
+}
+STORED = tuple(name for name, kind in FORMATS.items() if kind.stored_as == name)
