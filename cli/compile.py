@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supertile.cli.inputs import add_model_options, config_path, model_path
-from supertile.ir.errors import UserError, nearest
+from supertile.cli.inputs import (
+    add_model_options,
+    check_output_folder,
+    choose,
+    config_path,
+    model_path,
+    reproducer_folder,
+)
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -18,48 +25,58 @@ if TYPE_CHECKING:
     from supertile.passes.rewriting import Pass
 
 TARGETS = ("numpy",)
+DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     add_model_options(command)
     command.add_argument("--entry", metavar="E", help="compile this entry alone (default: all)")
     command.add_argument("--target", default="numpy", metavar="T", help="numpy (default)")
-    command.add_argument("-p", "--pipeline", metavar="P", help="passes to run instead of all")
-    command.add_argument("--stop-after", metavar="P", help="the last pass, or phase, to run")
-    command.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass, and diffs")
+    command.add_argument(
+        "-p", "--pipeline", metavar="P", help="passes to run instead of all: 'pass{a=1},pass2'"
+    )
+    command.add_argument(
+        "--stop-after", metavar="P", help="the last pass to run, or a phase: graph, fused"
+    )
+    command.add_argument(
+        "--dump-ir", metavar="DIR", help="write the IR after every pass, trace.json, trace.html"
+    )
     command.add_argument("--stats", action="store_true", help="print times and op counts")
     command.add_argument(
         "--check-numerics",
         action="store_true",
-        help="execute a small config of the model before and after every pass and compare",
+        help="execute a small config of the model before and after every pass, and compare",
     )
-    command.add_argument("-o", "--output", metavar="DIR", help="write the module and its plan")
+    command.add_argument(
+        "-o", "--output", metavar="DIR", help="write module.mlir and plan.txt there"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from supertile.passes.driver import Options, run_passes
 
     start = time.perf_counter()
-    if options.target not in TARGETS:
-        hint = nearest(options.target, TARGETS)
-        known = ", ".join(TARGETS)
-        raise UserError("command.target", name=options.target, known=known, hint=hint)
+    choose(options.target, TARGETS, "command.target")
+    check_output_folder(options.dump_ir)
+    check_output_folder(options.output)
     passes = select_passes(options.pipeline, options.stop_after)
-    module, config = build(options)
+    module, _ = build(options)
     built = time.perf_counter()
     if options.check_numerics:
-        check_numerics(options, config, passes)
+        _check_numerics(options, passes)
     checked = time.perf_counter()
     dump = Path(options.dump_ir) if options.dump_ir else None
+    folder = reproducer_folder(options.dump_ir, options.output)
     notes = (f"model: {options.model}", f"config: {options.config}")
-    report = run_passes(module, passes, Options(dump=dump, notes=notes))
+    report = run_passes(module, passes, Options(dump=dump, reproducers=folder, notes=notes))
     done = time.perf_counter()
-    if options.output:
-        write_output(module, Path(options.output))
+    _write_output(options, module, report)
+    written = time.perf_counter()
     _print_summary(options, module, report)
     if options.stats:
-        print_stats(report, {"front end": built - start, "numeric check": checked - built,
-                             "passes": done - checked, "writing": time.perf_counter() - done})
+        phases = {"front end": built - start, "numeric check": checked - built}
+        phases |= {"passes": done - checked, "writing": written - done}
+        _print_stats(report, phases)
     return 0
 
 
@@ -75,54 +92,56 @@ def build(options: argparse.Namespace) -> tuple[ModuleOp, Config]:
 
 def select_passes(text: str | None, stop_after: str | None = None) -> list[Pass]:
     """The passes of a pipeline text, or all; cut behind a pass or behind the last of a phase."""
-    from supertile.passes.pipeline import PIPELINE, load_pass, parse_pipeline, phase_of
+    from supertile.passes.pipeline import PIPELINE, load_pass, parse_pipeline, pass_names, phase_of
 
     given = None if text is None else parse_pipeline(text)
-    names = [name for _, name in PIPELINE] if given is None else [one.name for one in given]
+    names = pass_names() if given is None else [one.name for one in given]
     count = len(names)
     if stop_after is not None:
-        ends = [n for n, name in enumerate(names) if stop_after in (name, phase_of(name))]
-        if not ends:
-            known = [*dict.fromkeys(phase for phase, _ in PIPELINE), *names]
-            hint = nearest(stop_after, known)
-            raise UserError(
-                "command.stop_after", name=stop_after, known=", ".join(known), hint=hint
-            )
-        count = ends[-1] + 1
+        known = [*dict.fromkeys(phase for phase, _ in PIPELINE), *names]
+        choose(stop_after, known, "command.stop_after")
+        # A phase without passes in the pipeline ends where the one before it ends.
+        phases = list(dict.fromkeys(phase for phase, _ in PIPELINE))
+        last = phases[: phases.index(stop_after) + 1] if stop_after in phases else [stop_after]
+        ends = [n for n, name in enumerate(names, 1) if name in last or phase_of(name) in last]
+        count = max(ends, default=0)
     return [load_pass(name)() for name in names[:count]] if given is None else given[:count]
 
 
-def check_numerics(options: argparse.Namespace, config: Config, passes: list[Pass]) -> None:
-    """Run the same passes over a small config of the model, comparing numbers after each."""
-    from supertile.frontend.build import build_model
-    from supertile.frontend.hf_config import shrink
-    from supertile.passes.driver import Options, run_passes
-    from supertile.runtime.compare import NumericCheck
+def _check_numerics(options: argparse.Namespace, passes: list[Pass]) -> None:
+    from supertile.cli.numerics import compare_small, small_module
 
-    entries = [options.entry] if options.entry else None
-    small = build_model(model_path(options.model), shrink(config), options.numerics, entries)
-    check = NumericCheck(small)
-    equivalence = {one.name: one.equivalence for one in passes}
-    folder = Path(options.dump_ir or options.output or ".")
-    notes = (f"model: {options.model}", f"small config of: {options.config}", "seed: 0")
-
-    def after_pass(name: str, before: ModuleOp, after: ModuleOp) -> None:
-        check.compare(name, equivalence[name], after)
-
-    run_passes(small, passes, Options(reproducers=folder, notes=notes, after_pass=after_pass))
-    for line in check.lines:
+    comparison = compare_small(options, passes)
+    comparison.run(small_module(options))
+    for line in comparison.lines:
         print(line)
 
 
-def write_output(module: ModuleOp, folder: Path) -> None:
+# ---- what is written and printed ---------------------------------------------------------------
+
+
+def _write_output(options: argparse.Namespace, module: ModuleOp, report: Report) -> None:
     """`module.mlir`, which parses back, and `plan.txt`, what the executor runs."""
+    if options.dump_ir:
+        _remove_old_dumps(Path(options.dump_ir), report)
+    if not options.output:
+        return
     from supertile.ir.files import write_text
     from supertile.ir.text import print_module
     from supertile.runtime.plan import plan_module
     from supertile.targets.numpy.plan_text import plan_text
 
+    folder = Path(options.output)
     write_text(folder / "module.mlir", print_module(module))
     write_text(folder / "plan.txt", plan_text(plan_module(module)))
+
+
+def _remove_old_dumps(folder: Path, report: Report) -> None:
+    """A folder shows one pipeline: dumps of an earlier one would read as if they were of this."""
+    written = {"00-frontend.mlir", *(record.file for record in report.passes)}
+    for path in folder.iterdir():
+        if DUMP.fullmatch(path.name) and path.name not in written:
+            path.unlink()
 
 
 def _print_summary(options: argparse.Namespace, module: ModuleOp, report: Report) -> None:
@@ -139,7 +158,7 @@ def _print_summary(options: argparse.Namespace, module: ModuleOp, report: Report
             print(f"  {label}: {place}")
 
 
-def print_stats(report: Report, phases: dict[str, float]) -> None:
+def _print_stats(report: Report, phases: dict[str, float]) -> None:
     """Times and op counts by pass."""
     from rich.console import Console
     from rich.table import Table
@@ -155,7 +174,5 @@ def print_stats(report: Report, phases: dict[str, float]) -> None:
             str(len(record.changed)),
             str(sum(record.patterns.values())),
         )
-    console = Console(width=100)
-    console.print(table)
-    total = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in phases.items())
-    console.print(total)
+    Console(width=100).print(table)
+    print(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in phases.items()))

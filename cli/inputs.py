@@ -1,8 +1,12 @@
-"""What commands take: model files and configs by path or by the name of a shipped one."""
+"""What commands take: models and configs by path or shipped name, numbers, places to write to."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +22,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def shipped_configs() -> dict[str, Path]:
+    """Name -> path of the config files in the package."""
     folder = Path(str(files("supertile.models"))) / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
 
@@ -29,26 +34,34 @@ def model_path(text: str) -> Path:
 
 def config_path(text: str) -> Path:
     """A config.json: a path (or its folder), or the name of a shipped one."""
-    path = Path(text)
-    if path.is_dir() and (path / "config.json").exists():
-        return path / "config.json"
+    inside = os.path.join(text, "config.json")
+    if os.path.isfile(inside):
+        return Path(inside)
     return _found(text, shipped_configs(), ".json", "command.no_config")
 
 
-def _found(text: str, shipped: dict[str, Path], suffix: str, code: str) -> Path:
-    path = Path(text)
-    if path.exists():
-        return path
-    name = path.name.removesuffix(suffix)
-    if name in shipped and path.suffix in ("", suffix):
+def _found(text: str, shipped: Mapping[str, Path], suffix: str, code: str) -> Path:
+    # os.path, unlike Path, takes names that no file can have.
+    if text and os.path.exists(text):
+        return Path(text)
+    name = os.path.basename(text).removesuffix(suffix)
+    if name in shipped:
         return shipped[name]
     hint = nearest(name, shipped, "give the path of a file")
     raise UserError(code, name=text, known=", ".join(shipped), hint=hint)
 
 
+def choose(value: str, known: Iterable[str], code: str) -> str:
+    """The value if it is known; else the error of that code, with the nearest that is."""
+    names = list(known)
+    if value not in names:
+        raise UserError(code, name=value, known=", ".join(names), hint=nearest(value, names))
+    return value
+
+
 def add_model_options(command: argparse.ArgumentParser) -> None:
     """MODEL, --config, --numerics."""
-    command.add_argument("model", metavar="MODEL", help="a model file, or the name of a shipped one")
+    command.add_argument("model", metavar="MODEL", help="a model file, or a shipped name")
     command.add_argument(
         "--config", required=True, metavar="F", help="config.json, its folder, or a shipped name"
     )
@@ -56,7 +69,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--numerics",
         choices=NUMERICS,
         default="reference",
-        help="reference: float32; deployed: every rounding point of the release (default: reference)",
+        metavar="M",
+        help="reference: float32 (default); deployed: with every rounding of the release",
     )
 
 
@@ -71,6 +85,48 @@ def natural(text: str) -> int:
 
 
 def _number(text: str, least: int) -> int:
+    # Twelve digits are enough to see that a number is too large.
     if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no whole number from {least} to 2^31")
     return int(text)
+
+
+# ---- places to write to ------------------------------------------------------------------------
+
+
+def check_output_file(path: str | None) -> None:
+    """Raise now what writing the file would raise at the end of a long run."""
+    if path is not None and os.path.isdir(path):
+        raise UserError("command.is_folder", file=path)
+    if path is not None:
+        _check_folder(os.path.dirname(os.path.abspath(path)), path)
+
+
+def check_output_folder(path: str | None) -> None:
+    if path is not None:
+        _check_folder(os.path.abspath(path), path)
+
+
+def _check_folder(folder: str, shown: str) -> None:
+    """Whether files can be made in a folder, or the folder itself where it is missing."""
+    held = folder
+    while not os.path.lexists(held) and os.path.dirname(held) != held:
+        held = os.path.dirname(held)
+    if not os.path.isdir(held):
+        reason = os.strerror(errno.ENOTDIR) + f": {held}"
+        raise UserError("command.unwritable", file=shown, reason=reason)
+    if not os.access(held, os.W_OK | os.X_OK):
+        raise UserError("command.unwritable", file=shown, reason=os.strerror(errno.EACCES))
+
+
+def reproducer_folder(*wanted: str | None) -> Path:
+    """The first of the folders that can be written to; else the current one, else a temporary."""
+    for folder in (*wanted, "."):
+        if folder is None:
+            continue
+        try:
+            check_output_folder(folder)
+        except UserError:
+            continue
+        return Path(folder)
+    return Path(tempfile.gettempdir())

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from supertile.cli.inputs import shipped_configs, shipped_models
 from supertile.ir.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    from supertile.ir.op import SupertileOp
+
 WHAT = ("passes", "ops", "models")
+Listed = TypeVar("Listed")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -21,49 +27,67 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(show: str, known: Mapping[str, Listed], what: str) -> Listed:
+    if show not in known:
+        raise UserError("command.no_such", what=what, name=show[:100], hint=nearest(show, known))
+    return known[show]
+
+
 def _first_line(value: object) -> str:
     return (inspect.getdoc(value) or "").partition("\n")[0]
 
 
-def _choose(show: str, known: dict[str, object], what: str) -> object:
-    if show not in known:
-        hint = nearest(show, known)
-        raise UserError("command.no_such", what=what, name=show, hint=hint)
-    return known[show]
+# ---- passes ------------------------------------------------------------------------------------
 
 
 def _passes(show: str | None) -> None:
-    from supertile.passes.pipeline import PIPELINE, load_pass
+    from supertile.passes.pipeline import load_pass, pass_names, phase_of
 
-    classes = {name: load_pass(name) for _, name in PIPELINE}
+    classes = {name: load_pass(name) for name in pass_names()}
     if show is not None:
-        chosen = classes[str(getattr(_choose(show, dict(classes), "pass"), "name", ""))]
-        print(f"{chosen.name}: equivalence {chosen.equivalence}\n\n{inspect.getdoc(chosen)}")
+        _print_pass(_chosen(show, classes, "pass"))
         return
-    for phase, name in PIPELINE:
-        one = classes[name]
-        print(f"{phase:<8} {name:<16} {one.equivalence:<12} {_first_line(one)}")
+    for name, one in classes.items():
+        print(f"{phase_of(name) or '':<8} {name:<16} {one.equivalence:<12} {_first_line(one)}")
+
+
+def _print_pass(one: type) -> None:
+    import dataclasses
+    import sys
+    import typing
+
+    from supertile.passes.pipeline import type_text
+
+    kinds = typing.get_type_hints(one)
+    print(f"{one.name}: equivalence {one.equivalence}\n")  # type: ignore[attr-defined]
+    print(inspect.getdoc(sys.modules[one.__module__]) or "")
+    options = [
+        f"  {field.name}: {type_text(kinds[field.name])}" for field in dataclasses.fields(one)
+    ]
+    if options:
+        print("\n".join(["", "options:", *options]))
+
+
+# ---- ops ---------------------------------------------------------------------------------------
 
 
 def _ops(show: str | None) -> None:
     from supertile.ir import graph
 
-    ops = {op.name: op for op in graph.OPS}
+    ops: dict[str, type[SupertileOp]] = {op.name: op for op in graph.OPS}
     if show is None:
         for name, op in ops.items():
             print(f"{name:<26} {_first_line(op)}")
         return
-    name = show if show in ops else f"graph.{show}"
-    _choose(name, dict(ops), "op")
-    _print_op(ops[name])
+    _print_op(_chosen(show if show in ops else f"graph.{show}", ops, "op"))
 
 
-def _print_op(op: type) -> None:
+def _print_op(op: type[SupertileOp]) -> None:
     from supertile.ir.shapes import RULES
     from supertile.ir.work import WORK
     from supertile.runtime.graph_ops import FUNCTIONS
 
-    definition = op.get_irdl_definition()  # type: ignore[attr-defined]
+    definition = op.get_irdl_definition()
     rule = RULES.get(op, (None, ()))[0]
     rows = {
         "operands": ", ".join(name for name, _ in definition.operands) or "none",
@@ -73,24 +97,28 @@ def _print_op(op: type) -> None:
         "NumPy": f"runtime/{_place(FUNCTIONS.get(op))}",
         "work rule": f"ir/work.py {getattr(WORK.get(op), '__name__', 'none')}",
     }
-    print(f"{op.name}\n\n{inspect.getdoc(op)}\n")  # type: ignore[attr-defined]
+    print(f"{op.name}\n\n{inspect.getdoc(op)}\n")
     for label, text in rows.items():
         print(f"  {label:<11} {text}")
 
 
 def _place(function: object) -> str:
+    """The file and name of an op's function; NumPy's own stand in the table of graph_ops.py."""
     if function is None:
         return "execute.py"
-    module = str(getattr(function, "__module__", "numpy")).rsplit(".", 1)[-1]
+    module = str(getattr(function, "__module__", None) or "numpy").rsplit(".", 1)[-1]
     name = getattr(function, "__name__", str(function))
     return f"{module}.py {name}" if module != "numpy" else f"graph_ops.py numpy.{name}"
+
+
+# ---- models ------------------------------------------------------------------------------------
 
 
 def _models(show: str | None) -> None:
     models, configs = shipped_models(), shipped_configs()
     if show is not None:
-        chosen = _choose(show, {**models, **configs}, "model or config")
-        print(getattr(chosen, "read_text")(encoding="utf-8"), end="")
+        chosen = _chosen(show, {**models, **configs}, "model or config")
+        print(chosen.read_text(encoding="utf-8"), end="")
         return
     for name, path in models.items():
         comment = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")

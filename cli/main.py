@@ -7,23 +7,57 @@ interrupted. Commands live in files of their own and are imported when they are 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from supertile.ir.errors import UserError, nearest
 
-# command -> (module, what it does); the order is that of the help.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "compile": ("compile", "model file and config to IR, pass by pass, and a plan"),
-    "run": ("run", "execute a model on tokens: prefill, chunks, greedy decoding"),
-    "opt": ("opt", "run passes on IR text"),
-    "bisect": ("bisect", "find the first pass that breaks the IR or its numbers"),
-    "list": ("listing", "passes, ops, models"),
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the module with its `add_options` and `run`, and what --help says."""
+
+    module: str
+    text: str
+    example: str
+
+
+# The order is that of the help.
+COMMANDS: dict[str, Command] = {
+    "compile": Command(
+        "compile",
+        "compile a model under a config to IR, pass by pass, and to a plan",
+        "supertile compile deepseek_v4 --config deepseek_v4_pro --stats -o out",
+    ),
+    "run": Command(
+        "run",
+        "execute a model on tokens: prefill, chunks, greedy decoding",
+        "supertile run llama --config DIR --weights DIR --tokens ids.npy --decode 8 -o out.npz",
+    ),
+    "opt": Command(
+        "opt",
+        "run passes on IR text, or what a reproducer says",
+        "supertile opt module.mlir -p 'specialize{tokens=1 batch=8},cse' -o lowered.mlir",
+    ),
+    "bisect": Command(
+        "bisect",
+        "find the first pass that breaks the IR or its numbers, on a small config",
+        "supertile bisect deepseek_v4 --config deepseek_v4_pro",
+    ),
+    "list": Command(
+        "listing",
+        "list passes, ops or models, and show one of them",
+        "supertile list ops --show top_k",
+    ),
 }
+STREAM_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,58 +65,42 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
-        wrong = re.search(r"(?:arguments: |choice: ')([^\s',]+)", message)
-        choices = known
-        if "choice" in message and (listed := re.search(r"choose from (.*)\)", message)):
-            choices = re.findall(r"[\w.-]+", listed[1])
-        hint = nearest(wrong[1], choices) if wrong else ""
+        wrong = re.search(r"(?:arguments: |choice: ')([^\s',=]+)", message)
+        if listed := re.search(r"choose from (.*)\)", message):
+            known = re.findall(r"[\w.-]+", listed[1])
+        hint = nearest(wrong[1], known) if wrong else ""
         usage = f"see {self.prog} --help"
-        raise UserError("command.usage", message=message, hint=hint or usage)
-
-
-def parser() -> Parser:
-    top = Parser(
-        prog="supertile",
-        description="Compiles mixture-of-experts language models for supernodes: numbers and costs "
-        "from one IR.",
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (_, text) in COMMANDS.items():
-        commands.add_parser(name, help=text, add_help=False)
-    return top
+        raise UserError("command.usage", message=message[:400], hint=hint or usage)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    from supertile.ir.errors import UserError as WrongInput
-
+    _print_anything()
     try:
-        return _dispatch(given)
-    except WrongInput as error:
+        code = _dispatch(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except UserError as error:
         print(error.render(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; files written before are whole", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except SystemExit as stop:
-        return int(stop.code or 0)
     except MemoryError:
         print(UserError("command.memory").render(), file=sys.stderr)
         return 1
     except Exception as error:
+        # Files are written by `ir.files`, so an error without a file name is the terminal's.
+        if isinstance(error, OSError) and error.filename is None and error.errno in STREAM_ENDED:
+            return _output_ended(error)
         return _bug(given, error)
 
 
 def _dispatch(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
-        parser().print_help()
+        print(_help(), end="")
         return 0
     if given[0] == "--version":
         from importlib.metadata import version
@@ -92,20 +110,73 @@ def _dispatch(given: list[str]) -> int:
     name = given[0]
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS, "see supertile --help")
-        raise UserError("command.unknown", name=name, known=", ".join(COMMANDS), hint=hint)
-    module = importlib.import_module(f"supertile.cli.{COMMANDS[name][0]}")
-    command = Parser(prog=f"supertile {name}", description=COMMANDS[name][1], allow_abbrev=False)
+        known = ", ".join(COMMANDS)
+        raise UserError("command.unknown", name=name[:100], known=known, hint=hint)
+    module = importlib.import_module(f"supertile.cli.{COMMANDS[name].module}")
+    command = _parser(name)
     module.add_options(command)
-    code: int = module.run(command.parse_args(given[1:]))
-    sys.stdout.flush()
+    try:
+        options = command.parse_args(given[1:])
+    except SystemExit as stop:  # --help has been printed
+        return int(stop.code or 0)
+    code: int = module.run(options)
     return code
+
+
+def _parser(name: str) -> Parser:
+    command = COMMANDS[name]
+    return Parser(
+        prog=f"supertile {name}",
+        description=f"{command.text[0].upper()}{command.text[1:]}.",
+        epilog=f"example: {command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _help() -> str:
+    rows = [f"  {name:<9} {command.text}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: supertile COMMAND ...",
+            "",
+            "Compiles mixture-of-experts language models for supernodes: numbers and costs from",
+            "one IR.",
+            "",
+            *rows,
+            "",
+            "supertile COMMAND --help tells the options of a command; supertile --version the",
+            "version. Exit codes: 0 fine, 1 the input is wrong, 2 a bug in Supertile.",
+            "",
+        ]
+    )
+
+
+# ---- when something goes wrong -----------------------------------------------------------------
+
+
+def _print_anything() -> None:
+    """File names may hold characters that a terminal cannot show: those are escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _output_ended(error: OSError) -> int:
+    """Whoever read our output has seen enough, or it goes where nothing more can be written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What is still in the buffer would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return 0
+    failure = UserError("command.full", file="standard output", reason=error.strerror)
+    print(failure.render(), file=sys.stderr)
+    return 1
 
 
 def _bug(given: list[str], error: Exception) -> int:
     """Say that it is our fault, and leave a file that shows it."""
-    reproducer = getattr(error, "reproducer", None)
-    if reproducer is None:
-        reproducer = _write_crash(given, error)
+    reproducer = getattr(error, "reproducer", None) or _write_crash(given, error)
     message = getattr(error, "message", None) or f"{type(error).__name__}: {str(error)[:300]}"
     print(f"bug in Supertile: {message}", file=sys.stderr)
     print(f"  reproducer: {reproducer or 'none could be written'}", file=sys.stderr)
@@ -113,8 +184,10 @@ def _bug(given: list[str], error: Exception) -> int:
 
 
 def _write_crash(given: list[str], error: Exception) -> str | None:
+    """The command line and the traceback, in the current folder or else a temporary one."""
     import platform
     import shlex
+    import tempfile
     import traceback
 
     from supertile.ir.files import write_text
@@ -124,12 +197,14 @@ def _write_crash(given: list[str], error: Exception) -> str | None:
         f"Python {platform.python_version()}",
         "".join(traceback.format_exception(error))[-20_000:],
     ]
-    path = "supertile-crash.txt"
-    try:
-        write_text(path, "\n".join(lines))
-    except UserError:
-        return None
-    return path
+    for folder in ("", tempfile.gettempdir()):
+        path = os.path.join(folder, "supertile-crash.txt")
+        try:
+            write_text(path, "\n".join(lines))
+        except UserError:
+            continue
+        return path
+    return None
 
 
 if __name__ == "__main__":

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 
+from supertile.cli.inputs import check_output_file, check_output_folder, reproducer_folder
 from supertile.ir.errors import UserError
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="IR text, or a reproducer; - reads the input")
-    command.add_argument("-p", "--pipeline", metavar="P", help="pass{a=1},pass2")
+    command.add_argument(
+        "-p",
+        "--pipeline",
+        metavar="P",
+        help="'pass{a=1},pass2'; a reproducer names its own",
+    )
     command.add_argument("-o", "--output", metavar="F", help="write here instead of printing")
-    command.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass, and diffs")
+    command.add_argument(
+        "--dump-ir", metavar="DIR", help="write the IR after every pass, trace.json, trace.html"
+    )
+    command.add_argument(
+        "--check-numerics",
+        action="store_true",
+        help="execute the module on seeded weights before and after every pass, and compare",
+    )
     command.add_argument("--no-locations", action="store_true", help="print without locations")
 
 
@@ -23,16 +38,24 @@ def run(options: argparse.Namespace) -> int:
     from supertile.passes.driver import Options, reproducer_pipeline, run_passes
     from supertile.passes.pipeline import parse_pipeline
 
+    check_output_file(options.output)
+    check_output_folder(options.dump_ir)
     text = read_ir(options.file)
-    pipeline = options.pipeline
-    if pipeline is None:
-        pipeline = reproducer_pipeline(text)
+    module = parse_module(text, options.file)
+    pipeline = reproducer_pipeline(text) if options.pipeline is None else options.pipeline
     if pipeline is None:
         raise UserError("command.no_pipeline", file=options.file)
     passes = parse_pipeline(pipeline)
-    module = parse_module(text, options.file)
-    folder = Path(options.dump_ir) if options.dump_ir else None
-    run_passes(module, passes, Options(dump=folder, notes=(f"file: {options.file}",)))
+    notes, folder = _notes(text, options.file), reproducer_folder(options.dump_ir)
+    if options.check_numerics:
+        from supertile.cli.numerics import Comparison
+
+        comparison = Comparison(passes, folder, notes)
+        comparison.run(module.clone())
+        # Not to standard output, which may be the IR.
+        print("\n".join(comparison.lines), file=sys.stderr)
+    dump = Path(options.dump_ir) if options.dump_ir else None
+    run_passes(module, passes, Options(dump=dump, reproducers=folder, notes=notes))
     result = print_module(module, locations=not options.no_locations)
     if options.output:
         write_text(options.output, result)
@@ -41,8 +64,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _notes(text: str, file: str) -> tuple[str, ...]:
+    """What a reproducer says of itself: it may be written over, and keeps these lines."""
+    comments = takewhile(lambda line: line.startswith("// "), text.split("\n")[2:])
+    lines = [line.removeprefix("// ") for line in comments]
+    own = list(takewhile(lambda line: not line.startswith(("the pass ", "the module ")), lines))
+    written = [line for line in own if not line.startswith(("seed: ", "compare numbers "))]
+    return tuple(written) or (f"file: {file}",)
+
+
 def read_ir(file: str) -> str:
     """The text of a file, or of standard input for `-`."""
+    if file != "-" and not os.path.exists(file):
+        raise UserError("command.unreadable", file=file[:300], reason="there is no such file")
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except OSError as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supertile.cli.compile import build, select_passes
-from supertile.cli.inputs import add_model_options, natural, positive
+from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
 from supertile.ir.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -17,12 +20,14 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.frontend.hf_config import Config
-    from supertile.runtime.execute import Executor
-    from supertile.runtime.generate import Generated
+    from supertile.runtime.generate import Generated, Generator
     from supertile.runtime.plan import ModulePlan
     from supertile.runtime.trace import Recorder
 
 LEVELS = ("graph", "fused")
+SHOWN_ROWS = 8
+SHOWN_NAMES = 8
+OUTPUTS = ("logits", "lengths", "tokens", "draft_logits")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -31,47 +36,61 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--weights", required=True, metavar="DIR", help="safetensors: a file, or a folder of shards"
     )
     command.add_argument(
-        "--tokens", required=True, metavar="F", help=".npy, .npz (input_ids) or text, a row a line"
+        "--tokens",
+        required=True,
+        metavar="F",
+        help=".npy or .npz (input_ids [B, S], lengths [B]), or text: a sequence a line",
     )
     command.add_argument("--prompt", type=positive, metavar="P", help="prefill the first P tokens")
     command.add_argument("--chunk", type=positive, metavar="N", help="prefill in chunks of N")
     command.add_argument(
-        "--teacher", action="store_true", help="feed the rest of the tokens one at a time"
+        "--teacher", action="store_true", help="then feed the rest of the tokens one at a time"
     )
-    command.add_argument("--decode", type=natural, default=0, metavar="N", help="then N greedy tokens")
-    command.add_argument("--draft", action="store_true", help="also run the entry `draft` (MTP)")
+    command.add_argument(
+        "--decode", type=natural, default=0, metavar="N", help="then decode N tokens greedily"
+    )
+    command.add_argument(
+        "--draft", action="store_true", help="also run the entry `draft` (MTP): draft_logits"
+    )
     command.add_argument("--level", default="graph", metavar="L", help="graph (default) or fused")
-    command.add_argument("--pin", metavar="F", help=".npz of named values to use instead")
-    command.add_argument("--trace", metavar="PATTERNS", help="names to record: 'layers.*.attn_out,..'")
+    command.add_argument(
+        "--pin", metavar="F", help=".npz of values by name that take the place of the computed ones"
+    )
+    command.add_argument(
+        "--trace", metavar="PATTERNS", help="values to write, by name: 'layers.*.attn_out,..'"
+    )
     command.add_argument("-o", "--output", metavar="F", help="write logits, lengths, tokens (.npz)")
 
 
 def run(options: argparse.Namespace) -> int:
-    from supertile.runtime.generate import Generator, Request
+    from supertile.runtime.generate import Request
     from supertile.runtime.tokens import check_vocabulary, read_tokens
+    from supertile.runtime.trace import Recorder
 
-    if options.level not in LEVELS:
-        hint, known = nearest(options.level, LEVELS), ", ".join(LEVELS)
-        raise UserError("command.level", name=options.level, known=known, hint=hint)
+    choose(options.level, LEVELS, "command.level")
+    check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
+    pins = _read_pins(options.pin) if options.pin else {}
     module, config = build(options)
     plan = _compiled(module, options.level)
     entries = _entries(plan, options.draft)
+    patterns = _patterns(options.trace, plan, entries)
     check_vocabulary(rows, _vocabulary(plan))
     context = _context(rows, options, config)
-    recorder = _recorder(options, module)
-    executor = _executor(plan, Path(options.weights), entries, recorder)
-    sessions = _sessions(executor, entries, len(rows), context)
+    recorder = Recorder(patterns, pins) if patterns or pins else None
+    generator = _generator(plan, options.weights, entries, (len(rows), context), recorder)
     start = time.perf_counter()
     request = Request(options.prompt, options.chunk, options.teacher, options.decode)
-    generated = Generator(*sessions, recorder=recorder).run(rows, request)
+    generated = generator.run(rows, request)
     seconds = time.perf_counter() - start
-    _check_pins(recorder)
     arrays = _arrays(generated, recorder)
     if options.output:
-        _write(Path(options.output), arrays)
-    _print_summary(options, generated, arrays, seconds)
+        _write(options.output, arrays)
+    _print_summary(options, generated, list(arrays), seconds)
     return 0
+
+
+# ---- what is run -------------------------------------------------------------------------------
 
 
 def _compiled(module: ModuleOp, level: str) -> ModulePlan:
@@ -83,89 +102,88 @@ def _compiled(module: ModuleOp, level: str) -> ModulePlan:
 
 
 def _entries(plan: ModulePlan, draft: bool) -> list[str]:
-    if "logits" not in plan.entries:
-        raise UserError("run.no_entry", name="logits", known=", ".join(plan.entries))
-    if draft and "draft" not in plan.entries:
-        raise UserError("run.no_entry", name="draft", known=", ".join(plan.entries))
-    return ["logits", "draft"] if draft else ["logits"]
+    entries = ["logits", "draft"] if draft else ["logits"]
+    for name in entries:
+        if name not in plan.entries:
+            raise UserError("run.no_entry", name=name, known=", ".join(plan.entries))
+    return entries
+
+
+def _patterns(text: str | None, plan: ModulePlan, entries: Sequence[str]) -> tuple[str, ...]:
+    """The patterns of --trace, each of which names at least one value."""
+    patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    if text is not None and not patterns:
+        raise UserError("run.trace_unmatched", name=text, hint="--trace '*' records everything")
+    names = [name for entry in entries for name in plan.value_names(entry)] if patterns else []
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            hint = nearest(pattern, names, f"names are like {', '.join(names[:3])}")
+            raise UserError("run.trace_unmatched", name=pattern, hint=hint)
+    return patterns
 
 
 def _vocabulary(plan: ModulePlan) -> int:
     """How many token ids there are: the width of the logits."""
     function = plan.functions["logits"]
     register = function.results[function.result_names.index("logits")]
-    for step in reversed(function.steps):
-        if register in step.outputs:
-            kind: Any = step.op.results[step.outputs.index(register)].type
-            return int(kind.get_shape()[-1])
-    raise AssertionError("logits are computed")
+    last = next(step for step in reversed(function.steps) if register in step.outputs)
+    kind: Any = last.op.results[last.outputs.index(register)].type
+    size: int = kind.get_shape()[-1]
+    return size
 
 
 def _context(rows: list[Any], options: argparse.Namespace, config: Config) -> int:
     """Tokens that the longest row will have."""
-    longest = 0
-    for row in rows:
-        fed = len(row) if options.teacher or options.prompt is None else min(len(row), options.prompt)
-        longest = max(longest, fed + options.decode)
+    longest: int = max(len(row) for row in rows)
+    if options.prompt is not None and not options.teacher:
+        longest = min(longest, options.prompt)
+    longest += options.decode
     limit = config.values.get("max_position_embeddings")
     if isinstance(limit, int) and longest > limit:
         raise UserError("run.context", found=longest, limit=limit)
     return longest
 
 
-def _recorder(options: argparse.Namespace, module: ModuleOp) -> Recorder:
-    from supertile.runtime.trace import Recorder, leading_sizes
+def _generator(
+    plan: ModulePlan,
+    weights: str,
+    entries: list[str],
+    sizes: tuple[int, int],
+    recorder: Recorder | None,
+) -> Generator:
+    from supertile.runtime.checkpoint import Checkpoint
+    from supertile.runtime.engine import Session
+    from supertile.runtime.execute import Executor
+    from supertile.runtime.generate import Generator
+    from supertile.runtime.weights import Weights
 
-    patterns = tuple(part for part in (options.trace or "").split(",") if part)
-    pins = _read_pins(Path(options.pin)) if options.pin else {}
-    domains = leading_sizes(module) if patterns else {}
-    return Recorder(patterns, pins, domains)
+    held = Weights(Checkpoint(Path(weights)), plan, entries)
+    executor = Executor(plan, held.get, recorder.watch if recorder else None)
+    draft = Session(executor, "draft", *sizes) if "draft" in entries else None
+    return Generator(Session(executor, "logits", *sizes), draft, recorder)
 
 
-def _read_pins(path: Path) -> dict[str, NDArray[Any]]:
-    import zipfile
-
+def _read_pins(path: str) -> dict[str, NDArray[Any]]:
     import numpy as np
 
-    if not path.is_file():
-        raise UserError("run.pin_broken", file=path, reason="there is no such file")
+    if not os.path.isfile(path):
+        reason = "it is a folder" if os.path.isdir(path) else "there is no such file"
+        raise UserError("run.pin_broken", file=path[:300], reason=reason)
     try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            raise UserError("run.pin_broken", file=path, reason="it holds one array, not .npz")
-        with held:
+        with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    except Exception as error:
+        # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if Path(path).suffix == ".npy":
+            reason = "it holds one array without a name"
         raise UserError("run.pin_broken", file=path, reason=reason) from None
 
 
-def _check_pins(recorder: Recorder) -> None:
-    """A pin that met no value is a misspelt one."""
-    for name in recorder.pins:
-        if name not in recorder.pinned:
-            raise UserError("run.pin_unused", name=name, hint=nearest(name, recorder.seen))
+# ---- what is written and printed ---------------------------------------------------------------
 
 
-def _executor(
-    plan: ModulePlan, weights: Path, entries: list[str], recorder: Recorder
-) -> Executor:
-    from supertile.runtime.checkpoint import Checkpoint
-    from supertile.runtime.execute import Executor
-    from supertile.runtime.weights import Weights
-
-    held = Weights(Checkpoint(weights), plan, entries)
-    watching = recorder.patterns or recorder.pins
-    return Executor(plan, held.get, recorder.watch if watching else None)
-
-
-def _sessions(executor: Executor, entries: list[str], batch: int, context: int) -> list[Any]:
-    from supertile.runtime.engine import Session
-
-    return [Session(executor, entry, batch, context) for entry in entries]
-
-
-def _arrays(generated: Generated, recorder: Recorder) -> dict[str, NDArray[Any]]:
+def _arrays(generated: Generated, recorder: Recorder | None) -> dict[str, NDArray[Any]]:
     """The output file: logits [B, S, V], lengths [B], tokens [B, S], traces by name."""
     arrays: dict[str, NDArray[Any]] = {
         "logits": generated.logits,
@@ -174,10 +192,12 @@ def _arrays(generated: Generated, recorder: Recorder) -> dict[str, NDArray[Any]]
     }
     if generated.draft is not None:
         arrays["draft_logits"] = generated.draft
-    return {**arrays, **recorder.arrays()}
+    traced = recorder.arrays() if recorder else {}
+    # A traced value that bears one of these names is what is written under it anyway.
+    return {**arrays, **{name: held for name, held in traced.items() if name not in arrays}}
 
 
-def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def _write(path: str, arrays: dict[str, NDArray[Any]]) -> None:
     import numpy as np
 
     from supertile.ir.files import write_bytes
@@ -188,21 +208,35 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _print_summary(
-    options: argparse.Namespace, generated: Generated, arrays: dict[str, Any], seconds: float
+    options: argparse.Namespace, generated: Generated, names: list[str], seconds: float
 ) -> None:
     batch, steps, vocabulary = generated.logits.shape
+    fed = int(generated.lengths.sum())
     print(
-        f"{batch} rows, {int(generated.lengths.sum())} tokens in {seconds:.2f} s, "
+        f"{_count(batch, 'sequence')}, {_count(fed, 'token')} fed in {seconds:.2f} s, "
         f"numerics {options.numerics}, level {options.level}"
     )
     print(f"  logits [{batch}, {steps}, {vocabulary}]")
-    for row, (tokens, length) in enumerate(zip(generated.tokens, generated.lengths, strict=True)):
-        if options.decode and row < 8:
-            end = int(length) + 1
-            decoded = " ".join(str(token) for token in tokens[end - options.decode : end])
-            print(f"  row {row} decoded: {decoded}")
-    traced = [name for name in arrays if name not in ("logits", "lengths", "tokens", "draft_logits")]
-    if options.trace:
-        print(f"  traced: {', '.join(traced) if traced else 'no name matches the patterns'}")
+    if options.decode:
+        _print_decoded(generated, options.decode)
+    traced = [name for name in names if name not in OUTPUTS]
+    if traced:
+        rest = len(traced) - SHOWN_NAMES
+        more = f" and {_count(rest, 'value')} more" if rest > 0 else ""
+        print(f"  traced: {', '.join(traced[:SHOWN_NAMES])}{more}")
     if options.output:
         print(f"  written: {options.output}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _print_decoded(generated: Generated, count: int) -> None:
+    rows = list(zip(generated.tokens, generated.lengths, strict=True))
+    for number, (tokens, length) in enumerate(rows[:SHOWN_ROWS]):
+        # The last decoded token was not fed, so it is not in the length.
+        end = int(length) + 1
+        print(f"  sequence {number}: " + " ".join(map(str, tokens[end - count : end])))
+    if len(rows) > SHOWN_ROWS:
+        print(f"  and {_count(len(rows) - SHOWN_ROWS, 'sequence')} more")

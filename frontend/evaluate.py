@@ -3,64 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from supertile.frontend import builtins, equations, syntax
+from supertile.frontend import arithmetic, builtins, equations, indexing, syntax
 from supertile.frontend.dimensions import Size, show
 from supertile.frontend.function_builder import SEQUENCES, TOKENS, FunctionBuilder, name_value
-from supertile.frontend.instance import Instance
+from supertile.frontend.functions import unary
+from supertile.frontend.instance import Instance, inputs_of, needs_part
 from supertile.frontend.values import (
     BlockValue,
     FormatValue,
     NothingValue,
     Number,
     PartValue,
-    RopeValue,
     Scope,
     SizeValue,
-    StateValue,
     TensorValue,
     TextValue,
     TupleValue,
     Value,
     describe,
+    sort_of,
+    sort_of_format,
 )
 from supertile.ir.errors import Spot, UserError
-from supertile.ir.types import DYNAMIC, is_float
+from supertile.ir.types import DYNAMIC
 
 if TYPE_CHECKING:
     from supertile.frontend.build import ModelBuilder
 
-# Kinds of parameters that are given where a block is put to use, not where it is called.
-SETTING_KINDS = ("int", "float", "rope", "block", "format")
+RUN_TIME_SIZES = {"T": TOKENS, "B": SEQUENCES}
 
 
-def settings_of(block: syntax.Block) -> list[syntax.Parameter]:
-    return [item for item in block.parameters if _is_setting(item)]
+@dataclass(frozen=True)
+class Experts:
+    """What a block that runs for every expert works on: how many rows each expert has, and all."""
 
-
-def inputs_of(block: syntax.Block) -> list[syntax.Parameter]:
-    return [item for item in block.parameters if not _is_setting(item)]
-
-
-def _is_setting(parameter: syntax.Parameter) -> bool:
-    return parameter.kind is not None and parameter.kind.sizes is None
+    counts: TensorValue
+    rows: Size
 
 
 class Evaluator:
-    """One call of one instance."""
+    """One call of one instance. Inside `experts`, weights have an expert axis."""
 
     def __init__(
-        self, model: ModelBuilder, function: FunctionBuilder, instance: Instance, stacked: bool
+        self,
+        model: ModelBuilder,
+        function: FunctionBuilder,
+        instance: Instance,
+        experts: Experts | None = None,
     ) -> None:
         self.model = model
         self.function = function
         self.instance = instance
+        self.experts = experts
         self.scope = Scope(dict(instance.settings))
-        # Inside experts, weights have an expert axis and products go by rows of experts.
-        self.stacked = stacked
-        self.counts: TensorValue | None = None
         self.index_sizes: dict[str, Size] = {}
 
     # -- calls
@@ -79,15 +77,17 @@ class Evaluator:
             )
         for parameter, value in zip(inputs, arguments, strict=True):
             self.bind(parameter, value, where)
-        for statement in block.statements:
-            if isinstance(statement, syntax.Return):
-                return self.result(statement)
+        *body, last = block.statements
+        for statement in body:
             self.run(statement)
-        raise UserError("language.no_return", block.where, name=block.name)
+        assert isinstance(last, syntax.Return)  # checked by check_program
+        return self.result(last)
 
     def bind(self, parameter: syntax.Parameter, value: Value, where: Spot) -> None:
         """Check a value against a parameter's kind, binding the size names it introduces."""
         kind = parameter.kind
+        if isinstance(value, TensorValue):
+            check_whole(value, where)
         if kind is not None and isinstance(value, TensorValue):
             self.match(kind, value, parameter.name, where)
         elif kind is not None and not isinstance(value, Number | NothingValue):
@@ -98,99 +98,93 @@ class Evaluator:
     def match(self, kind: syntax.Kind, value: TensorValue, name: str, where: Spot) -> None:
         assert kind.sizes is not None
         if len(kind.sizes) != len(value.axes):
-            raise UserError(
-                "language.rank", where, name=name, wanted=len(kind.sizes), found=show(value.axes)
-            )
+            wanted, found = len(kind.sizes), show(value.axes)
+            raise UserError("language.rank", where, name=name, wanted=wanted, found=found)
         for expression, axis in zip(kind.sizes, value.axes, strict=True):
-            wanted = self.size_or_bind(expression, axis)
-            if wanted != axis:
-                raise UserError(
-                    "language.size", where, name=name, wanted=wanted, found=show(value.axes)
-                )
+            size = self.size_or_bind(expression, axis)
+            if size != axis:
+                found = show(value.axes)
+                raise UserError("language.size", where, name=name, wanted=size, found=found)
         if kind.name is None:
             return
         declared = self.format_of(kind.name)
-        if is_float(declared.element) != value.is_float:
-            raise UserError(
-                "language.value_kind",
-                where,
-                wanted=f"{declared.name} for {name}",
-                found=describe(value),
-            )
+        if sort_of_format(declared) != sort_of(value):
+            wanted_kind = f"{declared.name} for {name}"
+            raise UserError("language.value_kind", where, wanted=wanted_kind, found=describe(value))
 
     def size_or_bind(self, expression: syntax.Expression, axis: Size) -> Size:
-        """A size; a name that has none yet takes this one."""
-        if isinstance(expression, syntax.Name) and self.known_size(expression.name) is None:
+        """A size; a name that means nothing yet takes this one."""
+        if isinstance(expression, syntax.Name) and self.is_free(expression.name):
             self.scope.sizes[expression.name] = axis
             return axis
         return self.size(expression)
 
+    def is_free(self, name: str) -> bool:
+        is_size = name in self.scope.sizes or name in RUN_TIME_SIZES
+        return not is_size and self.lookup(name) is None
+
     def result(self, statement: syntax.Return) -> Value:
         values = [self.evaluate(expression) for expression in statement.values]
         results = self.instance.block.results
-        if len(results) != len(values):
-            raise UserError(
-                "language.result_count", statement.where, wanted=len(results), found=len(values)
-            )
-        for parameter, value in zip(results, values, strict=True):
-            if parameter.kind is not None and isinstance(value, TensorValue):
-                self.match(parameter.kind, value, parameter.name, statement.where)
+        for parameter, expression, value in zip(results, statement.values, values, strict=True):
+            self.check_result(parameter, value, expression.where)
         return values[0] if len(values) == 1 else TupleValue(tuple(values))
+
+    def check_result(self, parameter: syntax.Parameter, value: Value, where: Spot) -> None:
+        if isinstance(value, TensorValue):
+            check_whole(value, where)
+        wanted = "one value" if parameter.kind is None else f"a tensor for {parameter.name}"
+        if isinstance(value, TupleValue) or (
+            parameter.kind is not None and not isinstance(value, TensorValue)
+        ):
+            raise UserError("language.value_kind", where, wanted=wanted, found=describe(value))
+        if parameter.kind is not None and isinstance(value, TensorValue):
+            self.match(parameter.kind, value, parameter.name, where)
 
     # -- statements
 
     def run(self, statement: syntax.Statement) -> None:
+        names = self.scope.names
+        self.index_sizes = {}
         match statement:
             case syntax.Weight():
-                self.scope.names[statement.name.name] = self.weight(statement)
+                names[statement.name.name] = self.weight(statement)
             case syntax.State():
-                self.scope.names[statement.name.name] = self.state(statement)
+                names[statement.name.name] = self.model.state(self, statement)
             case syntax.Part():
-                self.scope.names[statement.name.name] = self.part(statement)
+                names[statement.name.name] = self.part(statement)
             case syntax.Assign():
                 self.assign(statement)
             case syntax.Loop():
                 self.model.loop(self, statement)
-            case syntax.Return():
-                raise AssertionError("handled by call")
 
     def weight(self, statement: syntax.Weight) -> TensorValue:
         assert statement.kind.sizes is not None and statement.kind.name is not None
         declared = self.format_of(statement.kind.name)
         axes = tuple(self.size(expression) for expression in statement.kind.sizes)
         suffix = statement.checkpoint
-        if isinstance(suffix, syntax.Name):
+        if isinstance(suffix, syntax.Text):
+            name = self.instance.prefix + suffix.value
+        else:
             held = self.evaluate(suffix)
             if not isinstance(held, TextValue):
-                raise UserError(
-                    "language.value_kind", suffix.where, wanted="a text", found=describe(held)
-                )
+                found = describe(held)
+                raise UserError("language.value_kind", suffix.where, wanted="a text", found=found)
             name = held.value
-        else:
-            name = self.instance.prefix + suffix.value
         return self.model.weight(self, name, axes, declared, statement.where)
-
-    def state(self, statement: syntax.State) -> StateValue:
-        return self.model.state(self, statement)
 
     def part(self, statement: syntax.Part) -> PartValue:
         """Instantiate a block; the same part of the same instance is made once."""
-        held = self.instance.parts.get(statement.name.name)
-        if held is None:
-            held = self.model.part(self, statement)
-            self.instance.parts[statement.name.name] = held
-        assert isinstance(held, PartValue)
-        return held
+        name = statement.name.name
+        if name not in self.instance.parts:
+            self.instance.parts[name] = self.model.part(self, statement)
+        return self.instance.parts[name]
 
     def assign(self, statement: syntax.Assign) -> None:
-        if len(statement.targets) == 1 and statement.targets[0].indices:
-            self.define(statement.targets[0], self.equation(statement))
+        if statement.targets[0].indices:
+            self.define(statement.targets[0], indexing.equation(self, statement))
             return
         value = self.evaluate(statement.value)
-        if isinstance(value, TensorValue) and value.labels:
-            raise UserError(
-                "language.indices_left", statement.where, name=statement.targets[0].name
-            )
         values = value.items if isinstance(value, TupleValue) else (value,)
         if len(values) != len(statement.targets):
             raise UserError(
@@ -207,80 +201,46 @@ class Evaluator:
             name_value(value.ssa, self.instance.named(target.name))
         self.scope.names[target.name] = value
 
-    def equation(self, statement: syntax.Assign) -> TensorValue:
-        """`x[t, d] = ...`: evaluate with indices, then bring the axes to the left side's order."""
-        target = statement.targets[0]
-        self.index_sizes = {}
-        value = self.evaluate(statement.value)
-        wanted = tuple(index.name for index in target.indices)
-        labels = (value.labels or ()) if isinstance(value, TensorValue) else ()
-        if not isinstance(value, TensorValue) or sorted(labels) != sorted(wanted):
-            raise UserError(
-                "language.equation",
-                statement.where,
-                wanted=", ".join(wanted),
-                found=", ".join(labels) or describe(value),
-            )
-        order = [labels.index(label) for label in wanted]
-        turned = equations.transpose(self.function, value, order, statement.where)
-        return TensorValue(turned.ssa, turned.axes)
-
     # -- names, sizes, formats
 
     def lookup(self, name: str) -> Value | None:
         held = self.scope.names.get(name)
         return held if held is not None else self.model.lookup(name, self.function)
 
-    def known_size(self, name: str) -> Size | None:
-        if name in self.scope.sizes:
-            return self.scope.sizes[name]
-        held = self.lookup(name)
-        return held.size if isinstance(held, Number) else None
+    def name(self, expression: syntax.Name) -> Value:
+        held = self.lookup(expression.name)
+        if held is not None:
+            return held
+        size = self.scope.sizes.get(expression.name) or RUN_TIME_SIZES.get(expression.name)
+        if size is None:
+            raise UserError(
+                "language.unknown_name", expression.where, name=expression.name, hint=""
+            )
+        value = self.function.size(size, expression.where)
+        return SizeValue(size) if value == DYNAMIC else Number(value, size)
 
     def size(self, expression: syntax.Expression) -> Size:
         """An expression in a place where a size stands."""
-        if isinstance(expression, syntax.Name) and expression.name in self.scope.sizes:
-            return self.scope.sizes[expression.name]
-        if isinstance(expression, syntax.Name) and expression.name in ("T", "B"):
-            return TOKENS if expression.name == "T" else SEQUENCES
-        if isinstance(expression, syntax.Operation):
-            return self.size_operation(expression)
         value = self.evaluate(expression)
-        if isinstance(value, Number | SizeValue) and value.size is not None:
-            return value.size
-        raise UserError("language.size_kind", expression.where, found=describe(value))
-
-    def size_operation(self, expression: syntax.Operation) -> Size:
-        sizes = [self.size(operand) for operand in expression.operands]
-        match expression.symbol:
-            case "+":
-                return sizes[0] + sizes[1]
-            case "-":
-                return sizes[0] - sizes[1]
-            case "*":
-                return sizes[0] * sizes[1]
-            case "/":
-                quotient = sizes[0].divided(sizes[1])
-                if quotient is not None:
-                    return quotient
-        raise UserError("language.size_operation", expression.where, symbol=expression.symbol)
+        if not isinstance(value, Number | SizeValue) or value.size is None:
+            raise UserError("language.size_kind", expression.where, found=describe(value))
+        return value.size
 
     def format_of(self, reference: syntax.Name | syntax.Field) -> FormatValue:
         value = self.evaluate(reference)
         if not isinstance(value, FormatValue):
-            raise UserError(
-                "language.value_kind", reference.where, wanted="a format", found=describe(value)
-            )
+            found = describe(value)
+            raise UserError("language.value_kind", reference.where, wanted="a format", found=found)
         return value
 
     # -- expressions
 
     def evaluate(self, expression: syntax.Expression) -> Value:
         match expression:
+            case syntax.Number(value=int() as number):
+                return Number(number, Size.of(number))
             case syntax.Number():
-                whole = isinstance(expression.value, int) and not isinstance(expression.value, bool)
-                size = Size.of(int(expression.value)) if whole else None
-                return Number(expression.value, size)
+                return Number(expression.value)
             case syntax.Text():
                 return TextValue(expression.value)
             case syntax.Nothing():
@@ -294,183 +254,55 @@ class Evaluator:
             case syntax.Call():
                 return self.call_expression(expression)
             case syntax.Item():
-                return self.item(expression)
+                return indexing.item(self, expression)
             case syntax.Sum():
-                return self.sum(expression)
+                return indexing.total(self, expression)
             case syntax.Sequence():
                 return TupleValue(tuple(self.evaluate(item) for item in expression.items))
 
-    def name(self, expression: syntax.Name) -> Value:
-        held = self.lookup(expression.name)
-        if held is None and (expression.name in self.scope.sizes or expression.name in ("T", "B")):
-            size = self.size(expression)
-            value = self.function.size(size, expression.where)
-            return SizeValue(size) if value == DYNAMIC else Number(value, size)
-        if held is None:
-            raise UserError("language.unknown_name", expression.where, name=expression.name, hint="")
-        return held
-
     def operation(self, expression: syntax.Operation) -> Value:
         values = [self.evaluate(operand) for operand in expression.operands]
-        if any(isinstance(value, SizeValue) for value in values):
-            return SizeValue(self.size(expression))
-        for value in values:
-            if not isinstance(value, Number | TensorValue):
-                raise UserError("language.arithmetic", expression.where, found=describe(value))
-        if all(isinstance(value, Number) for value in values):
-            return self.arithmetic(expression, values)  # type: ignore[arg-type]
-        if expression.symbol == "neg":
-            return builtins.unary(self, "neg", values[0], expression.where)
+        known = [value for value in values if isinstance(value, Number | SizeValue)]
+        if len(known) == len(values):
+            return arithmetic.combine(expression.symbol, known, expression.where)
+        operands = [value for value in values if isinstance(value, Number | TensorValue)]
+        if len(operands) < len(values):
+            wrong = next(v for v in values if not isinstance(v, Number | TensorValue))
+            raise UserError("language.arithmetic", expression.where, found=describe(wrong))
         if expression.symbol == "^":
             raise UserError("language.power", expression.where)
-        a, b = values
-        assert isinstance(a, Number | TensorValue) and isinstance(b, Number | TensorValue)
+        if expression.symbol == "neg":
+            return unary(self, "neg", operands[0], expression.where)
+        a, b = operands
         return equations.binary(self.function, expression.symbol, a, b, expression.where)
-
-    def arithmetic(self, expression: syntax.Operation, values: list[Number]) -> Number:
-        """Numbers stay numbers; whole numbers keep their expression."""
-        numbers = [value.value for value in values]
-        sizes = [value.size for value in values]
-        try:
-            result = _compute(expression.symbol, numbers)
-        except (ZeroDivisionError, OverflowError):
-            raise UserError("language.number", expression.where) from None
-        if isinstance(result, complex) or expression.symbol in ("neg", "^") or None in sizes:
-            if isinstance(result, complex):
-                raise UserError("language.number", expression.where)
-            return Number(result)
-        size = self.size_operation(expression) if expression.symbol in "+-*" else None
-        if expression.symbol == "/" and sizes[0] is not None and sizes[1] is not None:
-            size = sizes[0].divided(sizes[1])
-        return Number(result, size)
 
     def call_expression(self, expression: syntax.Call) -> Value:
         """A builtin, a part, or a block without weights."""
         callee = expression.callee
-        if isinstance(callee, syntax.Name) and (
-            callee.name in builtins.BUILTINS or self.lookup(callee.name) is None
-        ):
+        if isinstance(callee, syntax.Name) and callee.name in builtins.BUILTINS:
             return builtins.call(self, callee, expression)
         held = self.evaluate(callee)
-        if any(isinstance(argument, syntax.Keyword) for argument in expression.arguments):
-            raise UserError("language.no_keywords", expression.where, name=describe(held))
-        values = [self.evaluate(argument) for argument in expression.arguments]  # type: ignore[arg-type]
-        if isinstance(held, BlockValue):
-            place = self.instance
-            instance = Instance(
-                held.block, place.path, place.prefix, row=place.row, anonymous=True
-            )
-            return self.model.call(self, instance, values, expression.where)
-        if not isinstance(held, PartValue):
+        if not isinstance(held, BlockValue | PartValue):
             raise UserError("language.not_callable", expression.where, found=describe(held))
-        if held.rows or held.experts:
+        values = []
+        for argument in expression.arguments:
+            if isinstance(argument, syntax.Keyword):
+                raise UserError("language.no_keywords", argument.where, name=describe(held))
+            values.append(self.evaluate(argument))
+        if isinstance(held, PartValue) and (held.rows or held.experts):
             name = held.instance.block.name
             raise UserError("language.many", expression.where, name=name)
-        return self.model.call(self, held.instance, values, expression.where)
+        if isinstance(held, BlockValue) and needs_part(held.block):
+            raise UserError("language.needs_part", expression.where, name=held.block.name)
+        instance = held.instance if isinstance(held, PartValue) else self.nameless(held.block)
+        return self.model.call(self, instance, values, expression.where)
 
-    def item(self, expression: syntax.Item) -> Value:
-        """`x[t, d]` with index names, `scale[0]` with numbers."""
-        value = self.evaluate(expression.value)
-        if not isinstance(value, TensorValue) or value.labels:
-            raise UserError("language.not_indexable", expression.where, found=describe(value))
-        if len(expression.indices) != len(value.axes):
-            raise UserError(
-                "language.index_count",
-                expression.where,
-                count=len(expression.indices),
-                found=show(value.axes),
-            )
-        labels: list[str] = []
-        for axis in reversed(range(len(value.axes))):
-            index = expression.indices[axis]
-            constant = self.constant_index(index)
-            if constant is None:
-                labels.insert(0, self.label(index, value.axes[axis]))
-            else:
-                value = self.pick(value, axis, constant, index.where)
-        if len(set(labels)) < len(labels):
-            raise UserError("language.index_repeated", expression.where)
-        return TensorValue(
-            value.ssa, value.axes, tuple(labels) or None, value.stacked, value.format
-        )
-
-    def constant_index(self, index: syntax.Expression) -> int | None:
-        if isinstance(index, syntax.Name) and self.lookup(index.name) is None:
-            return None
-        held = self.evaluate(index)
-        if isinstance(held, Number) and isinstance(held.value, int):
-            return held.value
-        raise UserError("language.index_kind", index.where, found=describe(held))
-
-    def label(self, index: syntax.Expression, axis: Size) -> str:
-        """The label of an axis; an index over T reads an axis B by the sequence of its token."""
-        assert isinstance(index, syntax.Name)
-        wanted = TOKENS if axis == SEQUENCES else axis
-        known = self.index_sizes.setdefault(index.name, wanted)
-        if known == wanted:
-            return (equations.PER_SEQUENCE if axis == SEQUENCES else "") + index.name
-        raise UserError(
-            "language.index_size", index.where, name=index.name, wanted=known, found=axis
-        )
-
-    def pick(self, value: TensorValue, axis: int, index: int, where: Spot) -> TensorValue:
-        """One element of an axis, without the axis."""
-        from supertile.ir import graph
-
-        count = self.function.size(value.axes[axis], where)
-        if not 0 <= index < count:
-            raise UserError("language.index_range", where, index=index, count=count)
-        op = self.function.emit(graph.Slice, [value.ssa], where, axis=axis, start=index, size=1)
-        one = (*value.axes[:axis], Size.of(1), *value.axes[axis + 1 :])
-        rest = value.axes[:axis] + value.axes[axis + 1 :]
-        return equations.reshape(self.function, TensorValue(op.results[0], one), rest, where)
-
-    def sum(self, expression: syntax.Sum) -> Value:
-        """A sum of products becomes one einsum; any other body is computed, then summed."""
-        summed = [index.name for index in expression.indices]
-        numbers: list[Number] = []
-        factors: list[TensorValue] = []
-        for part in _factors(expression.body):
-            value = self.evaluate(part)
-            if isinstance(value, Number):
-                numbers.append(value)
-            elif isinstance(value, TensorValue) and (value.labels or not value.axes):
-                factors.append(value)
-            else:
-                raise UserError("language.sum_body", part.where, found=describe(value))
-        scalars = [value for value in factors if not value.axes]
-        factors = [value for value in factors if value.axes]
-        result = equations.contract(self.function, factors, summed, expression.where)
-        for factor in (*numbers, *scalars):
-            result = equations.binary(self.function, "*", result, factor, expression.where)
-        return result
+    def nameless(self, block: syntax.Block) -> Instance:
+        """A block called without a part: its values have no names of their own."""
+        place = self.instance
+        return Instance(block, place.path, place.prefix, row=place.row, anonymous=True)
 
 
-def _factors(body: syntax.Expression) -> list[syntax.Expression]:
-    if isinstance(body, syntax.Operation) and body.symbol == "*":
-        return [factor for operand in body.operands for factor in _factors(operand)]
-    return [body]
-
-
-def _compute(symbol: str, numbers: list[int | float]) -> int | float | complex:
-    match symbol:
-        case "neg":
-            return -numbers[0]
-        case "+":
-            return numbers[0] + numbers[1]
-        case "-":
-            return numbers[0] - numbers[1]
-        case "*":
-            return numbers[0] * numbers[1]
-        case "/":
-            quotient = Fraction(numbers[0]) / Fraction(numbers[1])
-            whole = all(isinstance(number, int) for number in numbers)
-            return int(quotient) if whole and quotient.denominator == 1 else float(quotient)
-        case _:
-            if abs(numbers[1]) > 64:
-                raise OverflowError
-            power: int | float | complex = numbers[0] ** numbers[1]
-            return power
-
-
-__all__ = ["Evaluator", "RopeValue", "inputs_of", "settings_of"]
+def check_whole(value: TensorValue, where: Spot) -> None:
+    if value.labels:
+        raise UserError("language.whole_tensor", where, found=describe(value))

@@ -1,9 +1,10 @@
-"""One IR function while it is being built: its ops with source lines, its state, its call vectors."""
+"""One IR function while it is built: its ops with source lines, its state, its call vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -16,11 +17,13 @@ from xdsl.dialects.builtin import (
     IntAttr,
     NameLoc,
     StringAttr,
+    TensorType,
     UnknownLoc,
     f32,
     i32,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.utils.exceptions import VerifyException
 
 from supertile.frontend.dimensions import Size
 from supertile.frontend.values import StateValue, TensorValue
@@ -30,13 +33,41 @@ from supertile.ir.types import DYNAMIC, StateAttr, index, is_float, tensor
 
 TOKENS = Size.of("T")
 SEQUENCES = Size.of("B")
+LARGEST_SIZE = 2**63 - 1
 
 
 def location(where: Spot) -> FileLineColLoc:
     """The IR location of a source position; files by their last name, so that text repeats."""
-    return FileLineColLoc(
-        StringAttr(PurePath(where.file).name), IntAttr(where.line), IntAttr(where.column)
-    )
+    return FileLineColLoc(_file(where.file), IntAttr(where.line), IntAttr(where.column))
+
+
+@lru_cache(maxsize=64)
+def _file(path: str) -> StringAttr:
+    return StringAttr(PurePath(path).name)
+
+
+# Axes that a run determines, apart from T and B. No name of a model file holds a colon.
+
+
+def seen_axis(window: int) -> Size:
+    """What `append` to a ring lets tokens see: the kept rows and the new ones."""
+    return Size.of(f"seen:{window}")
+
+
+def blocks_axis(ratio: int) -> Size:
+    """The entries of `blocks[ratio]`."""
+    return Size.of(f"S:{ratio}")
+
+
+def windows_axis(ratio: int) -> Size:
+    """The windows of `ratio` tokens that a call completes."""
+    return Size.of(f"windows:{ratio}")
+
+
+def number_of(axis: Size, kind: str) -> int | None:
+    """The number in an axis of one of the kinds above; None for all others."""
+    name, _, number = str(axis).partition(":")
+    return int(number) if name == kind and number else None
 
 
 @dataclass
@@ -65,6 +96,8 @@ class FunctionBuilder:
         self.states: dict[str, HeldState] = {}
         self.windows: dict[Size, tuple[SSAValue, SSAValue]] = {}
         self.constants: dict[float, SSAValue] = {}
+        self.results: list[TensorValue] = []
+        self.weights: dict[str, tuple[TensorType[Attribute], Spot]] = {}
         self.in_layer = in_layer
         self.layer: SSAValue | None = None
 
@@ -72,32 +105,41 @@ class FunctionBuilder:
 
     def size(self, size: Size, where: Spot) -> int:
         """The number of a size under the config; `DYNAMIC` if known only at run time."""
-        value = size.value(self.known)
+        try:
+            value = size.value(self.known)
+        except ZeroDivisionError:
+            raise UserError("language.number", where) from None
+        if value is None:
+            return DYNAMIC
         if not isinstance(value, int):
             raise UserError("language.fraction", where, size=size, value=value)
-        if value < 0 and value != DYNAMIC:
-            raise UserError("language.negative_size", where, size=size, value=value)
+        if not 0 <= value <= LARGEST_SIZE:
+            raise UserError("language.size_range", where, size=size, value=value)
+        return value
+
+    def known_size(self, size: Size, where: Spot, least: int = 1) -> int:
+        """A size that the config determines."""
+        value = self.size(size, where)
+        if value == DYNAMIC:
+            raise UserError("language.run_time_size", where, size=size)
+        if value < least:
+            raise UserError("language.size_range", where, size=size, value=value)
         return value
 
     def element(self, declared: Attribute) -> Attribute:
         """What an activation of this format is held in: the reference keeps float32."""
         return f32 if self.reference and is_float(declared) else declared
 
-    def tensor_type(self, axes: Sequence[Size], element: Attribute, where: Spot) -> Any:
-        return tensor([self.size(axis, where) for axis in axes], element)
-
     # -- arguments
 
     def add_argument(
         self, name: str, axes: Sequence[Size], element: Attribute, where: Spot, **more: Attribute
     ) -> TensorValue:
-        kind = self.tensor_type(axes, element, where)
+        kind = tensor([self.size(axis, where) for axis in axes], element)
         value = self.block.insert_arg(kind, len(self.block.args))
         value.name_hint = name.rsplit(".", 1)[-1].split("#")[0]
-        sizes = ArrayAttr([StringAttr(_size_name(axis)) for axis in axes])
-        self.arguments.append(
-            {"graph.name": StringAttr(name), "graph.sizes": sizes, **more}
-        )
+        sizes = ArrayAttr([StringAttr(str(axis)) for axis in axes])
+        self.arguments.append({"graph.name": StringAttr(name), "graph.sizes": sizes, **more})
         return TensorValue(value, tuple(axes))
 
     def add_call_vectors(self, where: Spot) -> None:
@@ -143,7 +185,12 @@ class FunctionBuilder:
         self, op: type[graph.GraphOp], groups: list[Any], where: Spot, /, **properties: Any
     ) -> Operation:
         """Add an op with inferred types; `element` is the result's element where it rounds."""
-        return self.add(graph.create(op, groups, **properties), where)
+        try:
+            made = graph.create(op, groups, **properties)
+        except VerifyException as error:
+            reason = str(error).replace(str(DYNAMIC), "?")
+            raise UserError("language.op", where, op=op.name, reason=reason) from None
+        return self.add(made, where)
 
     def constant(self, value: float, where: Spot) -> SSAValue:
         """A scalar; each number once in a function."""
@@ -160,7 +207,7 @@ class FunctionBuilder:
 
     def completed_windows(self, ratio: int, where: Spot) -> Size:
         """The axis of the windows of `ratio` tokens that this call completes."""
-        size = Size.of(f"windows{ratio}")
+        size = windows_axis(ratio)
         if size not in self.windows:
             op = self.emit(graph.CompletedWindows, [*self.call_vectors()], where, ratio=ratio)
             self.windows[size] = (op.results[0], op.results[1])
@@ -168,9 +215,10 @@ class FunctionBuilder:
 
     # -- the end
 
-    def finish(self, results: list[SSAValue], names: list[str], where: Spot) -> func.FuncOp:
-        """Close the function: its own results, then its state."""
-        values = [*results, *(held.value for held in self.states.values())]
+    def finish(self, names: list[str], where: Spot) -> func.FuncOp:
+        """Close the function: its results, then its state."""
+        states = [held.value for held in self.states.values()]
+        values = [*(value.ssa for value in self.results), *states]
         self.add(func.ReturnOp(*values), where)
         kind = FunctionType.from_lists(
             [argument.type for argument in self.block.args], [value.type for value in values]
@@ -189,13 +237,12 @@ class FunctionBuilder:
 def name_value(value: SSAValue, name: str) -> None:
     """Give a value the name it has in the model file, unless an inner name came first."""
     op = value.owner
-    if not isinstance(op, Operation) or value is not op.results[0]:
+    if isinstance(op, Operation) and value is not op.results[0]:
+        value.name_hint = value.name_hint or name.rsplit(".", 1)[-1]
+        return
+    if not isinstance(op, Operation):
         return
     if isinstance(op.location, NameLoc | UnknownLoc) or isinstance(op, graph.Weight):
         return
     op.location = NameLoc(StringAttr(name), op.location)
     value.name_hint = name.rsplit(".", 1)[-1]
-
-
-def _size_name(size: Size) -> str:
-    return str(size)

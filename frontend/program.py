@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from supertile.frontend import syntax
-from supertile.frontend.syntax import ModelFile, read_model_file
+from supertile.frontend.parse import read_model_file
 from supertile.ir.errors import Spot, UserError
 
 IMPORT_LIMIT = 32  # files
@@ -29,9 +29,13 @@ class Program:
     def define(self, name: str, where: Spot) -> None:
         """Claim a name; a name has one meaning in a program."""
         if name in self.defined:
-            earlier = self.defined[name]
-            raise UserError("language.defined_twice", where, name=name, line=earlier.line)
+            earlier = place(self.defined[name])
+            raise UserError("language.defined_twice", where, name=name, earlier=earlier)
         self.defined[name] = where
+
+
+def place(where: Spot) -> str:
+    return f"line {where.line} of {Path(where.file).name}"
 
 
 def load_program(path: Path) -> Program:
@@ -39,12 +43,12 @@ def load_program(path: Path) -> Program:
     return _collect(read_model_file(path), path)
 
 
-def program_of(model: ModelFile, path: Path | None = None) -> Program:
+def program_of(model: syntax.ModelFile, path: Path | None = None) -> Program:
     """The program of a parsed text; imports are relative to `path`."""
     return _collect(model, path or Path(model.path))
 
 
-def _collect(model: ModelFile, path: Path) -> Program:
+def _collect(model: syntax.ModelFile, path: Path) -> Program:
     program = Program(str(path))
     _add_file(program, model, path, [path.resolve()], set())
     if program.model is None:
@@ -55,7 +59,7 @@ def _collect(model: ModelFile, path: Path) -> Program:
 
 
 def _add_file(
-    program: Program, model: ModelFile, path: Path, open_files: list[Path], done: set[Path]
+    program: Program, model: syntax.ModelFile, path: Path, open_files: list[Path], done: set[Path]
 ) -> None:
     for item in model.items:
         if isinstance(item, syntax.Import):
@@ -67,7 +71,7 @@ def _add_file(
 def _add_import(
     program: Program, item: syntax.Import, path: Path, open_files: list[Path], done: set[Path]
 ) -> None:
-    target = (path.parent / item.file.value).resolve()
+    target = _file(path.parent, item)
     if target in open_files:
         raise UserError("language.import_cycle", item.where, file=item.file.value)
     if target in done:
@@ -75,9 +79,18 @@ def _add_import(
     done.add(target)
     if len(done) > IMPORT_LIMIT:
         raise UserError("language.imports", item.where, limit=IMPORT_LIMIT)
-    if not target.is_file():
-        raise UserError("language.import_missing", item.where, file=item.file.value)
     _add_file(program, read_model_file(target), target, [*open_files, target], done)
+
+
+def _file(folder: Path, item: syntax.Import) -> Path:
+    try:
+        target = (folder / item.file.value).resolve()
+        found = target.is_file()
+    except (OSError, ValueError, RuntimeError):  # names that no file can have, circles of links
+        found = False
+    if not found:
+        raise UserError("language.import_missing", item.file.where, file=item.file.value)
+    return target
 
 
 def _add(program: Program, item: syntax.TopLevel, is_main: bool) -> None:

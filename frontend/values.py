@@ -12,7 +12,7 @@ from xdsl.ir import Attribute, SSAValue
 from supertile.frontend import syntax
 from supertile.frontend.dimensions import Size, show
 from supertile.frontend.hf_config import Rope
-from supertile.ir.types import ELEMENT_NAMES, f8e8m0, is_float, is_integer, is_scaled, type_of
+from supertile.ir.types import ELEMENT_NAMES, f8e8m0, i1, is_float, is_integer, is_scaled, type_of
 
 if TYPE_CHECKING:
     from supertile.frontend.instance import Instance
@@ -171,6 +171,23 @@ def describe(value: Value) -> str:
             return f"a tensor {value}"
         case TupleValue():
             return f"{len(value.items)} values"
+
+
+def sort_of(value: TensorValue) -> str:
+    """What may stand for what: plain floats of any width, whole numbers, masks, scaled codes."""
+    if value.is_scaled:
+        return "scaled"
+    return _sort(value.kind.element_type)
+
+
+def sort_of_format(held: FormatValue) -> str:
+    return "scaled" if held.block is not None else _sort(held.element)
+
+
+def _sort(element: Attribute) -> str:
+    if is_float(element):
+        return "float"
+    return "mask" if element == i1 else "integer" if is_integer(element) else "codes"
 
 
 @dataclass

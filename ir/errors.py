@@ -340,7 +340,7 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.empty": Text("{file} is empty", expected="a model file, see docs/language.md"),
     "language.too_deep": Text(
         "this nests too deeply",
-        expected="at most {limit} levels of brackets",
+        expected="at most {brackets} levels of brackets, {operations} signs of arithmetic a line",
         suggestion="give a part of it a name on a line of its own",
     ),
     # The grammar
@@ -360,7 +360,9 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     ),
     # Definitions
     "language.no_model": Text(
-        "no model line", expected='model NAME for "model_type"', suggestion="add it as the first line"
+        "no model line",
+        expected='model NAME for "model_type"',
+        suggestion="add it as the first line",
     ),
     "language.model_twice": Text(
         "a second model line", expected="one", suggestion="remove one of the two"
@@ -371,7 +373,7 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.defined_twice": Text(
         "the name {name} is taken",
         expected="one meaning for a name",
-        found="an earlier definition in line {line}",
+        found="an earlier definition, {earlier}",
         suggestion="choose another name",
     ),
     "language.builtin_name": Text(
@@ -403,6 +405,18 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     ),
     "language.format_scale": Text(
         "{found} cannot hold scales", expected="f8e8m0 or f32", found="{found}"
+    ),
+    "language.format_keyword": Text(
+        "{name} takes another format",
+        expected="inputs: a scaled format with blocks in one row; result: a plain float",
+    ),
+    "language.format_axes": Text(
+        "the blocks of {name} have more axes than this weight", expected="{wanted} axes or more"
+    ),
+    "language.plain_format": Text(
+        "{found} does not stand alone",
+        expected="a plain format, or for weights a scaled one",
+        suggestion="declare it: format NAME = scaled({found}, ...)",
     ),
     "language.format_element": Text(
         "{found} has no scales", expected="f8e4m3 or f4e2m1", found="{found}"
@@ -491,7 +505,11 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.power": Text(
         "^ takes numbers", expected="numbers on both sides", suggestion="use sqrt, rsqrt or x * x"
     ),
-    "language.number": Text("this number cannot be computed", suggestion="check the divisor"),
+    "language.number": Text(
+        "this is no number that can be held",
+        expected="whole numbers of 64 bits and finite fractions",
+        suggestion="check divisors and powers",
+    ),
     "language.rank": Text(
         "{name} has another number of axes", expected="{wanted} axes", found="{found}"
     ),
@@ -504,14 +522,25 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.fraction": Text(
         "the size {size} is no whole number under this config", found="{value}"
     ),
-    "language.negative_size": Text(
-        "the size {size} is negative under this config", found="{value}"
+    "language.size_range": Text(
+        "the size {size} is out of range under this config",
+        expected="1 or more, in 64 bits",
+        found="{value}",
     ),
-    "language.weight_size": Text("a weight without elements", expected="sizes of 1 or more",
-        found="{found}"),
+    "language.run_time_size": Text(
+        "the size {size} is known only when the model runs",
+        expected="a size that the config determines",
+    ),
+    "language.axes": Text(
+        "a tensor of too many axes", expected="at most {limit}", found="{found}"
+    ),
     "language.state_sizes": Text(
-        "the numbers of this state make no sense", expected="a window or ratio of 1 or more",
+        "the numbers of this state make no sense",
+        expected="a window or ratio of 1 or more, an overlap of 0 or 1",
         found="{found}",
+    ),
+    "language.state_format": Text(
+        "state holds plain floats", expected="f32, bf16 or f16", found="{found}"
     ),
     "language.linear": Text(
         "the last axes differ", expected="equal last axes", found="{x} and {w}"
@@ -525,6 +554,23 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.reshape": Text(
         "reshape keeps the number of elements", expected="{wanted}", found="{found}"
     ),
+    "language.reshape_run_time": Text(
+        "reshape keeps the axes that only a run determines, in their order",
+        expected="{wanted}",
+        found="{found}",
+    ),
+    "language.hadamard": Text(
+        "a Hadamard transform needs a power of two", expected="2, 4, 8, ...", found="{found}"
+    ),
+    "language.heads": Text(
+        "the heads of the keys do not divide those of the queries",
+        expected="q [T, heads, C] and keys [B, S, a divisor of heads, C]",
+        found="{x} and {w}",
+    ),
+    "language.values": Text(
+        "the values have fewer channels than asked for", expected="{wanted}", found="{found}"
+    ),
+    "language.op": Text("{op} cannot be made", expected="{reason}"),
     "language.split": Text("the parts do not add up", expected="{wanted}", found="{found}"),
     "language.top": Text("more choices than scores", expected="at most {found}", found="{count}"),
     "language.rope": Text(
@@ -536,10 +582,6 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     ),
     "language.equation_targets": Text(
         "an index equation defines one value", suggestion="write one equation a line"
-    ),
-    "language.indices_left": Text(
-        "indices on the right only",
-        suggestion="write them on the left too: {name}[...] = ...",
     ),
     "language.mixed_indices": Text(
         "an indexed tensor meets one without indices",
@@ -564,6 +606,9 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.index_range": Text(
         "no element {index}", expected="0 to one less than {count}", found="{index}"
     ),
+    "language.index_limit": Text(
+        "too many indices in one sum", expected="at most {limit}", suggestion="sum in two steps"
+    ),
     "language.not_indexable": Text("this cannot be indexed", expected="a tensor",
         found="{found}"),
     "language.sum_index": Text(
@@ -578,7 +623,9 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         suggestion="write sum(c: q[t, c] * keys[t, s, c])",
     ),
     "language.sequence_index": Text(
-        "a tensor kept for each sequence is read by a token", expected="{name} first on the left"
+        "a tensor kept for each sequence is read by a token of the result",
+        expected="one other factor with {name}, and no other such index",
+        suggestion="write sum(c: q[{name}, c] * keys[{name}, s, c])",
     ),
     # State and attention
     "language.append": Text(
@@ -609,6 +656,21 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         "a part for each expert has {{e}} in its prefix, and no other part has",
         suggestion='part experts: expert[E] "experts.{{e}}."',
     ),
+    "language.nested_experts": Text(
+        "experts inside experts", expected="one level of parts for each expert"
+    ),
+    "language.rows_prefix": Text(
+        "a part over layers has {{l}} in its prefix, the number of the layer",
+        suggestion='part layers: decoder[layers] "layers.{{l}}."',
+    ),
+    "language.weight_twice": Text(
+        "the weight {name} is declared with two shapes or formats",
+        expected="one shape and format for a name of the checkpoint",
+        suggestion="declare it in one block and make that a part of both users",
+    ),
+    "language.recursion": Text(
+        "block {name} is put to use inside itself", suggestion="a block calls others only"
+    ),
     "language.layer_prefix": Text(
         "{{l}} stands for the number of a layer; there is none here", found="{name}"
     ),
@@ -633,6 +695,9 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         "a for body is one call of its layers",
         expected="X = layers[l](X, ...)",
     ),
+    "language.loop_place": Text(
+        "for stands in entries only", suggestion="move the loop to the entry"
+    ),
     "language.loop_target": Text(
         "a for carries values defined before it; {name} is not", expected="X = layers[l](X, ...)"
     ),
@@ -642,6 +707,11 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.loop_rows": Text("the part runs over {wanted}", expected="for l in {wanted}"),
     "language.carried": Text(
         "the carried values are the first arguments", expected="{wanted} first"
+    ),
+    "language.carried_kind": Text(
+        "a layer gives other values than it was called with",
+        expected="{wanted}",
+        found="{found}",
     ),
     # Config
     "language.family": Text(
@@ -664,7 +734,7 @@ LANGUAGE_TEXTS: dict[str, Text] = {
 
 RUN_TEXTS: dict[str, Text] = {
     # Token files
-    "run.tokens_missing": Text("{file} does not exist", expected="a token file"),
+    "run.tokens_missing": Text("{file} {reason}", expected="a token file"),
     "run.tokens_huge": Text("{file} is too large", expected="at most {limit} bytes"),
     "run.tokens_empty": Text("{file} holds no tokens", expected="at least one sequence"),
     "run.tokens_broken": Text(
@@ -693,7 +763,23 @@ RUN_TEXTS: dict[str, Text] = {
         found="{found}",
     ),
     "run.no_entry": Text("the model has no entry {name} under this config", expected="{known}"),
+    "run.trace_unmatched": Text("no value has a name like {name:.100}", suggestion="{hint}"),
     "run.pin_broken": Text("{file} cannot be used to pin values: {reason}", expected="an .npz file"),
+    "run.pin_rows": Text(
+        "{name} cannot be pinned", expected="a value with a row for each token or each window"
+    ),
+    "run.pin_shape": Text("the pin {name} has another shape", expected="{wanted}", found="{found}"),
+    "run.pin_dtype": Text("the pin {name} has another dtype", expected="{wanted}", found="{found}"),
+    "run.pin_effect": Text(
+        "the model cannot go on with the pinned values of {names:.300}",
+        found="{reason}",
+        suggestion="pin numbers that the model could have computed: experts and blocks that exist",
+    ),
+    "run.nan": Text(
+        "no next token: the logits of sequence {row} at position {position} hold NaN",
+        expected="numbers, of which the largest is the next token",
+        suggestion="look for the first NaN with --trace '*'",
+    ),
     "run.pin_unused": Text(
         "no value {name} was computed",
         expected="names as --trace '*' shows them",
@@ -813,9 +899,172 @@ COMMAND_TEXTS: dict[str, Text] = {
     "command.memory": Text(
         "not enough memory", suggestion="use fewer sequences, a shorter context or smaller chunks"
     ),
+    # Comparing numbers
+    "command.check_entries": Text(
+        "the module names no entries, so its numbers cannot be compared",
+        expected="a module that compile or a failed comparison wrote (supertile.entries)",
+    ),
+    "command.check_size": Text(
+        "the module is too large to compare its numbers",
+        expected="at most {limit} weights",
+        found="{found}",
+        suggestion="compile --check-numerics, which makes the model small",
+    ),
+    "command.check_call": Text(
+        "no call fits the sizes that the module is specialised to, so its numbers cannot be compared",
+        expected="at most batch x context tokens",
+        found="{tokens} tokens for {batch} sequences of {context}",
+    ),
     "command.is_folder": Text(
         "{file} is a folder",
         expected="the name of a file to write",
+    ),
+}
+
+MACHINE_TEXTS: dict[str, Text] = {
+    # Which machine
+    "machine.unknown": Text(
+        "there is no machine {name!r:.100}",
+        expected="one of {known}, or the path of a machine file",
+        suggestion="{hint}",
+    ),
+    # The file
+    "machine.absent": Text("{file} does not exist", expected="a machine file"),
+    "machine.folder": Text(
+        "{file} is a folder",
+        expected="a machine file",
+        suggestion="name the .toml file inside it",
+    ),
+    "machine.special_file": Text("{file} is no ordinary file", expected="a machine file"),
+    "machine.unreadable": Text("{file} cannot be read: {reason}", expected="a machine file"),
+    "machine.huge": Text(
+        "{file} is too large for a machine file", expected="at most {limit} bytes"
+    ),
+    "machine.encoding": Text(
+        "{file} is not text",
+        expected="TOML in UTF-8",
+        found="a byte that is no UTF-8, at position {position}",
+    ),
+    "machine.empty": Text(
+        "{file} is empty",
+        expected="a machine file",
+        suggestion="see `supertile list targets --show h200` for what one holds",
+    ),
+    "machine.syntax": Text("this is not TOML", found="{reason}"),
+    "machine.nested": Text(
+        "{file} nests its tables too deeply", expected="the few levels of a machine file"
+    ),
+    # Keys
+    "machine.unknown_key": Text(
+        "{where} has no key {key!r:.100}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "machine.missing": Text(
+        "`{key}` is missing",
+        expected="`{key}` in this table",
+        suggestion='where a figure is not known: {{ value = "unknown", reason = "..." }}',
+    ),
+    "machine.table": Text("`{key:.100}` is no table", expected="a table", found="{found}"),
+    "machine.text": Text(
+        "`{key:.100}` is no text", expected="printable text of at least one letter", found="{found}"
+    ),
+    "machine.list": Text(
+        "`{key}` is no list of words", expected='a list such as ["bf16"]', found="{found}"
+    ),
+    "machine.choice": Text(
+        "`{key}` has an unknown value",
+        expected="{expected}",
+        found="{found}",
+        suggestion="{hint}",
+    ),
+    "machine.name": Text(
+        "`{key:.100}` is not a name",
+        expected="small letters, digits and _; in the machine's name also - and ., in a source's name capitals",
+        found="{found!r:.100}",
+    ),
+    # One figure
+    "machine.figure": Text(
+        "`{key}` is no figure",
+        expected='{{ value = 1, unit = "{unit}", source = "...", evidence = "vendor" }}',
+        found="{found}",
+    ),
+    "machine.number": Text(
+        "`{key}` is no figure that a machine can have",
+        expected='a number above 0, or "unknown"',
+        found="{found}",
+    ),
+    "machine.whole": Text("`{key}` counts something", expected="a whole number", found="{found}"),
+    "machine.fraction": Text(
+        "`{key}` is a fraction of a peak", expected="a number from 0 to 1", found="{found}"
+    ),
+    "machine.unit": Text(
+        "`{key}` is no unit that is known here",
+        expected="one of {expected}",
+        found="{found:.60}",
+        suggestion="{hint}",
+    ),
+    "machine.dimension": Text(
+        "`{key}` is the unit of another quantity",
+        expected="one of {expected}",
+        found="{found}",
+        suggestion="{hint}",
+    ),
+    "machine.source": Text(
+        "`{key}` names no source of this file",
+        expected="a name of [sources], then the place in it; one of {known}",
+        found="{found:.100}",
+        suggestion="{hint}",
+    ),
+    "machine.note": Text(
+        "`{key}` is {evidence} and does not say how",
+        expected='note = "..." with the reasoning',
+    ),
+    # Facts against each other
+    "machine.repeated": Text("`{table}` has {what} twice", expected="each once"),
+    "machine.no_engine": Text(
+        "no engine has the kind {kind}",
+        expected="an engine of kind matrix and one of kind vector",
+    ),
+    "machine.not_stored": Text(
+        "`{key}` computes what the machine does not store",
+        expected="{holds} in formats.stored, or no rate for {format}",
+    ),
+    "machine.not_computed": Text(
+        "`{key}`: the matrix engine has no rate for {format}", expected="one of {known}"
+    ),
+    "machine.main_memory": Text(
+        "one memory is the main memory: the one without `outer`",
+        expected="one memory without `outer`",
+        found="{found}",
+    ),
+    "machine.circle": Text(
+        "`{key}` leads around in a circle",
+        expected="memories that end at the main memory",
+        found="{steps}",
+    ),
+    "machine.smaller": Text(
+        "`{key}` is smaller than `{inner}`", expected="at least {least}", found="{found}"
+    ),
+    "machine.nest": Text(
+        "`{key}` does not nest",
+        expected="a multiple of {count} ({inner}), and more than that",
+        found="{found}",
+        suggestion="list the domains from the innermost to the outermost",
+    ),
+    "machine.size": Text(
+        "the machine's devices are those of none of its domains",
+        expected="1, or the size of a domain ({known})",
+        found="{found}",
+    ),
+    "machine.faster": Text(
+        "`{key}` is faster than the link of its domain",
+        expected="at most {limit}",
+        found="{found}",
+    ),
+    # What a figure is needed for
+    "machine.unknown_figure": Text(
+        "{needed_by} needs `{name}` of {machine}, which is unknown",
+        found="{reason}",
+        suggestion="copy the machine file, write the figure with its source there, and name the copy",
     ),
 }
 
@@ -827,4 +1076,5 @@ TEXTS: dict[str, Text] = {
     **IR_TEXTS,
     **PASS_TEXTS,
     **COMMAND_TEXTS,
+    **MACHINE_TEXTS,
 }

@@ -9,6 +9,7 @@ Each class says what the op means in one sentence and one equation; its shape ru
 from __future__ import annotations
 
 from abc import ABC
+from functools import cache
 from typing import Any
 
 from xdsl.dialects.builtin import (
@@ -21,7 +22,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     UnitAttr,
 )
-from xdsl.ir import Attribute, Dialect, Region, SSAValue
+from xdsl.ir import Attribute, Dialect, OpResult, Region, SSAValue, SSAValues
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     irdl_op_definition,
@@ -118,6 +119,17 @@ class Slice(Unary):
     axis = prop_def(Integer)
     start = prop_def(Integer)
     size = prop_def(Integer)
+
+
+@irdl_op_definition
+class Split(GraphOp):
+    """An axis cut into parts of the given sizes, one after the other."""
+
+    name = "graph.split"
+    x = operand_def(Tensor)
+    axis = prop_def(Integer)
+    sizes = prop_def(Integers)
+    parts = var_result_def(Tensor)
 
 
 @irdl_op_definition
@@ -287,6 +299,15 @@ class Maximum(Binary):
     """y = max(a, b)."""
 
     name = "graph.maximum"
+
+
+@irdl_op_definition
+class Clamp(Unary):
+    """y = max(low, min(x, high))."""
+
+    name = "graph.clamp"
+    low = prop_def(FloatAttr)
+    high = prop_def(FloatAttr)
 
 
 # ---- reductions and products -------------------------------------------------------------------
@@ -610,9 +631,9 @@ class Yield(SupertileOp):
 
 OPS: tuple[type[SupertileOp], ...] = (
     Constant, Weight,
-    Cast, Reshape, Transpose, Slice, Concat, Repeat, Gather, Take, Member, Select,
+    Cast, Reshape, Transpose, Slice, Split, Concat, Repeat, Gather, Take, Member, Select,
     Negate, Exp, Sqrt, Rsqrt, Sigmoid, Softplus, Silu, Relu,
-    Add, Subtract, Multiply, Divide, Minimum, Maximum,
+    Add, Subtract, Multiply, Divide, Minimum, Maximum, Clamp,
     ReduceSum, ReduceMax, Softmax, Linear, GroupedLinear, Einsum,
     RmsNorm, Rope, Hadamard, Quantize, Dequantize, Sinkhorn,
     Append, CompletedWindows, PoolWindows, WindowIndex, VisibleCount, TopK, Attend,
@@ -639,15 +660,19 @@ def create(
 
     lists = [group if isinstance(group, list) else [group] for group in groups]
     held = {key: attribute_of(value) for key, value in properties.items() if value is not None}
-    if any(
-        isinstance(option, AttrSizedOperandSegments) for option in op.get_irdl_definition().options
-    ):
+    if _has_segments(op):
         held["operandSegmentSizes"] = segments(lists)
-    operands = [value for group in lists for value in group]
-    blank = op.create(operands=operands, properties=held)
-    kinds = infer_results(blank, element)
-    blank.drop_all_references()
-    return op.create(operands=operands, result_types=kinds, properties=held)
+    made = op.create(operands=[value for group in lists for value in group], properties=held)
+    kinds = infer_results(made, element)
+    made.results = SSAValues(OpResult(kind, made, i) for i, kind in enumerate(kinds))
+    return made
+
+
+@cache
+def _has_segments(op: type[GraphOp]) -> bool:
+    """Whether groups of operands vary in size, so that the op must say how many each has."""
+    options = op.get_irdl_definition().options
+    return any(isinstance(option, AttrSizedOperandSegments) for option in options)
 
 
 def scaled_type(

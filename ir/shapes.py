@@ -117,6 +117,12 @@ def slice_(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     return [(*shapes[0][:axis], p["size"], *shapes[0][axis + 1 :])]
 
 
+def split(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    axis = _axis(shapes[0], p["axis"])
+    same(shapes[0][axis], sum(p["sizes"]), "the axis and its parts")
+    return [(*shapes[0][:axis], size, *shapes[0][axis + 1 :]) for size in p["sizes"]]
+
+
 def concat(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     result = list(shapes[0])
     axis = _axis(shapes[0], p["axis"])
@@ -287,7 +293,8 @@ COMPUTED = "computed"  # f32 unless the op rounds to a narrower float
 COPIED = "copied"  # as the first operand
 INDEX = "index"  # i32
 MASK = "mask"  # i1
-Elements = tuple[str | int, ...]  # an int: as that operand
+Elements = tuple[str | int, ...]  # an int: as that operand; REPEATED: all results as the first
+REPEATED = "repeated"
 
 # op -> (shape rule, elements of the results). None: the result type is declared, not inferred.
 RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
@@ -297,6 +304,7 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.Reshape: (reshape, (COPIED,)),
     graph.Transpose: (transpose, (COPIED,)),
     graph.Slice: (slice_, (COPIED,)),
+    graph.Split: (split, (COPIED, REPEATED)),
     graph.Concat: (concat, (COPIED,)),
     graph.Repeat: (repeat, (COPIED,)),
     graph.Gather: (gather, (COPIED,)),
@@ -317,6 +325,7 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.Divide: (broadcast, (COMPUTED,)),
     graph.Minimum: (broadcast, (COMPUTED,)),
     graph.Maximum: (broadcast, (COMPUTED,)),
+    graph.Clamp: (unary, (COMPUTED,)),
     graph.ReduceSum: (reduce, (COMPUTED,)),
     graph.ReduceMax: (reduce, (COMPUTED,)),
     graph.Softmax: (unary, (COMPUTED,)),
@@ -354,8 +363,13 @@ def infer_results(op: Operation, element: Attribute | None = None) -> list[Tenso
         return [type_of(value) for value in kept]
     return [
         tensor(shape, _element(op, held, element), _encoding(op, held, shape))
-        for shape, held in zip(shapes, elements, strict=True)
+        for shape, held in zip(shapes, _each(elements, len(shapes)), strict=True)
     ]
+
+
+def _each(elements: Elements, count: int) -> Elements:
+    """One entry for each result."""
+    return elements[:1] * count if REPEATED in elements else elements
 
 
 def _encoding(op: Operation, held: str | int, shape: Shape) -> Attribute | None:
@@ -408,7 +422,7 @@ def check_results(op: Operation) -> None:
                 f"the operands give {list(shape)}"
             )
         if elements:
-            _check_element(op, value, elements[number])
+            _check_element(op, value, _each(elements, len(shapes))[number])
     return None
 
 

@@ -158,6 +158,7 @@ WORK: dict[type[Operation], Rule] = {
     graph.Reshape: none,
     graph.Transpose: none,
     graph.Slice: none,
+    graph.Split: none,
     graph.Concat: none,
     graph.Repeat: none,
     graph.Gather: none,
@@ -178,6 +179,7 @@ WORK: dict[type[Operation], Rule] = {
     graph.Divide: per_result(1),
     graph.Minimum: per_result(1),
     graph.Maximum: per_result(1),
+    graph.Clamp: per_result(2),
     graph.ReduceSum: per_operand(1),
     graph.ReduceMax: per_operand(1),
     graph.Softmax: per_result(4, 1),  # maximum, subtract, sum, divide

@@ -24,6 +24,8 @@ from supertile.ir import graph
 from supertile.passes.fusing import Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
+PARTS = (graph.Slice, graph.Split)
+
 PATTERNS = (
     # values and scores of tokens -> pooled, normalised, turned, rounded -> entries of a cache
     Pattern(
@@ -38,8 +40,8 @@ PATTERNS = (
             graph.PoolWindows: (graph.Cast, graph.RmsNorm),
             graph.Cast: (graph.RmsNorm, graph.Rope),
             graph.RmsNorm: (graph.Cast, graph.Rope),
-            graph.Rope: (graph.Slice, graph.Concat, graph.Hadamard, graph.Quantize, graph.Append),
-            graph.Slice: (graph.Quantize, graph.Concat),
+            graph.Rope: (*PARTS, graph.Concat, graph.Hadamard, graph.Quantize, graph.Append),
+            **dict.fromkeys(PARTS, (graph.Quantize, graph.Concat)),
             graph.Hadamard: (graph.Quantize,),
             graph.Quantize: (graph.Dequantize,),
             graph.Dequantize: (graph.Concat, graph.Append),

@@ -25,25 +25,24 @@ from supertile.ir import graph
 from supertile.passes.fusing import Edges, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
+LIMITS = (graph.Minimum, graph.Maximum, graph.Clamp)
 SCORES = (graph.Sqrt, graph.Sigmoid, graph.Softmax)
 
 
 def gated_producers(linear: type[graph.GraphOp]) -> Edges:
-    """down(silu(min(gate(x))) clamp(up(x))): what its ops pull in from above, down apart."""
+    """down(silu(limit(gate(x))) limit(up(x))): what its ops pull in from above, down apart."""
     return {
         linear: (graph.Quantize,),
-        graph.Silu: (graph.Minimum, linear),
-        graph.Minimum: (linear,),
-        graph.Maximum: (graph.Minimum,),
-        graph.Multiply: (graph.Silu, graph.Maximum, graph.Minimum, linear, graph.Reshape),
+        graph.Silu: (*LIMITS, linear),
+        **dict.fromkeys(LIMITS, (*LIMITS, linear)),
+        graph.Multiply: (graph.Silu, *LIMITS, linear, graph.Reshape),
     }
 
 
 def gated_users(linear: type[graph.GraphOp]) -> Edges:
     """What they pull in from below: all up to the product by down."""
     return {
-        graph.Minimum: (graph.Silu, graph.Maximum),
-        graph.Maximum: (graph.Multiply,),
+        **dict.fromkeys(LIMITS, (*LIMITS, graph.Silu, graph.Multiply)),
         graph.Silu: (graph.Multiply,),
         graph.Multiply: (graph.Multiply, graph.Cast, graph.Quantize, linear),
         graph.Cast: (graph.Quantize, linear),

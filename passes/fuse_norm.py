@@ -25,11 +25,13 @@ from supertile.ir import graph
 from supertile.passes.fusing import Edges, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
+PARTS = (graph.Slice, graph.Split)
+
 # From a turned row to the numbers that are kept or compared: apart, rounded, together again.
 TO_CODES: Edges = {
-    graph.Rope: (graph.Cast, graph.Slice, graph.Concat, graph.Hadamard, graph.Quantize),
+    graph.Rope: (graph.Cast, *PARTS, graph.Concat, graph.Hadamard, graph.Quantize),
     graph.Cast: (graph.Rope, graph.Concat),
-    graph.Slice: (graph.Quantize, graph.Concat),
+    **dict.fromkeys(PARTS, (graph.Quantize, graph.Concat)),
     graph.Hadamard: (graph.Quantize,),
     graph.Quantize: (graph.Dequantize,),
     graph.Dequantize: (graph.Concat,),
@@ -38,9 +40,9 @@ TO_CODES: Edges = {
 # The parts of a row that are turned and joined with others, back to the row.
 TO_PARTS: Edges = {
     graph.Concat: (graph.Rope, graph.Cast),
-    graph.RmsNorm: (graph.Slice, graph.Cast),
-    graph.Rope: (graph.Slice, graph.Reshape, graph.Cast),
-    graph.Cast: (graph.Slice, graph.Reshape),
+    graph.RmsNorm: (*PARTS, graph.Cast),
+    graph.Rope: (*PARTS, graph.Reshape, graph.Cast),
+    graph.Cast: (*PARTS, graph.Reshape),
 }
 
 # A norm written out: x times the reciprocal root of the mean of its squares.

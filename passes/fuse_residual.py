@@ -25,6 +25,8 @@ from supertile.ir import graph
 from supertile.passes.fusing import Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
+PARTS = (graph.Slice, graph.Split)
+
 PATTERNS = (
     # joined[t, j, d] = post[t, j] y[t, d] + sum_i A[t, i, j] X[t, i, d]
     Pattern(
@@ -43,18 +45,18 @@ PATTERNS = (
         anchor=graph.Rsqrt,
         producers={
             graph.Rsqrt: (graph.Add,),
-            graph.Add: (graph.Divide, graph.Slice),
+            graph.Add: (graph.Divide, *PARTS),
             graph.Divide: (graph.Einsum,),
             graph.Einsum: (graph.Reshape,),
-            graph.Multiply: (graph.Linear, graph.Reshape),
+            graph.Multiply: (graph.Linear, graph.Reshape, *PARTS),
             graph.Linear: (graph.Reshape,),
-            graph.Reshape: (graph.Slice,),
+            graph.Reshape: PARTS,
         },
         users={
             graph.Rsqrt: (graph.Reshape,),
             graph.Reshape: (graph.Multiply, graph.Sinkhorn),
-            graph.Multiply: (graph.Slice, graph.Multiply, graph.Add),
-            graph.Slice: (graph.Multiply,),
+            graph.Multiply: (*PARTS, graph.Multiply, graph.Add),
+            **dict.fromkeys(PARTS, (graph.Multiply,)),
             graph.Add: (graph.Sigmoid, graph.Reshape, graph.Einsum),
             graph.Sigmoid: (graph.Add, graph.Multiply),
         },

@@ -66,19 +66,20 @@ def fuse(ctx: Context, module: ModuleOp, patterns: Sequence[Pattern]) -> None:
 
 
 def unfuse(module: ModuleOp) -> None:
-    """Put the ops of every group in its place: the program is the one before fusion."""
+    """Put the ops of every group in its place.
+
+    The program is the one before fusion, but for the order of ops that do not need each other.
+    """
     for fused in [op for op in module.walk() if isinstance(op, graph.Fused)]:
-        block = fused.parent
-        last = fused.body.block.last_op
-        assert block is not None and last is not None
+        block, inside = fused.parent, fused.body.block
+        assert block is not None
+        *ops, last = inside.ops
         for result, value in zip(fused.results, last.operands, strict=True):
             result.replace_all_uses_with(value)
-        last.erase()
-        for op in list(fused.body.block.ops):
-            op.detach()
+        for op in ops:
+            inside.detach_op(op)
             block.insert_op_before(op, fused)
-        fused.detach()
-        fused.erase()
+        block.erase_op(fused)
 
 
 def _fuse_around(anchor: Operation, pattern: Pattern) -> bool:
@@ -125,7 +126,7 @@ def _pulled_producers(
 ) -> Iterator[Operation]:
     kinds = pattern.producers.get(type(op), ())
     for producer in _producers(op.operands):
-        if not isinstance(producer, kinds) or producer.parent is not op.parent:
+        if not isinstance(producer, kinds):
             continue
         if isinstance(producer, pattern.shared) or _serves_only(producer, group):
             yield producer
@@ -251,7 +252,7 @@ def _state_behind(value: SSAValue) -> SSAValue | None:
         case graph.Fused():
             last = op.body.block.last_op
             return None if last is None else _state_behind(last.operands[value.index])
-        case graph.Reshape() | graph.Transpose() | graph.Slice():
+        case graph.Reshape() | graph.Transpose() | graph.Slice() | graph.Split():
             return _state_behind(op.x)
         case _:
             return None
@@ -267,21 +268,21 @@ def wrap(
     block, behind = ops[-1].parent, ops[-1].next_op
     assert block is not None and behind is not None, "a terminator is in no group"
     group = set(ops)
-    results = [
+    results: list[SSAValue] = [
         value
         for op in ops
         for value in op.results
-        if any(use.operation not in group for use in value.uses)
+        if any(user not in group for user in _users([value]))
     ]
     for op in (*ops, *waiting):
-        op.detach()
+        block.detach_op(op)
     fused = _fused(ops, results, anchor, kind)
     for op in (fused, *waiting):
         block.insert_op_before(op, behind)
-    group.add(fused.body.block.ops.last)  # type: ignore[arg-type]
+    inside = fused.body.block
     for value, result in zip(results, fused.results, strict=True):
         result.name_hint = value.name_hint
-        value.replace_uses_with_if(result, lambda use: use.operation not in group)
+        value.replace_uses_with_if(result, lambda use: use.operation.parent is not inside)
     return fused
 
 

@@ -2,312 +2,330 @@
 
 What "the same" means is the equivalence class of the pass between them:
 
-exact        bit-equal results and state; integers equal
-reassociate  |a - b| <= 2 K u max|a|, K the longest sum, u = 2^-24 (Higham 2002, section 3.1)
-requantize   as reassociate, but for 2 % of the elements, which may differ by a step of bfloat16
+exact        bit-equal results and state
+reassociate  |a - b| <= 2 K u max|a|, u = 2^-24, K the terms of the longest sum times the layers
+             (Higham 2002, section 3.1); and the roundings behind such sums, see `SHARES`
+requantize   the same, with more codes that may differ by a step
 convert      nothing is asked; the difference is reported
 
-In the last three a selection may differ only in a tie: scores within the bound. Differing ones are
-listed, and both programs go on with the first one's selection.
+Under all but exact a selection may differ where its scores are within the bound. Such selections
+are listed, and the second program goes on with the first one's.
+
+Modules are run for their results alone. Only where these differ are both run again, every value
+kept, to find the first op that differs.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from supertile.ir import graph
-from supertile.ir.types import DYNAMIC, ELEMENT_NAMES, SCALED_ELEMENTS
+from supertile.ir.errors import UserError
+from supertile.ir.locations import file_line, name_of
+from supertile.ir.op import properties_of
+from supertile.ir.types import DYNAMIC, type_of
 from supertile.runtime.engine import Session
-from supertile.runtime.execute import Executor
-from supertile.runtime.numerics import quantize_blocks, round_bf16
-from supertile.runtime.plan import ModulePlan, Step, WeightUse, plan_module
-from supertile.runtime.weights import declared_format
+from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.observe import (
+    Array,
+    Key,
+    NumericError,
+    Observer,
+    Tolerance,
+    Value,
+    largest,
+    place_text,
+)
+from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.runtime.seeded import CONTEXT, Calls, SeededWeights, calls_of, inputs_of
 
 UNIT = 2.0**-24
-STEP = 2.0**-8  # of bfloat16, relative
-REQUANTIZED_SHARE = 0.02
-CONTEXT = 48
-# New tokens of each of two sequences, call by call: prefill, chunks, decode, one side idle.
-CALLS: tuple[tuple[int, int], ...] = ((11, 7), (5, 9), (1, 1), (1, 1), (0, 3), (1, 1))
-
-Key = tuple[str, int | None, str, int, int]
-
-
-class NumericDifference(Exception):
-    """A pass changed numbers that its class says it keeps."""
-
-
-@dataclass
-class Recording:
-    """What a run gave: results by call, and every value with where it came from, in order."""
-
-    results: list[dict[str, Any]]
-    states: list[NDArray[Any]]
-    values: dict[Key, tuple[Step, Any]]
+# Share of the values that one op rounds to bfloat16, FP8 or FP4 that may be a step apart.
+SHARES = {"reassociate": 0.02, "requantize": 0.1}
+UNEXPLAINED = "results differ, but no op that both programs have"
+LISTED = 20  # ties that are listed one by one
+SUMS = (
+    graph.Linear,
+    graph.GroupedLinear,
+    graph.Einsum,
+    graph.RmsNorm,
+    graph.ReduceSum,
+    graph.Softmax,
+    graph.Attend,
+    graph.Hadamard,
+)
 
 
-class _Observer(Executor):
-    """Keeps every value; takes over the selections of an earlier run and lists what was no tie."""
+@dataclass(frozen=True)
+class Run:
+    """What the calls of all entries gave: (what it is, numbers) of results and state."""
 
-    def __init__(
-        self, plan: ModulePlan, weights: Any, earlier: Recording | None, bound: float | None
-    ) -> None:
-        super().__init__(plan, weights)
-        self.values: dict[Key, tuple[Step, Any]] = {}
-        self.earlier = earlier
-        self.bound = bound
-        self.call_number = 0
-        self.counts: dict[tuple[Any, ...], int] = {}
-        self.ties: list[str] = []
-
-    def _step(self, step: Step, registers: list[Any], layer: int | None) -> list[Any]:
-        results = super()._step(step, registers, layer)
-        place = (step.name or step.source, layer, step.op.name, self.call_number)
-        number = self.counts.get(place, 0)
-        self.counts[place] = number + 1
-        key: Key = (f"{place[0]} {step.op.name}", layer, step.op.name, self.call_number, number)
-        if isinstance(step.op, graph.TopK) and self.earlier is not None and self.bound is not None:
-            group = step.inputs[0]
-            assert isinstance(group, int)
-            results = [self._settle(key, step, registers[group], results[0])]
-        if not isinstance(step.op, graph.Weight | graph.Constant | graph.Layers):
-            self.values[key] = (step, _copied(results[0]))
-        return results
-
-    def _settle(self, key: Key, step: Step, scores: Any, chosen: Any) -> Any:
-        """The earlier run's selection, if every difference to ours is a tie within the bound."""
-        assert self.earlier is not None and self.bound is not None
-        held = self.earlier.values.get(key)
-        if held is None or held[1].shape != chosen.shape:
-            return chosen
-        before = held[1]
-        scale = float(np.max(np.abs(scores[np.isfinite(scores)]), initial=0.0))
-        for row in np.ndindex(*chosen.shape[:-1]):
-            ours, theirs = set(chosen[row].tolist()), set(before[row].tolist())
-            if ours == theirs:
-                continue
-            swapped = [scores[row][i] for i in ours ^ theirs if i >= 0]
-            gap = max(swapped) - min(swapped) if swapped else np.inf
-            if gap > self.bound * scale:
-                raise NumericDifference(
-                    f"{step.source} {step.op.name}: row {list(row)} selects {sorted(ours)} "
-                    f"instead of {sorted(theirs)}, scores {gap:.3g} apart"
-                )
-            self.ties.append(f"{step.source} {step.name or step.op.name} row {list(row)}")
-        return before
-
-
-def _copied(value: Any) -> Any:
-    return np.array(value) if isinstance(value, np.ndarray | np.floating) else value
+    calls: Mapping[str, Calls]
+    results: list[tuple[str, Array]]
 
 
 class NumericCheck:
-    """Holds what a module computed, and compares the next version of it."""
+    """Compares a module with its next version, pass after pass; `lines` tell how it went."""
 
     def __init__(self, module: ModuleOp, seed: int = 0) -> None:
-        self.seed = seed
-        self.longest_sum = _longest_sum(module)
-        self.held = self._run(module, None, None)[0]
-        self.lines: list[str] = []
-
-    def compare(self, name: str, equivalence: str, module: ModuleOp) -> None:
-        """Raise `NumericDifference` unless the module still computes the same."""
-        bound = None if equivalence == "exact" else 2 * self.longest_sum * UNIT
-        recording, ties = self._run(module, self.held, bound)
-        worst = self._worst(equivalence, recording)
-        self.held = recording
-        text = "bit-equal" if equivalence == "exact" else f"largest difference {worst:.3g}"
-        self.lines.append(f"{name}: {equivalence}, {text}, {len(ties)} ties")
-
-    def _run(
-        self, module: ModuleOp, earlier: Recording | None, bound: float | None
-    ) -> tuple[Recording, list[str]]:
         plan = plan_module(module)
-        weights = SeededWeights(plan, module, self.seed)
-        observer = _Observer(plan, weights.get, earlier, bound)
-        results: list[dict[str, Any]] = []
-        states: list[NDArray[Any]] = []
-        for entry in plan.entries:
-            session = Session(observer, entry, *_sizes(plan, entry))
-            for number, counts in enumerate(_calls(plan, entry)):
-                observer.call_number = number
-                inputs = _inputs(session, sum(counts), weights.vocabulary, self.seed + number)
-                results.append(session.call(inputs, counts))
-            states += session.states
-        return Recording(results, states, observer.values), observer.ties
+        if not plan.entries:
+            raise UserError("command.check_entries")
+        self.seed = seed
+        self.weights = SeededWeights(plan, module, seed)
+        self.lines: list[str] = []
+        self.last: tuple[ModuleOp, Run] | None = None
+        """The last module that was compared, and what it gave; the next pass starts with both."""
 
-    def _worst(self, equivalence: str, recording: Recording) -> float:
-        """The largest difference of results and state; raises if the class does not allow it."""
-        before = [*_flat(self.held.results), *self.held.states]
-        after = [*_flat(recording.results), *recording.states]
-        if len(before) != len(after):
-            raise NumericDifference(f"{len(before)} results became {len(after)}")
+    def compare(self, name: str, equivalence: str, before: ModuleOp, after: ModuleOp) -> None:
+        """Raise `NumericError` unless both compute the same by that class."""
+        if before.is_structurally_equivalent(after):
+            self.lines.append(f"{name}: changes nothing")
+            return
+        pair = _Pair(self, before, after)
+        if equivalence == "exact":
+            pair.compare_exactly()
+            self.lines.append(f"{name}: exact, bit-equal in {pair.extent()}")
+        else:
+            tolerance = tolerance_of(equivalence, before)
+            found = pair.compare_within(tolerance)
+            self.lines.append(f"{name}: {equivalence}, {found} in {pair.extent()}")
+            self.lines += pair.tie_lines()
+
+
+class _Pair:
+    """A module before and after a pass, called alike."""
+
+    def __init__(self, check: NumericCheck, before: ModuleOp, after: ModuleOp) -> None:
+        self.check = check
+        self.modules = before, after
+        self.before, self.after = plan_module(before), plan_module(after)
+        if self.before.entries != self.after.entries:
+            raise NumericError(f"entries {self.before.entries} became {self.after.entries}")
+        self.calls = {entry: calls_of(self.after.functions[entry]) for entry in self.after.entries}
+        self.ties: list[str] = []
+
+    def extent(self) -> str:
+        """How much was compared."""
+        counts = [sum(map(sum, calls.counts)) for calls in self.calls.values()]
+        number = sum(len(calls.counts) for calls in self.calls.values())
+        return f"{number} calls of {sum(counts)} tokens"
+
+    def compare_exactly(self) -> None:
+        first = self.known() or self.run_before(Executor(self.before, self.check.weights.get))
+        second = self.run(Executor(self.after, self.check.weights.get))
+        for a, b in _matched(first, second):
+            if not _bit_equal(a, b):
+                raise NumericError(self.blame())
+        self.check.last = self.modules[1].clone(), second
+
+    def known(self) -> Run | None:
+        """What the module before the pass gave, if it was called alike after the last pass."""
+        if self.check.last is None:
+            return None
+        module, run = self.check.last
+        alike = run.calls == self.calls and module.is_structurally_equivalent(self.modules[0])
+        return run if alike else None
+
+    def compare_within(self, tolerance: Tolerance) -> str:
+        """How large the differences are that the tolerance explains."""
+        earlier = self.observer(self.before)
+        later = self.observer(self.after, earlier, tolerance)
+        first = self.run_before(earlier)
+        try:
+            second = self.run(later)
+        except NumericError as error:
+            # A selection that is no tie. What made the scores differ says more, if it is known.
+            found = _first_difference(earlier.values, later.values, tolerance.bound)
+            raise NumericError(found or str(error)) from None
+        self.ties = later.ties
         worst = 0.0
-        for a, b in zip(before, after, strict=True):
-            if a.shape != b.shape:
-                raise NumericDifference(f"a result of shape {a.shape} became {b.shape}")
-            if not _agrees(a, b, equivalence, self.longest_sum):
-                raise NumericDifference(self._blame(recording))
-            with np.errstate(invalid="ignore"):
-                worst = max(worst, float(np.nanmax(np.abs(a - b), initial=0.0)))
-        return worst
+        for a, b in _matched(first, second):
+            if not _close(a, b, tolerance.bound):
+                found = _first_difference(earlier.values, later.values, tolerance.bound)
+                raise NumericError(found or UNEXPLAINED)
+            worst = max(worst, largest(_subtract(a, b)))
+        apart = f", {later.steps_apart} rounded values a step apart" if later.steps_apart else ""
+        return f"largest difference {worst:.3g}, {len(later.ties)} ties{apart}"
 
-    def _blame(self, recording: Recording) -> str:
-        """The first op whose value differs: in the order of the new program."""
-        for key, (step, value) in recording.values.items():
-            held = self.held.values.get(key)
-            if held is None or not isinstance(value, np.ndarray):
-                continue
-            before = held[1]
-            if not isinstance(before, np.ndarray) or before.shape != value.shape:
-                continue
-            if not np.array_equal(before, value, equal_nan=value.dtype.kind == "f"):
-                difference = np.nanmax(np.abs(before.astype(np.float64) - value))
-                layer = "" if key[1] is None else f" of layer {key[1]}"
-                named = f" ({step.name})" if step.name else ""
-                return (
-                    f"{step.source}: {step.op.name}{named}{layer} is the first op that differs, "
-                    f"by {difference:.3g} in call {key[3]}"
-                )
-        return "results differ, but no op that both programs have"
+    def tie_lines(self) -> list[str]:
+        rest = len(self.ties) - LISTED
+        shown = [f"  {tie}" for tie in self.ties[:LISTED]]
+        return [*shown, f"  and {rest} more ties"] if rest > 0 else shown
+
+    def blame(self) -> str:
+        """Run both again, keeping every value, and tell the first op that differs."""
+        earlier, later = self.observer(self.before), self.observer(self.after)
+        self.run(earlier)
+        self.run(later)
+        return _first_difference(earlier.values, later.values) or UNEXPLAINED
+
+    def observer(
+        self, plan: ModulePlan, earlier: Observer | None = None, tolerance: Tolerance | None = None
+    ) -> Observer:
+        return Observer(plan, self.check.weights.get, earlier=earlier, tolerance=tolerance)
+
+    def run_before(self, executor: Executor) -> Run:
+        """As `run`; what fails here is not the fault of the pass."""
+        try:
+            return self.run(executor)
+        except ExecutionError as error:
+            raise NumericError(f"the module fails even before the pass: {error}") from None
+
+    def run(self, executor: Executor) -> Run:
+        results: list[tuple[str, Array]] = []
+        for entry, calls in self.calls.items():
+            session = Session(executor, entry, calls.batch, calls.context)
+            for number, counts in enumerate(calls.counts):
+                vocabulary, seed = self.check.weights.vocabulary, self.check.seed + number
+                tokens = sum(counts)
+                inputs = inputs_of(session.plan, session.inputs, tokens, vocabulary, seed)
+                outputs = session.call(inputs, counts)
+                results += [(name, np.asarray(held)) for name, held in outputs.items()]
+            results += [("a state", held) for held in session.states]
+        return Run(self.calls, results)
 
 
-def _agrees(a: NDArray[Any], b: NDArray[Any], equivalence: str, longest_sum: int) -> bool:
+def tolerance_of(equivalence: str, module: ModuleOp) -> Tolerance:
+    """What a class lets differ in a module."""
     if equivalence == "convert":
-        return True
-    if equivalence == "exact" or a.dtype.kind != "f":
-        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-    scale = float(np.nanmax(np.abs(a), initial=0.0))
-    far = ~(np.abs(a - b) <= 2 * longest_sum * UNIT * scale)
-    far &= ~(np.isnan(a) & np.isnan(b))
-    if equivalence == "reassociate":
-        return not far.any()
-    within = np.abs(a - b) <= STEP * np.maximum(np.abs(a), np.abs(b))
-    return bool(far.mean() <= REQUANTIZED_SHARE and within[far].all())
+        return Tolerance(np.inf, 0.0)
+    return Tolerance(2 * _terms(module) * UNIT, SHARES[equivalence])
 
 
-def _flat(results: Sequence[dict[str, Any]]) -> list[NDArray[Any]]:
-    return [np.asarray(value) for call in results for value in call.values()]
-
-
-def _longest_sum(module: ModuleOp) -> int:
-    """Terms of the longest sum of the module, times the layers that pass errors on."""
+def _terms(module: ModuleOp) -> int:
+    """Terms of the longest sum, times the layers that pass its error on."""
     longest, layers = 1, 1
     for op in module.walk():
-        if isinstance(op, graph.Linear | graph.GroupedLinear):
-            longest = max(longest, op.operands[1].type.get_shape()[-1])  # type: ignore[attr-defined]
+        if isinstance(op, SUMS):
+            shapes = [type_of(value).get_shape() for value in op.operands]
+            sizes = [CONTEXT if size == DYNAMIC else size for shape in shapes for size in shape]
+            longest = max(longest, *sizes)
         if isinstance(op, graph.Layers):
             layers = max(layers, len(op.kinds))
-    return int(longest * layers)
+    return longest * layers
 
 
-# ---- seeded inputs -----------------------------------------------------------------------------
+def _matched(first: Run, second: Run) -> list[tuple[Array, Array]]:
+    """The results of two runs side by side; raises where there are others."""
+    if len(first.results) != len(second.results):
+        raise NumericError(f"{len(first.results)} results became {len(second.results)}")
+    pairs = []
+    for (name, a), (_, b) in zip(first.results, second.results, strict=True):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            forms = f"{a.dtype} {list(a.shape)} became {b.dtype} {list(b.shape)}"
+            raise NumericError(f"{name}: {forms}")
+        pairs.append((a, b))
+    return pairs
 
 
-class SeededWeights:
-    """Weights that depend on their names and the seed alone, at sizes that keep values moderate."""
-
-    def __init__(self, plan: ModulePlan, module: ModuleOp, seed: int) -> None:
-        self.deployed = plan.numerics == "deployed"
-        self.seed = seed
-        self.experts = min(
-            (op.experts.value.data for op in module.walk() if isinstance(op, graph.Dispatch)),
-            default=1,
-        )
-        self.vocabulary = min(
-            (op.table.type.get_shape()[0] for op in module.walk() if isinstance(op, graph.Gather)),  # type: ignore[attr-defined]
-            default=2,
-        )
-        self._held: dict[tuple[str, int | None], Any] = {}
-
-    def get(self, use: WeightUse, layer: int | None) -> Any:
-        key = (use.pattern, layer if use.is_layered else None)
-        if key not in self._held:
-            self._held[key] = self._make(use, key)
-        return self._held[key]
-
-    def _make(self, use: WeightUse, key: tuple[str, int | None]) -> Any:
-        generator = np.random.default_rng([self.seed, zlib.crc32(repr(key).encode())])
-        shape = use.kind.get_shape()
-        if "{e}" in use.pattern:
-            return [self._one(generator, shape[1:], use) for _ in range(shape[0])]
-        return self._one(generator, shape, use)
-
-    def _one(self, generator: np.random.Generator, shape: Sequence[int], use: WeightUse) -> Any:
-        element = ELEMENT_NAMES[use.kind.element_type]
-        if element.startswith("i"):
-            rows = [generator.permutation(self.experts)[: shape[-1]] for _ in range(shape[0])]
-            return np.array(rows, np.int64)
-        if len(shape) == 1:
-            values = 1 + 0.2 * generator.standard_normal(shape, np.float32)
-        else:
-            values = generator.standard_normal(shape, np.float32) * shape[-1] ** -0.5 * 1.2
-        values = values.astype(np.float32)
-        if not self.deployed:
-            return values
-        if use.kind.element_type in SCALED_ELEMENTS:
-            form = declared_format(use)
-            assert form.block is not None
-            held = quantize_blocks(values.reshape(-1, shape[-1]), form.element, form.block)
-            return held if len(shape) == 2 else held.dequantize().reshape(shape)
-        return round_bf16(values) if element == "bf16" else values
+def _bit_equal(a: Array, b: Array) -> bool:
+    """Tells 0 from -0; NaN equals NaN."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    bits = np.dtype(f"u{a.dtype.itemsize}")
+    return bool(((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))).all())
 
 
-def _sizes(plan: ModulePlan, entry: str) -> tuple[int, int]:
-    """Batch and context: those that the entry is specialised to, else ours."""
-    batch, context = len(CALLS[0]), CONTEXT
-    for argument in plan.functions[entry].arguments:
-        if argument.name == "length" and isinstance(argument.kind, TensorType):
-            held = argument.kind.get_shape()[0]
-            batch = batch if held == DYNAMIC else held
-        state = argument.state
-        if state is None or state.kind.data != "blocks":
+def _close(a: Array, b: Array, bound: float) -> bool:
+    """Within the bound, relative to the largest value; integers are equal unless all is allowed."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if bound == np.inf:
+        return True
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return bool((same | (_subtract(a, b) <= bound * largest(a))).all())
+
+
+def _subtract(a: Array, b: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        difference: Array = np.abs(a.astype(np.float64) - b)
+    return difference
+
+
+# ---- the first op that differs -----------------------------------------------------------------
+
+
+def _first_difference(
+    before: Mapping[Key, Value], after: Mapping[Key, Value], bound: float | None = None
+) -> str | None:
+    """The first op that the old program has, too, with a value that none of its line had there."""
+    lines: dict[tuple[str, int | None, int], list[Value]] = {}
+    places: dict[tuple[str, int | None, int], Value] = {}
+    for (label, layer, call, _), value in before.items():
+        lines.setdefault((value.step.source, layer, call), []).append(value)
+        places[label, layer, call] = value
+    for key, value in after.items():
+        label, layer, call, _ = key
+        where = (value.step.source, layer, call)
+        if (label, layer, call) not in places:
             continue
-        assert isinstance(argument.kind, TensorType)
-        capacity = argument.kind.get_shape()[-_row_rank(argument.kind) - 1]
-        if capacity != DYNAMIC:
-            context = min(context, capacity * state.sizes[0])
-    return batch, context
-
-
-def _row_rank(kind: TensorType[Any]) -> int:
-    return max(1, len(kind.get_shape()) - 3)
-
-
-def _calls(plan: ModulePlan, entry: str) -> list[list[int]]:
-    """New tokens of each sequence, call by call, within what the entry is specialised to."""
-    batch, context = _sizes(plan, entry)
-    tokens = DYNAMIC
-    for argument in plan.functions[entry].arguments:
-        if argument.name == "sequence" and isinstance(argument.kind, TensorType):
-            tokens = argument.kind.get_shape()[0]
-    if tokens != DYNAMIC:
-        share, rest = divmod(tokens, batch)
-        counts = [share + (b < rest) for b in range(batch)]
-        return [counts] * max(1, min(4, context // max(counts)))
-    calls = [[counts[b % len(counts)] for b in range(batch)] for counts in CALLS]
-    total = np.cumsum(calls, axis=0).max(axis=1)
-    return [call for call, needed in zip(calls, total, strict=True) if needed <= context]
-
-
-def _inputs(session: Session, tokens: int, vocabulary: int, seed: int) -> dict[str, Any]:
-    """Token ids, and for an entry that takes more, moderate numbers."""
-    generator = np.random.default_rng(seed)
-    inputs: dict[str, Any] = {}
-    for argument in session.plan.arguments:
-        if argument.name not in session.inputs:
+        if any(_same_value(one, value, bound) for one in lines.get(where, ())):
             continue
-        assert isinstance(argument.kind, TensorType)
-        shape = [tokens, *argument.kind.get_shape()[1:]]
-        if argument.name == "ids":
-            inputs[argument.name] = generator.integers(0, vocabulary, tokens)
-        else:
-            inputs[argument.name] = round_bf16(generator.standard_normal(shape, np.float32))
-    return inputs
+        old = before.get(key, places[label, layer, call])
+        size, cause = _size_of_difference(old, value), _cause(old.step.op, value.step.op)
+        place = place_text(value.step, layer)
+        return f"{place} is the first op that differs, by {size}, in call {call}{cause}"
+    return None
+
+
+def _same_value(a: Value, b: Value, bound: float | None) -> bool:
+    if len(a.parts) != len(b.parts):
+        return False
+    pairs = zip(a.parts, b.parts, strict=True)
+    if bound is None:
+        return all(_bit_equal(x, y) for x, y in pairs)
+    return all(_close(x, y, bound) for x, y in pairs if x.dtype != np.uint8)
+
+
+def _size_of_difference(a: Value, b: Value) -> str:
+    """In words, of the first result that differs."""
+    for x, y in zip(a.parts, b.parts, strict=False):
+        if x.shape != y.shape:
+            return f"its shape, {list(y.shape)} instead of {list(x.shape)}"
+        if _bit_equal(x, y) or x.dtype == np.uint8:
+            continue
+        if x.dtype.kind != "f":
+            return f"{np.count_nonzero(x != y)} of {x.size} integers"
+        return f"{largest(_subtract(x, y)):.3g} where values reach {largest(x):.3g}"
+    return "its kind of value"
+
+
+def _cause(before: Operation, after: Operation) -> str:
+    """What sets the two ops apart, if it is seen on them: properties, type, operands."""
+    old, new = properties_of(before), properties_of(after)
+    for name in new:
+        if old.get(name) != new[name]:
+            return f"; its {name} is {new[name]}, was {old.get(name)}"
+    for a, b in zip(before.results, after.results, strict=False):
+        if a.type != b.type:
+            return f"; its type is {b.type}, was {a.type}"
+    for number, (x, y) in enumerate(zip(before.operands, after.operands, strict=False)):
+        if _origin(x) != _origin(y):
+            return f"; its operand {number} comes from {_origin(y)}, came from {_origin(x)}"
+    return ""
+
+
+def _origin(value: SSAValue) -> str:
+    """The op that makes a value, with its place."""
+    if isinstance(value, BlockArgument):
+        return f"the argument {value.name_hint or value.index}"
+    op = value.owner
+    assert isinstance(op, Operation)
+    if isinstance(op, graph.Fused):
+        last = op.body.block.last_op
+        assert last is not None
+        return _origin(last.operands[op.results.index(value)])
+    place, name = file_line(op.location), name_of(op.location)
+    line = f" at line {place.line.data}" if place else ""
+    return f"{op.name}{f' ({name})' if name else ''}{line}"

@@ -1,7 +1,7 @@
 """A model ready to run: plan, weights, and the state of a batch of sequences.
 
     session = Session(executor, "logits", batch=2, context=64)
-    outputs = session.call({"ids": ids}, sequence, count)
+    outputs = session.call({"ids": ids}, counts=[3, 1])
 
 A call brings any number of new tokens for any of the sequences, in the order of the sequences.
 """
@@ -9,23 +9,35 @@ A call brings any number of new tokens for any of the sequences, in the order of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType
 
-from supertile.ir.types import DYNAMIC, StateAttr
+from supertile.ir.types import DYNAMIC
 from supertile.runtime.execute import Executor
 from supertile.runtime.plan import Argument
 
 CALL_VECTORS = ("sequence", "position", "length")
+I32 = NDArray[np.int32]
+
+
+class CallVectors(NamedTuple):
+    """The tokens of a call."""
+
+    sequence: I32
+    """[T], ascending"""
+    position: I32
+    """[T], absolute"""
+    length: I32
+    """[B]: the tokens of each sequence before the call."""
 
 
 class Session:
     """One entry and its state: `length[b]` tokens of sequence b are in it.
 
-    State is allocated once, for `batch` sequences of at most `context` tokens, and updated in place.
+    State is allocated once, for `batch` sequences of up to `context` tokens, and updated in place.
     """
 
     def __init__(self, executor: Executor, entry: str, batch: int, context: int) -> None:
@@ -33,7 +45,7 @@ class Session:
         self.plan = executor.plan.functions[entry]
         self.entry = entry
         self.context = context
-        self.length = np.zeros(batch, np.int32)
+        self.length: I32 = np.zeros(batch, np.int32)
         self.states = [_allocate(argument, batch, context) for argument in self.plan.states]
 
     @property
@@ -46,34 +58,44 @@ class Session:
     def state_bytes(self) -> int:
         return sum(state.nbytes for state in self.states)
 
+    def vectors(self, counts: Sequence[int]) -> CallVectors:
+        """The call vectors of `counts[b]` new tokens of each sequence b."""
+        new = np.asarray(counts, np.int32)
+        sequence = np.repeat(np.arange(len(new), dtype=np.int32), new)
+        first = np.cumsum(new, dtype=np.int32) - new
+        offset = np.arange(len(sequence), dtype=np.int32) - first[sequence]
+        return CallVectors(sequence, self.length[sequence] + offset, self.length.copy())
+
     def call(self, inputs: dict[str, Any], counts: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Run `counts[b]` new tokens of each sequence b; rows of `inputs` are in that order."""
-        new = np.asarray(counts, np.int32)
-        assert (self.length + new <= self.context).all(), "the caller checks the capacity"
-        sequence = np.repeat(np.arange(len(new), dtype=np.int32), new)
-        first = np.cumsum(new) - new
-        offset = np.arange(len(sequence), dtype=np.int32) - first[sequence]
-        position = (self.length[sequence] + offset).astype(np.int32)
+        longest = int((self.length + np.asarray(counts)).max())
+        if longest > self.context:
+            raise ValueError(f"state for {self.context} tokens cannot hold {longest}")
         own = [inputs[name] for name in self.inputs]
-        arguments = [*own, sequence, position, self.length.copy(), *self.states]
+        arguments = [*own, *self.vectors(counts), *self.states]
         results = self.executor.call(self.entry, arguments)
-        self.length = self.length + new
+        self.length = self.length + np.asarray(counts, np.int32)
+        # The results of an entry are its own, then its state, which the session has already.
         return dict(zip(self.plan.result_names, results, strict=False))
 
 
-def _allocate(argument: Argument, batch: int, context: int) -> NDArray[Any]:
-    """Zeros for a state: the sequence axis is the batch, the entry axis holds the context."""
-    kind, state = argument.kind, argument.state
-    assert isinstance(kind, TensorType) and state is not None
-    shape = list(kind.get_shape())
-    lead = len(shape) - _state_rank(state, shape)
-    if shape[lead] == DYNAMIC:
-        shape[lead] = batch
-    if shape[lead + 1] == DYNAMIC:
-        shape[lead + 1] = -(-context // state.sizes[0])
-    return np.zeros(shape, np.float32)
+def _allocate(argument: Argument, batch: int, context: int) -> NDArray[np.float32]:
+    """Zeros for a state: sequences and entries as needed, unless the entry is made for a number."""
+    assert isinstance(argument.kind, TensorType)
+    sizes = list(argument.kind.get_shape())
+    for axis, name in enumerate(argument.axes):
+        needed = _needed(name, batch, context)
+        if sizes[axis] == DYNAMIC:
+            sizes[axis] = needed
+        if sizes[axis] < needed or (name == "B" and sizes[axis] != needed):
+            raise ValueError(f"{argument.name} is made for {name} = {sizes[axis]}, not {needed}")
+    return np.zeros(sizes, np.float32)
 
 
-def _state_rank(state: StateAttr, shape: list[int]) -> int:
-    """Axes without the layer axis of a stack: the first run-time size is the batch's."""
-    return len(shape) - (0 if shape[0] == DYNAMIC else 1)
+def _needed(axis: str, batch: int, context: int) -> int:
+    """The size of an axis by its name; 0 for axes with a size of their own."""
+    if axis == "B":
+        return batch
+    if axis.startswith("S:"):
+        return -(-context // int(axis.removeprefix("S:")))
+    return 0

@@ -30,7 +30,7 @@ class ExecutionError(Exception):
 class Executor:
     """A plan with its weights; `watch` sees named values.
 
-    Values in layers are named LABEL.NUMBER.NAME, those of the first entry NAME, of others ENTRY.NAME.
+    Values are named NAME in the first entry, ENTRY.NAME in others, LABEL.NUMBER.NAME in layers.
     """
 
     plan: ModulePlan

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from supertile.ir.errors import UserError
 from supertile.runtime.engine import Session
+from supertile.runtime.execute import ExecutionError
 from supertile.runtime.trace import Recorder
+
+Row = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,22 @@ class Generated:
 
     logits: NDArray[np.float32]
     lengths: NDArray[np.int64]
+    """Tokens fed of each row: the last decoded token is not."""
     tokens: NDArray[np.int64]
+    """Fed and decoded tokens, -1 past the end of a row."""
     draft: NDArray[np.float32] | None
 
 
+class _Part(NamedTuple):
+    """The logits of one call."""
+
+    sequence: NDArray[Any]
+    position: NDArray[Any]
+    logits: NDArray[Any]
+
+
 class Generator:
-    """Feeds one batch through a session, and its streams through a draft session if there is one."""
+    """Feeds one batch through new sessions: of the model, and of its draft head if there is one."""
 
     def __init__(
         self, session: Session, draft: Session | None = None, recorder: Recorder | None = None
@@ -45,101 +59,110 @@ class Generator:
         self.session = session
         self.draft = draft
         self.recorder = recorder
-        self.logits: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-        self.draft_logits: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self.logits: list[_Part] = []
+        self.draft_logits: list[_Part] = []
         batch = len(session.length)
         self.rows: list[list[int]] = [[] for _ in range(batch)]  # tokens fed so far
         self.streams: list[list[NDArray[Any]]] = [[] for _ in range(batch)]  # not yet drafted
+        if recorder is not None:
+            recorder.check(held.executor.plan.value_names(held.entry) for held in self._sessions)
 
-    def run(self, tokens: Sequence[NDArray[Any]], request: Request) -> Generated:
-        fed = [row if request.prompt is None else row[: request.prompt] for row in tokens]
-        chunk = request.chunk or max(len(row) for row in fed)
-        for start in range(0, max(len(row) for row in fed), chunk):
+    def run(self, tokens: Sequence[Row], request: Request) -> Generated:
+        """`tokens` holds one row a sequence, each with at least one token."""
+        assert all(len(row) for row in tokens), "rows have tokens"
+        fed = [row[: request.prompt] for row in tokens]
+        longest = max(len(row) for row in fed)
+        chunk = request.chunk or longest
+        for start in range(0, longest, chunk):
             self._feed([row[start : start + chunk] for row in fed])
         if request.teacher:
-            longest = max(len(row) for row in tokens)
-            for at in range(min(len(row) for row in fed), longest):
-                waiting = [max(at, len(held)) == at for held in fed]
-                self._feed(
-                    [
-                        row[at : at + 1] if wait else row[:0]
-                        for row, wait in zip(tokens, waiting, strict=True)
-                    ]
-                )
-        return self._decode(request.decode)
+            for at in range(longest, max(len(row) for row in tokens)):
+                self._feed([row[at : at + 1] for row in tokens])
+        last = self._decode(request.decode)
+        return self._generated(last)
 
-    def _feed(self, rows: list[NDArray[Any]]) -> None:
+    @property
+    def _sessions(self) -> list[Session]:
+        return [held for held in (self.session, self.draft) if held is not None]
+
+    def _feed(self, rows: Sequence[Row]) -> None:
         counts = [len(row) for row in rows]
-        if not sum(counts):
-            return
         ids = np.concatenate([np.asarray(row, np.int64) for row in rows])
-        sequence = np.repeat(np.arange(len(rows)), counts)
-        position = self._begin(self.session, sequence)
-        outputs = self.session.call({"ids": ids}, counts)
-        self.logits.append((sequence, position, outputs["logits"]))
+        sequence, position, outputs = self._call(self.session, {"ids": ids}, counts)
+        self.logits.append(_Part(sequence, position, outputs["logits"]))
         for held, row in zip(self.rows, rows, strict=True):
             held.extend(int(token) for token in row)
         if self.draft is not None:
-            self._feed_draft(sequence, outputs["streams"])
+            for b, waiting in enumerate(self.streams):
+                waiting.extend(outputs["streams"][sequence == b])
+            self._feed_draft(self.draft)
 
-    def _begin(self, session: Session, sequence: NDArray[Any]) -> NDArray[Any]:
-        recorder = self.recorder or Recorder()
-        recorder.begin(sequence, session.length)
-        return recorder.position
-
-    def _feed_draft(self, sequence: NDArray[Any], streams: NDArray[Any]) -> None:
+    def _feed_draft(self, draft: Session) -> None:
         """Draft every position whose next token is known; the last stream of a row waits."""
-        assert self.draft is not None
-        for b in range(len(self.rows)):
-            self.streams[b].extend(streams[sequence == b])
-        counts = [
-            min(len(held), len(row) - 1 - int(done))
-            for held, row, done in zip(self.streams, self.rows, self.draft.length, strict=True)
-        ]
-        if sum(counts) <= 0:
+        done = draft.length.tolist()
+        known = [row[at + 1 :] for row, at in zip(self.rows, done, strict=True)]
+        counts = [len(tokens) for tokens in known]
+        if not sum(counts):
             return
-        ready = [held[:count] for held, count in zip(self.streams, counts, strict=True)]
-        self.streams = [held[count:] for held, count in zip(self.streams, counts, strict=True)]
-        spans = zip(self.rows, self.draft.length, counts, strict=True)
-        ids = np.array(
-            [token for row, done, count in spans for token in row[done + 1 : done + 1 + count]],
-            np.int64,
-        )
-        at = np.repeat(np.arange(len(counts)), counts)
-        position = self._begin(self.draft, at)
-        held_streams = np.stack([stream for row in ready for stream in row])
-        outputs = self.draft.call({"streams": held_streams, "ids": ids}, counts)
-        self.draft_logits.append((at, position, outputs["logits"]))
+        pairs = list(zip(self.streams, counts, strict=True))
+        self.streams = [held[count:] for held, count in pairs]
+        streams = np.stack([stream for held, count in pairs for stream in held[:count]])
+        ids = np.array([token for tokens in known for token in tokens], np.int64)
+        inputs = {"streams": streams, "ids": ids}
+        sequence, position, outputs = self._call(draft, inputs, counts)
+        self.draft_logits.append(_Part(sequence, position, outputs["logits"]))
 
-    def _decode(self, count: int) -> Generated:
-        """Append the most likely token `count` times; ties: the smaller id."""
-        chosen: list[NDArray[Any]] = []
+    def _call(
+        self, session: Session, inputs: dict[str, Any], counts: list[int]
+    ) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[Any]]]:
+        vectors = session.vectors(counts)
+        if self.recorder is not None:
+            self.recorder.begin(*vectors)
+        try:
+            return vectors.sequence, vectors.position, session.call(inputs, counts)
+        except ExecutionError as error:
+            if self.recorder is None or not self.recorder.pinned:
+                raise
+            # Nothing says what a pinned value means: an expert that does not exist shows here.
+            names = ", ".join(sorted(self.recorder.pinned))
+            raise UserError("run.pin_effect", names=names, reason=error) from error
+
+    def _decode(self, count: int) -> list[int]:
+        """The last of `count` most likely tokens, the others fed; in ties the smallest id."""
+        chosen: list[int] = []
         for step in range(count):
-            last = np.stack([self._last_logits(b) for b in range(len(self.rows))])
-            chosen.append(last.argmax(-1))
+            chosen = [self._most_likely(b) for b in range(len(self.rows))]
             if step < count - 1:
-                self._feed([np.array([token]) for token in chosen[-1]])
+                self._feed([np.array([token]) for token in chosen])
+        return chosen
+
+    def _most_likely(self, row: int) -> int:
+        position = len(self.rows[row]) - 1
+        last = next(
+            part.logits[part.sequence == row][-1]
+            for part in reversed(self.logits)
+            if row in part.sequence
+        )
+        if np.isnan(last).any():
+            raise UserError("run.nan", row=row, position=position)
+        return int(last.argmax())
+
+    def _generated(self, last: list[int]) -> Generated:
         lengths = np.array([len(row) for row in self.rows], np.int64)
-        tokens = [[*row, *(held[b] for held in chosen[-1:])] for b, row in enumerate(self.rows)]
-        draft = _table(self.draft_logits, len(self.rows)) if self.draft is not None else None
-        return Generated(_table(self.logits, len(self.rows)), lengths, _padded(tokens), draft)
-
-    def _last_logits(self, row: int) -> NDArray[Any]:
-        for sequence, _, logits in reversed(self.logits):
-            at = np.flatnonzero(sequence == row)
-            if len(at):
-                return np.asarray(logits[at[-1]])
-        raise AssertionError("every row has at least one token")
+        tokens = [[*row, *last[b : b + 1]] for b, row in enumerate(self.rows)]
+        vocabulary = self.logits[0].logits.shape[1]
+        shape = len(self.rows), int(lengths.max()), vocabulary
+        logits, draft = _table(self.logits, shape), None
+        if self.draft is not None:
+            draft = _table(self.draft_logits, (shape[0], shape[1] - 1, vocabulary))
+        return Generated(logits, lengths, _padded(tokens), draft)
 
 
-def _table(
-    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], batch: int
-) -> NDArray[np.float32]:
-    longest = max((int(position.max()) + 1 for _, position, _ in parts), default=0)
-    width = parts[0][2].shape[1] if parts else 0
-    table = np.full((batch, longest, width), np.nan, np.float32)
-    for sequence, position, logits in parts:
-        table[sequence, position] = logits
+def _table(parts: list[_Part], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Logits by row and position."""
+    table = np.full(shape, np.nan, np.float32)
+    for part in parts:
+        table[part.sequence, part.position] = part.logits
     return table
 
 

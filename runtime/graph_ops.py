@@ -70,6 +70,17 @@ def slice_(x: Array, axis: int, start: int, size: int) -> Array:
     return x[(slice(None),) * axis + (slice(start, start + size),)]
 
 
+def split(x: Array | Scaled, axis: int, sizes: tuple[int, ...]) -> tuple[Array, ...]:
+    """Views of x; scaled weights that the executor holds as plain numbers come as these."""
+    ends = np.cumsum(sizes)
+    return tuple(np.split(plain(x), ends[:-1], axis=axis))
+
+
+def clamp(x: F32, low: float, high: float) -> F32:
+    """NaN stays NaN."""
+    return np.maximum(np.minimum(x, np.float32(high)), np.float32(low))
+
+
 def concat(parts: list[Array], axis: int) -> Array:
     return np.concatenate(parts, axis=axis)
 
@@ -352,6 +363,7 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     graph.Reshape: reshape,
     graph.Transpose: transpose,
     graph.Slice: slice_,
+    graph.Split: split,
     graph.Concat: concat,
     graph.Repeat: repeat,
     graph.Gather: gather,
@@ -372,6 +384,7 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     graph.Divide: np.divide,
     graph.Minimum: np.minimum,
     graph.Maximum: np.maximum,
+    graph.Clamp: clamp,
     graph.ReduceSum: reduce_sum,
     graph.ReduceMax: reduce_max,
     graph.Softmax: softmax,

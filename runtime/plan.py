@@ -1,4 +1,4 @@
-"""The NumPy program of a module: for each function its calls in order, with registers and last uses.
+"""The NumPy program of a module: the calls of each function in order, registers and last uses.
 
 A plan is what `compile --target numpy` prints and what `execute.py` runs. Fused groups run as the
 ops in them. A register is reused once its value was used for the last time, so that memory is what
@@ -63,9 +63,12 @@ class Step:
         assert self.function is not None, f"no NumPy function for {self.op.name}"
         function = partial(self.function, **self.properties) if self.properties else self.function
         read = reader(self.inputs)
-        if len(self.outputs) == 1:
-            return lambda registers: [function(*read(registers))]
-        return lambda registers: list(function(*read(registers)))
+
+        def call(registers: list[Any]) -> list[Any]:
+            result = function(*read(registers))
+            return list(result) if isinstance(result, tuple) else [result]
+
+        return call
 
 
 def reader(groups: tuple[Group, ...]) -> Callable[[list[Any]], Sequence[Any]]:
@@ -108,7 +111,7 @@ class Argument:
     kind: Attribute
     state: StateAttr | None
     axes: tuple[str, ...]
-    """Names of the axes, () where there are none: T tokens, B sequences, S:r entries of r tokens."""
+    """Names of the axes, if any: T tokens, B sequences, S:r entries of r tokens each."""
 
 
 @dataclass(frozen=True)

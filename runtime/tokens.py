@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from numpy.typing import NDArray
 from supertile.ir.errors import Spot, UserError
 
 SIZE_LIMIT = 1 << 30  # bytes of a token file
+WORD = re.compile(r"[^\s,]+")
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 Rows = list[NDArray[np.int64]]
 
 
 def read_tokens(path: Path) -> Rows:
     """One array of token ids for each sequence; every one has at least one token."""
-    if not path.is_file():
-        raise UserError("run.tokens_missing", file=path)
-    if path.stat().st_size > SIZE_LIMIT:
+    # os.path, unlike Path, takes names that no file can have.
+    if not os.path.isfile(path):
+        reason = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise UserError("run.tokens_missing", file=str(path)[:300], reason=reason)
+    if os.path.getsize(path) > SIZE_LIMIT:
         raise UserError("run.tokens_huge", file=path, limit=SIZE_LIMIT)
     rows = _read_array(path) if path.suffix in (".npy", ".npz") else _read_text(path)
     if not rows:
@@ -50,8 +55,11 @@ def _read_array(path: Path) -> Rows:
                 raise UserError("run.tokens_key", file=path, found=found or "nothing")
             lengths = held["lengths"] if "lengths" in held.files else None
             return _split(path, held["input_ids"], lengths)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError("run.tokens_broken", file=path, reason=reason) from None
 
 
@@ -61,6 +69,9 @@ def _split(path: Path, ids: NDArray[Any], lengths: NDArray[Any] | None) -> Rows:
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         found = f"{ids.dtype} {list(ids.shape)}"
         raise UserError("run.tokens_shape", file=path, found=found)
+    if ids.dtype == np.uint64:
+        # What int64 cannot hold is in no vocabulary, and must not become negative.
+        ids = np.minimum(ids, np.uint64(np.iinfo(np.int64).max))
     if lengths is None:
         return [row.astype(np.int64) for row in ids]
     fits = lengths.shape == ids.shape[:1] and lengths.dtype.kind in "iu"
@@ -72,7 +83,7 @@ def _split(path: Path, ids: NDArray[Any], lengths: NDArray[Any] | None) -> Rows:
 
 def _read_text(path: Path) -> Rows:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError("run.tokens_broken", file=path, reason="it is not text") from None
     except OSError as error:
@@ -83,10 +94,9 @@ def _read_text(path: Path) -> Rows:
 def _row(path: Path, number: int, line: str) -> NDArray[np.int64]:
     """Ids separated by blanks or commas."""
     ids = []
-    for word in line.replace(",", " ").split():
-        digits = word.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
-            spot = Spot(str(path), number, line.index(word) + 1, line)
-            raise UserError("run.tokens_word", spot, found=word[:80])
-        ids.append(int(word))
+    for word in WORD.finditer(line):
+        if not NUMBER.fullmatch(word[0]):
+            spot = Spot(str(path), number, word.start() + 1, line)
+            raise UserError("run.tokens_word", spot, found=word[0][:80])
+        ids.append(int(word[0]))
     return np.array(ids, np.int64)

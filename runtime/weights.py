@@ -12,7 +12,8 @@ import numpy as np
 
 from supertile.ir.types import ELEMENT_NAMES, MxAttr
 from supertile.runtime.checkpoint import Checkpoint, Format
-from supertile.runtime.numerics import Scaled, quantize_blocks, round_bf16
+from supertile.runtime.execute import ROUNDING
+from supertile.runtime.numerics import Scaled, quantize_blocks
 from supertile.runtime.plan import ModulePlan, WeightUse
 
 
@@ -55,19 +56,22 @@ class Weights:
         return read if count else read[0]
 
     def _prepared(self, held: Any, shape: tuple[int, ...], form: Format) -> Any:
-        if self.deployed and isinstance(held, np.ndarray) and held.dtype == np.float32:
+        if self.deployed:
             held = _narrowed(held, form)
+        # Only products of matrices are taken on codes.
         if isinstance(held, Scaled) and (not self.deployed or len(shape) != 2):
             return np.ascontiguousarray(held.dequantize()).reshape(shape)
         return held
 
 
 def _narrowed(held: Any, form: Format) -> Any:
-    """A wider checkpoint, brought to the format that is deployed."""
-    if form.block is not None:
-        matrix = held.reshape(-1, held.shape[-1])
-        return quantize_blocks(matrix, form.element, form.block)
-    return round_bf16(held) if form.element == "bf16" else held
+    """The declared format of a tensor from a checkpoint that may hold a wider one."""
+    if form.element in ("bf16", "f16"):
+        return ROUNDING[form.element](held)
+    if form.block is None or (isinstance(held, Scaled) and held.element == form.element):
+        return held
+    plain = held.dequantize() if isinstance(held, Scaled) else held
+    return quantize_blocks(plain.reshape(-1, plain.shape[-1]), form.element, form.block)
 
 
 def declared_format(use: WeightUse) -> Format:

@@ -58,10 +58,12 @@ class Model:
         draft = Session(executor, "draft", *size) if "draft" in self.plan.entries else None
         return Generator(Session(executor, "logits", *size), draft, recorder).run(rows, request)
 
-    def record(self, rows: Rows, pins: dict[str, Array] | None = None) -> dict[str, Array]:
-        """Every named value of one pass over the first row, without the axis of the batch."""
+    def record(
+        self, rows: Rows, pins: dict[str, Array] | None = None, chunk: int | None = None
+    ) -> dict[str, Array]:
+        """Every named value of a run of the first row, without the axis of the batch."""
         recorder = Recorder(("*",), pins or {}, leading_sizes(self.module))
-        self.run(rows[:1], recorder=recorder)
+        self.run(rows[:1], Request(chunk=chunk), recorder)
         return {name: held[0] for name, held in recorder.arrays().items() if held.ndim}
 
 
@@ -105,7 +107,9 @@ def oracle_case(name: str, folder: Path) -> OracleCase:
         (folder / "config.json").write_text(str(held["config"]))
         save_file(_tensors(str(held["shapes"]), held["numbers"]), folder / "model.safetensors")
         rows, logits = list(held["ids"]), held["logits"]
-    return OracleCase(with_weights(build(read_config(folder / "config.json")), folder), rows, logits)
+    return OracleCase(
+        with_weights(build(read_config(folder / "config.json")), folder), rows, logits
+    )
 
 
 def _tensors(shapes: str, numbers: Array) -> dict[str, Array]:

@@ -1,12 +1,11 @@
-"""Makes the cases of `tests/data/oracle`: tiny models and their logits by Hugging Face transformers.
+"""Makes the cases of `tests/data/oracle`: tiny models and their logits by transformers.
 
     python tests/data/oracle_cases.py tests/data/oracle [NAME...]
 
-Needs torch and transformers 5.23, which nothing else here does: run it in an environment of its own.
-A case is one file: `config`, the text of config.json; `ids` and `logits` of one forward pass in
-float32; `shapes`, JSON from each tensor's released name to its shape; and `numbers`, all tensors one
-after the other. Weights are exact in FP8 so that they compress. The same version of torch gives the
-same files.
+Needs torch 2.13 and transformers 5.23, which nothing else here does: run it in an environment of
+its own. A case is one file: `config`, the text of config.json; `ids` and `logits` of one forward
+pass in float32; `shapes`, JSON from each tensor's released name to its shape; and `numbers`, all
+tensors one after the other. Weights are exact in FP8 so that they compress.
 
 A case is made only if it can be trusted: token by token transformers finds the same logits, and no
 selection hangs on less than MARGIN, where a last bit would change the answer.
@@ -289,7 +288,9 @@ def released(model, architecture):
 
 
 def _unstacked(name, held, architecture):
-    gate, up, down = ("w1", "w3", "w2") if architecture == "V4" else ("gate_proj", "up_proj", "down_proj")
+    gate, up, down = (
+        ("w1", "w3", "w2") if architecture == "V4" else ("gate_proj", "up_proj", "down_proj")
+    )
     prefix = name.rpartition(".")[0]
     if name.endswith("experts.down_proj"):
         return {f"{prefix}.{e}.{down}.weight": matrix for e, matrix in enumerate(held)}
@@ -339,7 +340,7 @@ class Margins:
         return look
 
     def _open(self, scores, config):
-        """Of DeepSeek-V3's experts those in the chosen groups: by the sum of each group's best two."""
+        """Of DeepSeek-V3's experts those in the groups whose best two have the largest sums."""
         if config.model_type != "deepseek_v3":
             return scores
         groups = np.sort(scores.reshape(config.n_group, -1))
@@ -381,7 +382,9 @@ def make(folder, name):
     path = folder / f"{name}.npz"
     np.savez_compressed(path, ids=ids.numpy(), logits=logits.numpy(), numbers=numbers, **texts)
     spread, size = float(logits.std()), path.stat().st_size // 1000
-    print(f"{name}: seed {seed}, margin {margin:.1e}, apart {apart:.1e}, std {spread:.1f}, {size} kB")
+    print(
+        f"{name}: seed {seed}, margin {margin:.1e}, apart {apart:.1e}, std {spread:.1f}, {size} kB"
+    )
 
 
 def stepwise(model, ids):
@@ -389,7 +392,9 @@ def stepwise(model, ids):
     from transformers import DynamicCache
 
     if getattr(model.config, "sliding_window", None) == 1:  # its cache keeps too much for that
-        rows = [model(ids[:, : at + 1], use_cache=False).logits[:, -1:] for at in range(ids.shape[1])]
+        rows = [
+            model(ids[:, : at + 1], use_cache=False).logits[:, -1:] for at in range(ids.shape[1])
+        ]
         return torch.cat(rows, 1)
     cache = DynamicCache(config=model.config)
     rows = [

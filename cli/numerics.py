@@ -1,0 +1,77 @@
+"""Comparing numbers around every pass: what `compile`, `opt` and `bisect` share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supertile.cli.inputs import config_path, model_path, reproducer_folder
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from supertile.passes.rewriting import Pass
+
+# What a pass that fixes sizes may fix them to on a small config.
+SMALL_SIZES = {"tokens": 8, "batch": 4, "context": 64}
+
+
+@dataclass
+class Comparison:
+    """Passes over a module, its numbers compared around each of them."""
+
+    passes: Sequence[Pass]
+    folder: Path
+    notes: tuple[str, ...]
+    fine: list[str] = field(default_factory=list)
+    """The passes that kept the numbers, in order."""
+    lines: list[str] = field(default_factory=list)
+
+    def run(self, module: ModuleOp) -> None:
+        """In place; an `InternalError` names the first pass that breaks the IR or its numbers."""
+        from supertile.passes.driver import Options, run_passes
+        from supertile.runtime.compare import NumericCheck
+
+        check = NumericCheck(module)
+        self.lines = check.lines
+        # One pass may run twice, with other options: they are told apart by their order.
+        remaining = iter(self.passes)
+
+        def after_pass(name: str, before: ModuleOp, after: ModuleOp) -> None:
+            check.compare(name, next(remaining).equivalence, before, after)
+            self.fine.append(name)
+
+        hint = "compare numbers with: supertile opt FILE --check-numerics"
+        notes = (*self.notes, f"seed: {check.seed}", hint)
+        options = Options(reproducers=self.folder, notes=notes, after_pass=after_pass)
+        run_passes(module, self.passes, options)
+
+
+def compare_small(options: argparse.Namespace, passes: Sequence[Pass]) -> Comparison:
+    """A comparison for the small config of a model; nothing has been run yet."""
+    folder = reproducer_folder(getattr(options, "dump_ir", None), options.output)
+    notes = (f"model: {options.model}", f"small config of: {options.config}")
+    return Comparison([small_pass(one) for one in passes], folder, notes)
+
+
+def small_module(options: argparse.Namespace) -> ModuleOp:
+    """The model under a config of tiny sizes, with a layer of each kind."""
+    from supertile.frontend.build import build_model
+    from supertile.frontend.hf_config import read_config, shrink
+
+    config = shrink(read_config(config_path(options.config)))
+    entries = [options.entry] if options.entry else None
+    return build_model(model_path(options.model), config, options.numerics, entries)
+
+
+def small_pass(one: Pass) -> Pass:
+    """The pass with sizes that a small config can be executed at."""
+    sizes = {
+        name: min(limit, getattr(one, name))
+        for name, limit in SMALL_SIZES.items()
+        if isinstance(getattr(one, name, None), int)
+    }
+    return replace(one, **sizes) if sizes else one

@@ -1,0 +1,159 @@
+"""What a numeric comparison feeds a module: calls, inputs and weights that follow from a seed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp, TensorType
+
+from supertile.ir import graph
+from supertile.ir.errors import UserError
+from supertile.ir.types import DYNAMIC, ELEMENT_NAMES, SCALED_ELEMENTS, is_integer, type_of
+from supertile.runtime.numerics import quantize_blocks, round_bf16
+from supertile.runtime.plan import FunctionPlan, ModulePlan, WeightUse
+from supertile.runtime.weights import declared_format
+
+CONTEXT = 48
+LIMIT = 200_000_000  # numbers of weights and of state that a comparison may hold
+# New tokens of each of two sequences, call by call: prefill, a chunk, decode, one side idle.
+CALLS: tuple[tuple[int, int], ...] = ((11, 7), (5, 9), (1, 1), (1, 1), (0, 3), (1, 1))
+
+
+# ---- calls -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How an entry is called: the sizes of its state, and the new tokens of each sequence."""
+
+    batch: int
+    context: int
+    counts: tuple[tuple[int, ...], ...]
+
+
+def calls_of(entry: FunctionPlan) -> Calls:
+    """Calls within the sizes that an entry is specialised to; those left open are ours."""
+    sizes = dict(_fixed_sizes(entry))
+    batch = sizes.get("B", len(CALLS[0]))
+    tokens = sizes.get("T")
+    share, rest = divmod(tokens or 0, batch)
+    fixed = tuple(share + (b < rest) for b in range(batch))
+    capacities = [
+        size * int(axis.removeprefix("S:")) for axis, size in sizes.items() if axis.startswith("S:")
+    ]
+    context = min(capacities, default=max(CONTEXT, *fixed))
+    if tokens is None:
+        return Calls(batch, context, tuple(_open_calls(batch, context)))
+    if max(fixed) > context:
+        raise UserError("command.check_call", tokens=tokens, batch=batch, context=context)
+    return Calls(batch, context, (fixed,) * min(4, context // max(fixed)))
+
+
+def _open_calls(batch: int, context: int) -> Iterator[tuple[int, ...]]:
+    used = [0] * batch
+    for counts in CALLS:
+        call = tuple(min(counts[b % 2], context - used[b]) for b in range(batch))
+        used = [held + new for held, new in zip(used, call, strict=True)]
+        if any(call):
+            yield call
+
+
+def _fixed_sizes(entry: FunctionPlan) -> Iterator[tuple[str, int]]:
+    """The named axes of an entry's arguments that have a fixed size."""
+    for argument in entry.arguments:
+        if isinstance(argument.kind, TensorType):
+            for axis, size in zip(argument.axes, argument.kind.get_shape(), strict=False):
+                if size != DYNAMIC:
+                    yield axis, size
+
+
+def inputs_of(
+    function: FunctionPlan, names: Sequence[str], tokens: int, vocabulary: int, seed: int
+) -> dict[str, Any]:
+    """Token ids, and for an entry that takes more, moderate numbers."""
+    generator = np.random.default_rng(seed)
+    inputs: dict[str, Any] = {}
+    for argument in function.arguments:
+        if argument.name not in names:
+            continue
+        assert isinstance(argument.kind, TensorType)
+        shape = [tokens, *argument.kind.get_shape()[1:]]
+        if is_integer(argument.kind.element_type):
+            inputs[argument.name] = generator.integers(0, vocabulary, shape)
+        else:
+            inputs[argument.name] = round_bf16(generator.standard_normal(shape, np.float32))
+    return inputs
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+
+class SeededWeights:
+    """Weights that depend on their names and the seed alone, at sizes that keep values moderate."""
+
+    def __init__(self, plan: ModulePlan, module: ModuleOp, seed: int) -> None:
+        self.deployed = plan.numerics == "deployed"
+        self.seed = seed
+        ops = list(module.walk())
+        self.experts = min(
+            (op.experts.value.data for op in ops if isinstance(op, graph.Dispatch)), default=1
+        )
+        tables = [type_of(op.table).get_shape()[0] for op in ops if isinstance(op, graph.Gather)]
+        self.vocabulary = min((size for size in tables if size > 0), default=2)
+        self._by_name: dict[tuple[str, int | None, str], Any] = {}
+        # The same by the identity of the type, which is quicker; holding it keeps it its own.
+        self._by_type: dict[tuple[str, int | None, int], tuple[Any, Any]] = {}
+        _check_size(plan)
+
+    def get(self, use: WeightUse, layer: int | None) -> Any:
+        """What `Weights.get` gives for a checkpoint."""
+        layer = layer if use.is_layered else None
+        quick = (use.pattern, layer, id(use.kind))
+        if quick not in self._by_type:
+            key = (use.pattern, layer, str(use.kind))
+            if key not in self._by_name:
+                self._by_name[key] = self._make(use, zlib.crc32(repr(key[:2]).encode()))
+            self._by_type[quick] = (use.kind, self._by_name[key])
+        return self._by_type[quick][1]
+
+    def _make(self, use: WeightUse, number: int) -> Any:
+        generator = np.random.default_rng([self.seed, number])
+        shape = use.kind.get_shape()
+        if "{e}" in use.pattern:
+            return [self._one(generator, shape[1:], use) for _ in range(shape[0])]
+        return self._one(generator, shape, use)
+
+    def _one(self, generator: np.random.Generator, shape: Sequence[int], use: WeightUse) -> Any:
+        element = ELEMENT_NAMES[use.kind.element_type]
+        if element.startswith("i"):
+            width = max(self.experts, shape[-1])
+            order = generator.random((prod(shape[:-1]), width)).argsort(-1) % self.experts
+            return order[:, : shape[-1]].reshape(shape)
+        values = generator.standard_normal(shape, np.float32)
+        if len(shape) == 1:
+            values = np.float32(1) + np.float32(0.2) * values
+        else:
+            values *= np.float32(1.2 * shape[-1] ** -0.5)
+        if not self.deployed:
+            return values
+        if use.kind.element_type in SCALED_ELEMENTS:
+            form = declared_format(use)
+            assert form.block is not None
+            held = quantize_blocks(values.reshape(-1, shape[-1]), form.element, form.block)
+            return held if len(shape) == 2 else held.dequantize().reshape(shape)
+        return round_bf16(values) if element == "bf16" else values
+
+
+def _check_size(plan: ModulePlan) -> None:
+    """Full-size models have more weights than any comparison could hold."""
+    total = 0
+    for entry in plan.entries:
+        for use, layers in plan.weights_of(entry):
+            total += prod(use.kind.get_shape()) * max(1, len(layers) if use.is_layered else 1)
+    if total > LIMIT:
+        raise UserError("command.check_size", found=total, limit=LIMIT)
