@@ -141,7 +141,8 @@ class _Run:
             if self.options.verify:
                 verify_module(self.module, None)
             self.level = level_of(self.module) or "graph"
-            self.texts, self.counts = function_texts(self.module), op_counts(self.module)
+            self.counts = op_counts(self.module)
+            self.texts = self.current_texts()
         except Exception as error:
             raise self.failure("frontend", error, self.module, self.passes) from error
         self.dump("00-frontend.mlir")
@@ -157,7 +158,7 @@ class _Run:
             record.patterns = dict(sorted(rewrites.by_pattern.items()))
         fill_locations(self.module)
         self.level = later(self.level, record.phase)
-        self.compare(record)
+        self.compare(record, before)
         if self.options.verify:
             verify_module(self.module, self.level, set(record.changed))
         if self.options.after_pass is not None:
@@ -176,15 +177,19 @@ class _Run:
         self.report.passes.append(record)
         return record
 
-    def compare(self, record: PassRecord) -> None:
+    def compare(self, record: PassRecord, before: ModuleOp) -> None:
         """Note what changed, and remember the module as it is now."""
-        texts = function_texts(self.module)
-        record.changed = changed_functions(self.texts, texts)
+        record.changed = changed_functions(before, self.module)
+        texts = self.current_texts() if record.changed else self.texts
         record.texts = {
             name: (self.texts.get(name, ""), texts.get(name, "")) for name in record.changed
         }
         self.texts, self.counts = texts, op_counts(self.module)
         record.ops_after = self.counts
+
+    def current_texts(self) -> Texts:
+        """The texts that the page of diffs shows; without dumps nobody reads them."""
+        return function_texts(self.module) if self.options.dump is not None else {}
 
     # ---- files ---------------------------------------------------------------------------------
 

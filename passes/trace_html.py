@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -71,12 +72,29 @@ def trace_page(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def unified_diff(before: str, after: str, name: str = "") -> list[str]:
-    """The lines of a unified diff, with three lines of context."""
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{name} before", f"{name} after", lineterm=""
-    )
-    return list(lines)
+def unified_diff(before: str, after: str, context: int = 3) -> list[str]:
+    """The lines of a unified diff. Numbers of unnamed values do not count: one op less renumbers
+    all that follow."""
+    old, new = before.splitlines(), after.splitlines()
+    a, b = _unnumbered(old), _unnumbered(new)
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+    lines = []
+    for group in matcher.get_grouped_opcodes(context):
+        first, last = group[0], group[-1]
+        lines.append(
+            f"@@ -{first[1] + 1},{last[2] - first[1]} +{first[3] + 1},{last[4] - first[3]} @@"
+        )
+        for tag, i, j, k, m in group:
+            if tag == "equal":
+                lines += [f" {line}" for line in new[k:m]]
+                continue
+            lines += [f"-{line}" for line in old[i:j]]
+            lines += [f"+{line}" for line in new[k:m]]
+    return lines
+
+
+def _unnumbered(lines: list[str]) -> list[str]:
+    return [re.sub(r"%\d+", "%", line) for line in lines]
 
 
 def _links(passes: list[tuple[int, PassRecord]]) -> Iterator[str]:
@@ -134,8 +152,10 @@ KINDS = {"+": "added", "-": "removed", "@": "hunk"}
 
 def _diff(name: str, before: str, after: str) -> Iterator[str]:
     yield f"<details open><summary><h3>@{escape(name)}</h3></summary><pre>"
-    for line in unified_diff(before, after, name)[2:]:
-        yield f'<span class="{KINDS.get(line[0], "same")}">{escape(line)}</span>'
+    yield "".join(
+        f'<span class="{KINDS.get(line[0], "same")}">{escape(line)}</span>'
+        for line in unified_diff(before, after)
+    )
     yield "</pre></details>"
 
 

@@ -22,24 +22,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from supertile.ir import graph
 from supertile.ir.errors import UserError
-from supertile.ir.locations import file_line, name_of
-from supertile.ir.op import properties_of
 from supertile.ir.types import DYNAMIC, type_of
+from supertile.runtime.blame import bit_equal, close, distance, first_difference
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import ExecutionError, Executor
 from supertile.runtime.observe import (
     Array,
-    Key,
     NumericError,
     Observer,
     Tolerance,
-    Value,
     largest,
-    place_text,
 )
 from supertile.runtime.plan import ModulePlan, plan_module
 from supertile.runtime.seeded import CONTEXT, Calls, SeededWeights, calls_of, inputs_of
@@ -120,7 +115,7 @@ class _Pair:
         first = self.known() or self.run_before(Executor(self.before, self.check.weights.get))
         second = self.run(Executor(self.after, self.check.weights.get))
         for a, b in _matched(first, second):
-            if not _bit_equal(a, b):
+            if not bit_equal(a, b):
                 raise NumericError(self.blame())
         self.check.last = self.modules[1].clone(), second
 
@@ -141,15 +136,15 @@ class _Pair:
             second = self.run(later)
         except NumericError as error:
             # A selection that is no tie. What made the scores differ says more, if it is known.
-            found = _first_difference(earlier.values, later.values, tolerance.bound)
+            found = first_difference(earlier.values, later.values, tolerance.bound)
             raise NumericError(found or str(error)) from None
         self.ties = later.ties
         worst = 0.0
         for a, b in _matched(first, second):
-            if not _close(a, b, tolerance.bound):
-                found = _first_difference(earlier.values, later.values, tolerance.bound)
+            if not close(a, b, tolerance.bound):
+                found = first_difference(earlier.values, later.values, tolerance.bound)
                 raise NumericError(found or UNEXPLAINED)
-            worst = max(worst, largest(_subtract(a, b)))
+            worst = max(worst, largest(distance(a, b)))
         apart = f", {later.steps_apart} rounded values a step apart" if later.steps_apart else ""
         return f"largest difference {worst:.3g}, {len(later.ties)} ties{apart}"
 
@@ -163,7 +158,7 @@ class _Pair:
         earlier, later = self.observer(self.before), self.observer(self.after)
         self.run(earlier)
         self.run(later)
-        return _first_difference(earlier.values, later.values) or UNEXPLAINED
+        return first_difference(earlier.values, later.values) or UNEXPLAINED
 
     def observer(
         self, plan: ModulePlan, earlier: Observer | None = None, tolerance: Tolerance | None = None
@@ -222,110 +217,3 @@ def _matched(first: Run, second: Run) -> list[tuple[Array, Array]]:
             raise NumericError(f"{name}: {forms}")
         pairs.append((a, b))
     return pairs
-
-
-def _bit_equal(a: Array, b: Array) -> bool:
-    """Tells 0 from -0; NaN equals NaN."""
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    if a.dtype.kind != "f":
-        return bool(np.array_equal(a, b))
-    bits = np.dtype(f"u{a.dtype.itemsize}")
-    return bool(((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))).all())
-
-
-def _close(a: Array, b: Array, bound: float) -> bool:
-    """Within the bound, relative to the largest value; integers are equal unless all is allowed."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if bound == np.inf:
-        return True
-    if a.dtype.kind != "f":
-        return bool(np.array_equal(a, b))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return bool((same | (_subtract(a, b) <= bound * largest(a))).all())
-
-
-def _subtract(a: Array, b: Array) -> Array:
-    with np.errstate(invalid="ignore"):
-        difference: Array = np.abs(a.astype(np.float64) - b)
-    return difference
-
-
-# ---- the first op that differs -----------------------------------------------------------------
-
-
-def _first_difference(
-    before: Mapping[Key, Value], after: Mapping[Key, Value], bound: float | None = None
-) -> str | None:
-    """The first op that the old program has, too, with a value that none of its line had there."""
-    lines: dict[tuple[str, int | None, int], list[Value]] = {}
-    places: dict[tuple[str, int | None, int], Value] = {}
-    for (label, layer, call, _), value in before.items():
-        lines.setdefault((value.step.source, layer, call), []).append(value)
-        places[label, layer, call] = value
-    for key, value in after.items():
-        label, layer, call, _ = key
-        where = (value.step.source, layer, call)
-        if (label, layer, call) not in places:
-            continue
-        if any(_same_value(one, value, bound) for one in lines.get(where, ())):
-            continue
-        old = before.get(key, places[label, layer, call])
-        size, cause = _size_of_difference(old, value), _cause(old.step.op, value.step.op)
-        place = place_text(value.step, layer)
-        return f"{place} is the first op that differs, by {size}, in call {call}{cause}"
-    return None
-
-
-def _same_value(a: Value, b: Value, bound: float | None) -> bool:
-    if len(a.parts) != len(b.parts):
-        return False
-    pairs = zip(a.parts, b.parts, strict=True)
-    if bound is None:
-        return all(_bit_equal(x, y) for x, y in pairs)
-    return all(_close(x, y, bound) for x, y in pairs if x.dtype != np.uint8)
-
-
-def _size_of_difference(a: Value, b: Value) -> str:
-    """In words, of the first result that differs."""
-    for x, y in zip(a.parts, b.parts, strict=False):
-        if x.shape != y.shape:
-            return f"its shape, {list(y.shape)} instead of {list(x.shape)}"
-        if _bit_equal(x, y) or x.dtype == np.uint8:
-            continue
-        if x.dtype.kind != "f":
-            return f"{np.count_nonzero(x != y)} of {x.size} integers"
-        return f"{largest(_subtract(x, y)):.3g} where values reach {largest(x):.3g}"
-    return "its kind of value"
-
-
-def _cause(before: Operation, after: Operation) -> str:
-    """What sets the two ops apart, if it is seen on them: properties, type, operands."""
-    old, new = properties_of(before), properties_of(after)
-    for name in new:
-        if old.get(name) != new[name]:
-            return f"; its {name} is {new[name]}, was {old.get(name)}"
-    for a, b in zip(before.results, after.results, strict=False):
-        if a.type != b.type:
-            return f"; its type is {b.type}, was {a.type}"
-    for number, (x, y) in enumerate(zip(before.operands, after.operands, strict=False)):
-        if _origin(x) != _origin(y):
-            return f"; its operand {number} comes from {_origin(y)}, came from {_origin(x)}"
-    return ""
-
-
-def _origin(value: SSAValue) -> str:
-    """The op that makes a value, with its place."""
-    if isinstance(value, BlockArgument):
-        return f"the argument {value.name_hint or value.index}"
-    op = value.owner
-    assert isinstance(op, Operation)
-    if isinstance(op, graph.Fused):
-        last = op.body.block.last_op
-        assert last is not None
-        return _origin(last.operands[op.results.index(value)])
-    place, name = file_line(op.location), name_of(op.location)
-    line = f" at line {place.line.data}" if place else ""
-    return f"{op.name}{f' ({name})' if name else ''}{line}"
