@@ -1,4 +1,4 @@
-"""`supertile list`: passes, ops and models, from the classes and files themselves."""
+"""`supertile list`: passes, ops, models and targets, from the classes and files themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supertile.ir.errors import UserError, nearest
 if TYPE_CHECKING:
     from supertile.ir.op import SupertileOp
 
-WHAT = ("passes", "ops", "models")
+WHAT = ("passes", "ops", "models", "targets")
 Listed = TypeVar("Listed")
 
 
@@ -23,7 +23,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    {"passes": _passes, "ops": _ops, "models": _models}[options.what](options.show)
+    {"passes": _passes, "ops": _ops, "models": _models, "targets": _targets}[options.what](
+        options.show
+    )
     return 0
 
 
@@ -124,3 +126,20 @@ def _models(show: str | None) -> None:
         comment = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         print(f"{name:<18} {comment}")
     print("\nconfigs: " + ", ".join(configs))
+
+
+# ---- targets -----------------------------------------------------------------------------------
+
+
+def _targets(show: str | None) -> None:
+    from supertile.targets.machine import load_machine
+    from supertile.targets.machine_text import COLUMNS, show_text, target_rows
+
+    if show is not None:
+        print(show_text(load_machine(show)))
+        return
+    rows = [COLUMNS, *target_rows()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())

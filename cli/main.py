@@ -53,7 +53,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "list": Command(
         "listing",
-        "list passes, ops or models, and show one of them",
+        "list passes, ops, models or targets, and show one of them",
         "supertile list ops --show top_k",
     ),
 }

@@ -70,6 +70,7 @@ CASES: list[tuple[Operation, tuple[int, int, int, int]]] = [
     (op(graph.Reshape, X, shape=[2, 16]), (0, 0, 0, 0)),
     (op(graph.Transpose, X, permutation=[1, 0]), (0, 0, 128, 128)),
     (op(graph.Slice, X, axis=1, start=2, size=4), (0, 0, 64, 64)),
+    (op(graph.Split, X, axis=1, sizes=[3, 5]), (0, 0, 128, 128)),
     (op(graph.Concat, [X, X, X], axis=0), (0, 0, 384, 384)),
     (op(graph.Repeat, X, axis=1, count=3), (0, 0, 128, 384)),
     # 4 of 1000 rows of 32 bytes, and 4 ids
@@ -91,6 +92,7 @@ CASES: list[tuple[Operation, tuple[int, int, int, int]]] = [
     (op(graph.Divide, X, X), (32, 0, 256, 128)),
     (op(graph.Minimum, X, kind(f32)), (32, 0, 132, 128)),
     (op(graph.Maximum, X, kind(f32)), (32, 0, 132, 128)),
+    (op(graph.Clamp, X, low=-1.0, high=1.0), (64, 0, 128, 128)),
     (op(graph.ReduceSum, X, axis=1), (32, 0, 128, 16)),
     (op(graph.ReduceMax, X, axis=0), (32, 0, 128, 32)),
     (op(graph.Softmax, X), (128, 32, 128, 128)),

@@ -24,14 +24,14 @@ INSIDE = {
         ["append window_index attend cast rope reshape"],
     ),
     ("pro", HCA, "compress"): (
-        [POOL.format("completed_windows ", "") + "slice slice concat append"],
+        [POOL.format("completed_windows ", "") + "split concat append"],
         [POOL.format("completed_windows ", "cast ")
-         + "slice slice quantize dequantize concat append"],
+         + "split quantize dequantize concat append"],
     ),
     # Both compressors use the completed windows, so these stay outside.
     ("pro", CSA, "compress"): (
-        [POOL.format("", "") + "slice slice concat append", POOL.format("", "") + "append"],
-        [POOL.format("", "cast ") + "slice slice quantize dequantize concat append",
+        [POOL.format("", "") + "split concat append", POOL.format("", "") + "append"],
+        [POOL.format("", "cast ") + "split quantize dequantize concat append",
          POOL.format("", "cast ") + "hadamard quantize dequantize append"],
     ),
     ("pro", CSA, "index_select"): ([SELECT], [SELECT]),

@@ -6,7 +6,7 @@ from pass_checks import check_kept, module_of
 
 HASH, SCORE = "layers_csa_hash_router", "layers_csa_score_router"
 SCALED = "take reduce_sum reshape divide multiply"
-LIMITED = "minimum silu {0} minimum maximum multiply"
+LIMITED = "minimum silu {0} clamp multiply"
 
 # (config, function, kind) -> the ops of the group, with reference and with deployed numerics
 INSIDE = {

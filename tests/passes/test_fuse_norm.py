@@ -25,7 +25,7 @@ def rope(result, x, position="position"):
 
 # (config, function, kind) -> the ops of each group, with reference and with deployed numerics
 CSA = "layers_csa_score_router"
-KEPT = "rms_norm rope slice slice {}concat"
+KEPT = "rms_norm rope split {}concat"
 INSIDE = {
     ("pro", CSA, "norm"): ([], ["rms_norm quantize"] * 3),
     ("pro", CSA, "query_norm_rope"): (
@@ -36,10 +36,10 @@ INSIDE = {
     ("pro", CSA, "query_rope"): (["reshape rope"], ["reshape rope hadamard quantize dequantize"]),
     ("pro", "draft", "norm"): ([], ["rms_norm quantize"] * 2),
     ("v3", "layers_moe", "norm"): ([], ["rms_norm quantize"] * 2),
-    ("v3", "layers_moe", "query_rope"): (["slice rope concat"], ["slice rope concat"]),
+    ("v3", "layers_moe", "query_rope"): (["rope concat"], ["rope concat"]),
     ("v3", "layers_moe", "key_norm_rope"): (
-        ["slice slice rms_norm rope concat"],
-        ["slice slice rms_norm rope concat"],
+        ["split rms_norm rope concat"],
+        ["split rms_norm rope concat"],
     ),
     ("llama", "layers", "query_rope"): (["reshape rope"], ["reshape cast rope"]),
     ("llama", "layers", "key_rope"): (["reshape rope"], ["reshape cast rope"]),

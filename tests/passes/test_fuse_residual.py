@@ -8,12 +8,12 @@ F = "tensor<?x8xf32>"
 MIX = "reshape einsum {}divide {}add rsqrt linear reshape multiply "
 HYPER = (
     MIX.format("", "")
-    + "slice slice slice slice slice slice "
-    + "slice reshape multiply add sigmoid add "
-    + "slice reshape multiply add sigmoid multiply "
-    + "slice reshape multiply add reshape sinkhorn einsum"
+    + "split split "
+    + "slice multiply add sigmoid add "
+    + "slice multiply add sigmoid multiply "
+    + "slice multiply add reshape sinkhorn einsum"
 )
-HEAD = MIX.format("constant ", "constant ") + "reshape multiply add sigmoid add einsum"
+HEAD = MIX.format("constant ", "constant ") + "multiply add sigmoid add einsum"
 JOIN = "reshape reshape multiply einsum add"
 
 V4 = [config for config in CONFIGS if CONFIGS[config][0] == "deepseek_v4"]

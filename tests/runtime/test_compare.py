@@ -182,7 +182,7 @@ def test_bit_equal():
     lines = compared("graph.linear %n, %w", "graph.linear %n, %w ", "exact")
     assert lines == ["change: changes nothing"]
     twice = compared("graph.concat %a, %b", "graph.concat %b, %a")
-    assert twice == ["change: exact, bit-equal in 6 calls of 41 tokens"]
+    assert twice == ["change: exact, bit-equal in 4 calls of 37 tokens"]
 
 
 def test_another_order_of_a_sum_is_not_exact():
@@ -193,7 +193,7 @@ def test_another_order_of_a_sum_is_not_exact():
 def test_ties_are_listed_and_pinned():
     head, *ties = compared(SECOND, SPLIT, "reassociate")
     assert re.fullmatch(
-        r"change: reassociate, largest difference 0, \d+ ties in 6 calls of 41 tokens", head
+        r"change: reassociate, largest difference 0, \d+ ties in 4 calls of 37 tokens", head
     )
     assert 0 < len(ties) <= 21
     pattern = (
@@ -211,7 +211,7 @@ def test_another_selection_that_is_no_tie_fails():
 
 def test_convert_only_measures():
     lines = compared("eps = 1.0e-06", "eps = 1.0e-01", "convert")
-    assert re.match(r"change: convert, largest difference \d+, 0 ties", lines[0])
+    assert re.match(r"change: convert, largest difference [\d.]+, 0 ties", lines[0])
 
 
 def test_the_bound_grows_with_the_sum():
