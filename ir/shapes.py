@@ -98,6 +98,10 @@ def reshape(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]
         raise VerifyException(f"{list(p['shape'])} takes {asked} run-time sizes of {len(unknown)}")
     rest = iter(unknown)
     result = tuple(next(rest) if size == NEXT_RUN_TIME_SIZE else size for size in p["shape"])
+    for shape in (shapes[0], result):
+        lead = [_is_known(size) for size in shape]
+        if lead != sorted(lead):
+            raise VerifyException(f"run-time sizes lead, got {[_show(size) for size in shape]}")
     known = [times(*(s for s in shape if _is_known(s))) for shape in (shapes[0], result)]
     same(known[0], known[1], "element counts")
     return [result]
@@ -177,15 +181,24 @@ def grouped_linear(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list
 
 def einsum(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     """Letters name sizes; a letter stands for one size everywhere."""
-    terms, result = p["equation"].split("->")
+    joined, result = p["equation"].split("->")
+    terms = joined.split(",")
+    per_sequence = any("b" in term for term in terms)
+    if len(shapes) != len(terms) + per_sequence:
+        raise VerifyException(
+            f"{p['equation']} takes {len(terms)} operands"
+            + (" and the sequence" if per_sequence else "")
+        )
     sizes: dict[str, Size] = {}
-    for term, shape in zip(terms.split(","), shapes, strict=False):
+    for term, shape in zip(terms, shapes, strict=False):
         _rank(shape, len(term), f"the operand {term}")
         for letter, size in zip(term, shape, strict=True):
             sizes[letter] = same(sizes.get(letter, DYNAMIC), size, f"sizes of {letter}")
     missing = [letter for letter in result if letter not in sizes]
     if missing:
         raise VerifyException(f"{missing[0]} of the result is in no operand")
+    if per_sequence:
+        same(sizes[result[0]], shapes[-1][0], "tokens of the result and of sequence")
     return [tuple(sizes[letter] for letter in result)]
 
 
@@ -447,14 +460,28 @@ def _check_sources(op: graph.Attend) -> None:
         raise VerifyException(f"{len(op.keys)} keys and {len(op.index)} index lists")
     if len(op.values) not in (0, len(op.keys)):
         raise VerifyException(f"{len(op.keys)} keys and {len(op.values)} values")
-    width = shape_of(op.q)[-1]
+    tokens, heads, width = shape_of(op.q)
     for keys, chosen in zip(op.keys, op.index, strict=True):
         same(shape_of(keys)[-1], width, "channels of q and keys")
-        if not is_integer(type_of(chosen).element_type):
-            raise VerifyException("an index holds integers")
-    held = op.values or op.keys
-    if any(shape_of(value)[-1] < op.value_width.value.data for value in held):
+        same(shape_of(chosen)[0], tokens, "rows of q and index")
+        if len(shape_of(chosen)) not in (1, 2) or not is_integer(type_of(chosen).element_type):
+            raise VerifyException("an index is integers [T, n], a count integers [T]")
+    for held in (*op.keys, *op.values):
+        _check_heads(shape_of(held), heads)
+    if any(shape_of(value)[-1] < op.value_width.value.data for value in op.values or op.keys):
         raise VerifyException(f"value_width {op.value_width.value.data} is more than the channels")
+    if op.sink is not None:
+        same(shape_of(op.sink)[0], heads, "heads of q and sink")
+    if (op.round is None) != (op.block is None):
+        raise VerifyException("round and block go together: the rounding depends on the blocks")
+
+
+def _check_heads(keys: Shape, heads: Size) -> None:
+    """Keys [B, S, C] serve all heads; of keys [B, S, heads, C] each serves an equal number."""
+    if len(keys) not in (3, 4):
+        raise VerifyException(f"keys have 3 or 4 axes, got {len(keys)}")
+    if len(keys) == 4 and heads % keys[2]:
+        raise VerifyException(f"{heads} heads of q do not share {keys[2]} heads of keys")
 
 
 def symbolic_shapes(

@@ -162,6 +162,7 @@ class RopeAttr(ParametrizedAttribute):
     numbers: ArrayAttr[FloatData] = param_def()
 
     WORDS: ClassVar[tuple[str, ...]] = ("pairs", "scaling")
+    SCALINGS: ClassVar[tuple[str, ...]] = ("default", "linear", "yarn", "llama3")
     NUMBERS: ClassVar[tuple[str, ...]] = (
         "dims",
         "theta",
@@ -198,6 +199,8 @@ class RopeAttr(ParametrizedAttribute):
             raise VerifyException(f"a rope turns an even number of channels, got {self.dims}")
         if self.words.data[0].data not in ("interleaved", "halves"):
             raise VerifyException(f"pairs are interleaved or halves, got {self.words.data[0]}")
+        if self.words.data[1].data not in self.SCALINGS:
+            raise VerifyException(f"scalings are {', '.join(self.SCALINGS)}")
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():

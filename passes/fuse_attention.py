@@ -21,10 +21,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import graph
-from supertile.passes.fusing import Pattern, fuse
+from supertile.passes.fusing import PARTS, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
-
-PARTS = (graph.Slice, graph.Split)
 
 PATTERNS = (
     # values and scores of tokens -> pooled, normalised, turned, rounded -> entries of a cache

@@ -22,10 +22,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import graph
-from supertile.passes.fusing import Edges, Pattern, fuse
+from supertile.passes.fusing import PARTS, Edges, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
-
-PARTS = (graph.Slice, graph.Split)
 
 # From a turned row to the numbers that are kept or compared: apart, rounded, together again.
 TO_CODES: Edges = {

@@ -22,10 +22,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import graph
-from supertile.passes.fusing import Pattern, fuse
+from supertile.passes.fusing import PARTS, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
-
-PARTS = (graph.Slice, graph.Split)
 
 PATTERNS = (
     # joined[t, j, d] = post[t, j] y[t, d] + sum_i A[t, i, j] X[t, i, d]

@@ -29,6 +29,9 @@ from supertile.passes.rewriting import rewrites_of
 Kinds = tuple[type[Operation], ...]
 Edges = Mapping[type[Operation], Kinds]
 
+PARTS: Kinds = (graph.Slice, graph.Split)
+"""The ops that cut a part, or all parts, out of an axis."""
+
 
 @dataclass(frozen=True)
 class Pattern:

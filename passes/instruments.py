@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, Operation
+from xdsl.ir import Block, IRNode, Operation, SSAValue
 
 from supertile.ir.locations import is_unknown
 from supertile.ir.text import print_op
@@ -38,8 +38,10 @@ def changed_functions(before: ModuleOp, after: ModuleOp) -> list[str]:
 def _same(before: FuncOp | None, after: FuncOp | None) -> bool:
     if before is None or after is None:
         return before is after
-    parents = {before.parent: after.parent} if before.parent and after.parent else {}
-    return before.is_structurally_equivalent(after, dict(parents))
+    known: dict[IRNode | SSAValue, IRNode | SSAValue] = {}
+    if before.parent is not None and after.parent is not None:
+        known[before.parent] = after.parent
+    return before.is_structurally_equivalent(after, known)
 
 
 def fill_locations(module: ModuleOp) -> None:

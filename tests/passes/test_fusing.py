@@ -135,9 +135,8 @@ def test_the_tables_name_no_function_that_no_model_has():
 # ---- wrapping loses nothing --------------------------------------------------------------------
 
 
-# "flash" and "small" have no function that the others do not have.
-@pytest.mark.parametrize("numerics", NUMERICS)
-@pytest.mark.parametrize("config", ["pro", "small deployed", "v3", "llama"])
+# All functions of Flash are among those of the other models.
+@pytest.mark.parametrize(("config", "numerics"), [case for case in ALL if case[0] != "flash"])
 def test_fused_models_are_sound_and_unfuse_to_what_they_were(config, numerics):
     fused = fused_of(config, numerics)
     verify_module(fused, "fused")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.utils.exceptions import VerifyException
 
 from supertile.ir.types import RopeAttr
 from supertile.runtime.numerics import F32
@@ -136,5 +137,5 @@ def test_frequencies_are_kept_and_cannot_be_changed() -> None:
 
 
 def test_scaling_rules_have_names() -> None:
-    with pytest.raises(ValueError, match="cubic"):
+    with pytest.raises(VerifyException, match="default, linear, yarn, llama3"):
         frequencies_of(scaling="cubic")
