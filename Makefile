@@ -8,12 +8,14 @@ FOLDERS := cli frontend ir models passes runtime targets
 setup: .venv/installed
 
 .venv/installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Supertile needs Python 3.11 or newer")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	mkdir -p .venv/typing/supertile
-	for folder in $(FOLDERS); do ln -sfn ../../../$$folder .venv/typing/supertile/$$folder; done
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Supertile needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv .venv
+	@echo "installing into .venv; the log is .venv/install.log"
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' \
+		> .venv/install.log 2>&1 || { tail -30 .venv/install.log; exit 1; }
+	@mkdir -p .venv/typing/supertile
+	@for folder in $(FOLDERS); do ln -sfn ../../../$$folder .venv/typing/supertile/$$folder; done
+	@touch $@
 
 test: lint unit
 

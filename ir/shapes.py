@@ -98,9 +98,9 @@ def reshape(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]
         raise VerifyException(f"{list(p['shape'])} takes {asked} run-time sizes of {len(unknown)}")
     rest = iter(unknown)
     result = tuple(next(rest) if size == NEXT_RUN_TIME_SIZE else size for size in p["shape"])
-    for shape in (shapes[0], result):
+    for shape in (shapes[0], result):  # one can be told from the element count, several not
         lead = [_is_known(size) for size in shape]
-        if lead != sorted(lead):
+        if len(unknown) > 1 and lead != sorted(lead):
             raise VerifyException(f"run-time sizes lead, got {[_show(size) for size in shape]}")
     known = [times(*(s for s in shape if _is_known(s))) for shape in (shapes[0], result)]
     same(known[0], known[1], "element counts")

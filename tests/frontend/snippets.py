@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ def put(base: str = BASE, **snippets: str) -> str:
 def build(text: str, settings: Config | None = None, numerics: str = "reference") -> ModuleOp:
     program = program_of(parse_model(text, "model.st"))
     return build_program(program, settings or config(), numerics)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is put into the base, and the error that it gives."""
+
+    message: str
+    snippets: dict[str, str]
+    elsewhere: bool = False
+
+
+def case(message: str, elsewhere: bool = False, **snippets: str) -> Case:
+    return Case(message, snippets, elsewhere)
 
 
 # ---- running -----------------------------------------------------------------------------------
