@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supertile.cli.compile import build, select_passes
 from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
+from supertile.cli.progress import Bar
 from supertile.ir.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -78,10 +79,14 @@ def run(options: argparse.Namespace) -> int:
     check_vocabulary(rows, _vocabulary(plan))
     context = _context(rows, options, config)
     recorder = Recorder(patterns, pins) if patterns or pins else None
-    generator = _generator(plan, options.weights, entries, (len(rows), context), recorder)
+    bar = Bar("tokens", len(rows) * context)
+    generator = _generator(plan, options.weights, entries, (len(rows), context), recorder, bar)
     start = time.perf_counter()
     request = Request(options.prompt, options.chunk, options.teacher, options.decode)
-    generated = generator.run(rows, request)
+    try:
+        generated = generator.run(rows, request)
+    finally:
+        bar.close()
     seconds = time.perf_counter() - start
     arrays = _arrays(generated, recorder)
     if options.output:
@@ -150,6 +155,7 @@ def _generator(
     entries: list[str],
     sizes: tuple[int, int],
     recorder: Recorder | None,
+    progress: Bar,
 ) -> Generator:
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.engine import Session
@@ -160,7 +166,7 @@ def _generator(
     held = Weights(Checkpoint(Path(weights)), plan, entries)
     executor = Executor(plan, held.get, recorder.watch if recorder else None)
     draft = Session(executor, "draft", *sizes) if "draft" in entries else None
-    return Generator(Session(executor, "logits", *sizes), draft, recorder)
+    return Generator(Session(executor, "logits", *sizes), draft, recorder, progress)
 
 
 def _read_pins(path: str) -> dict[str, NDArray[Any]]:

@@ -23,6 +23,7 @@ from supertile.frontend.function_builder import (
     SEQUENCES,
     FunctionBuilder,
     blocks_axis,
+    hint_name,
     location,
     name_value,
 )
@@ -268,7 +269,7 @@ class ModelBuilder:
             operands=operands, result_types=[kind], properties={"checkpoint": StringAttr(name)}
         )
         function.add(op, where)
-        op.results[0].name_hint = name.removesuffix(".weight").rsplit(".", 1)[-1]
+        hint_name(op.results[0], name.removesuffix(".weight"))
         return TensorValue(op.results[0], axes, None, experts is not None, declared)
 
     def record_weights(self, function: FunctionBuilder, layer: str) -> None:

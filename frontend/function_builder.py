@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,7 +138,7 @@ class FunctionBuilder:
     ) -> TensorValue:
         kind = tensor([self.size(axis, where) for axis in axes], element)
         value = self.block.insert_arg(kind, len(self.block.args))
-        value.name_hint = name.rsplit(".", 1)[-1].split("#")[0]
+        hint_name(value, name.split("#")[0])
         sizes = ArrayAttr([StringAttr(str(axis)) for axis in axes])
         self.arguments.append({"graph.name": StringAttr(name), "graph.sizes": sizes, **more})
         return TensorValue(value, tuple(axes))
@@ -237,12 +238,18 @@ class FunctionBuilder:
 def name_value(value: SSAValue, name: str) -> None:
     """Give a value the name it has in the model file, unless an inner name came first."""
     op = value.owner
-    if isinstance(op, Operation) and value is not op.results[0]:
-        value.name_hint = value.name_hint or name.rsplit(".", 1)[-1]
-        return
     if not isinstance(op, Operation):
+        return
+    if value is not op.results[0]:
+        hint_name(value, value.name_hint or name)
         return
     if isinstance(op.location, NameLoc | UnknownLoc) or isinstance(op, graph.Weight):
         return
     op.location = NameLoc(StringAttr(name), op.location)
-    value.name_hint = name.rsplit(".", 1)[-1]
+    hint_name(value, name)
+
+
+def hint_name(value: SSAValue, name: str) -> None:
+    """What IR text calls a value: the last part of its name, where that can be a name."""
+    last = re.sub(r"\W", "_", name.rsplit(".", 1)[-1], flags=re.ASCII)
+    value.name_hint = None if not last or last[0].isdigit() else last

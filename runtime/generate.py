@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,8 +54,14 @@ class Generator:
     """Feeds one batch through new sessions: of the model, and of its draft head if there is one."""
 
     def __init__(
-        self, session: Session, draft: Session | None = None, recorder: Recorder | None = None
+        self,
+        session: Session,
+        draft: Session | None = None,
+        recorder: Recorder | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> None:
+        """`progress` is told, after every call, how many tokens it fed."""
+        self.progress = progress
         self.session = session
         self.draft = draft
         self.recorder = recorder
@@ -96,6 +102,8 @@ class Generator:
             for b, waiting in enumerate(self.streams):
                 waiting.extend(outputs["streams"][sequence == b])
             self._feed_draft(self.draft)
+        if self.progress is not None:
+            self.progress(sum(counts))
 
     def _feed_draft(self, draft: Session) -> None:
         """Draft every position whose next token is known; the last stream of a row waits."""

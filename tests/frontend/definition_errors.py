@@ -282,7 +282,7 @@ CASES: dict[str, list[Case]] = {
     "language.require": [
         case("Base does not cover this config",
              config="require tie_word_embeddings is true", elsewhere=True),
-        case("Base does not cover this config", config="require head_dim is @8"),
+        case("Base does not cover this config", config="require head_dim is 8", elsewhere=True),
     ],
     "language.config_missing": [
         case("config.json has no key width", config="@F = width: int", body="y = F"),

@@ -1,0 +1,47 @@
+"""A progress bar for work of more than a second, on a terminal only, gone when the work is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PATIENCE = 1.0  # seconds before a bar appears
+
+
+class Bar:
+    """Call it with how much was done; `close` removes the bar."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title = title
+        self.total = total
+        self.done = 0
+        self.start = time.monotonic()
+        self.shown: tuple[Progress, TaskID] | None = None
+
+    def __call__(self, amount: int) -> None:
+        self.done += amount
+        if self.shown is None and time.monotonic() - self.start > PATIENCE:
+            self._show()
+        if self.shown is not None:
+            progress, task = self.shown
+            progress.update(task, completed=self.done)
+
+    def _show(self) -> None:
+        """rich costs 0.1 s to load, so only long work pays for it."""
+        if not sys.stderr.isatty():
+            self.start = float("inf")
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        progress = Progress(console=Console(stderr=True), transient=True)
+        self.shown = progress, progress.add_task(self.title, total=self.total)
+        progress.start()
+
+    def close(self) -> None:
+        if self.shown is not None:
+            self.shown[0].stop()

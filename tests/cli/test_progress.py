@@ -1,0 +1,37 @@
+"""The bar of long work."""
+
+import sys
+
+import pytest
+
+from supertile.cli import progress
+from supertile.cli.progress import Bar
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+
+
+def test_short_work_shows_nothing(capsys):
+    bar = Bar("tokens", 10)
+    bar(10)
+    bar.close()
+    assert bar.shown is None and capsys.readouterr().err == ""
+
+
+def test_long_work_shows_how_far_it_is(impatient, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = Bar("tokens", 10)
+    bar(4)
+    shown, task = bar.shown
+    bar.close()
+    assert shown.tasks[task].completed == 4 and shown.tasks[task].total == 10
+
+
+def test_no_terminal_no_bar(impatient, capsys):
+    bar = Bar("tokens", 10)
+    bar(4)
+    bar(4)
+    bar.close()
+    assert bar.shown is None and capsys.readouterr().err == ""
