@@ -60,7 +60,8 @@ class Size:
         return int(total) if total == int(total) else total
 
     def __str__(self) -> str:
-        return " + ".join(_shown(m, f) for m, f in reversed(self.terms)) or "0"
+        text = " + ".join(_shown(m, f) for m, f in reversed(self.terms))
+        return text.replace("+ -", "- ") or "0"
 
 
 def _collect(terms: Iterable[Term]) -> Size:

@@ -1087,7 +1087,7 @@ DEPLOY_TEXTS: dict[str, Text] = {
     "deploy.no_phase": Text(
         "the deployment does not say which phase it is for",
         expected="phase=prefill or phase=decode",
-        suggestion='--deploy "phase=decode ep=8 batch=32 context=4096"',
+        suggestion='--deploy "{nearest}"',
     ),
     # Values that do not fit each other
     "deploy.count": Text(
@@ -1145,22 +1145,22 @@ DEPLOY_TEXTS: dict[str, Text] = {
         suggestion='--deploy "{nearest}"',
     ),
     "deploy.context": Text(
-        "the context is longer than this {model} can tell positions apart",
-        expected="at most {limit} tokens (max_position_embeddings)",
+        "this {model} has fewer positions than the context has tokens",
+        expected="at most context={limit} (max_position_embeddings)",
         found="{found}",
         suggestion='--deploy "{nearest}"',
     ),
     "deploy.drafts": Text(
         "a step of this {model} cannot accept so many draft tokens",
-        expected="from 0 to its draft layers (num_nextn_predict_layers), {layers}; without them no mtp",
+        expected="{wanted}",
         found="mtp={found}",
         suggestion='--deploy "{nearest}"',
     ),
     # Deployments that the machine does not allow
     "deploy.devices": Text(
         "{machine} has fewer devices than the deployment has ranks",
-        expected="at most {limit} ranks, each one {unit}",
-        found="{found}",
+        expected="at most {limit}; a rank is one {unit}",
+        found="{found} ranks",
         suggestion='--deploy "{nearest}"',
     ),
     "deploy.cache": Text(

@@ -13,15 +13,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from supertile.ir.errors import Spot, UserError, nearest
 
 if TYPE_CHECKING:
-    from supertile.frontend.hf_config import Config
     from supertile.targets.machine_types import Machine
 
 Phase = Literal["prefill", "decode"]
@@ -30,6 +29,16 @@ RANK_LIMIT = 2**20
 COUNT_LIMIT = 2**31
 CACHES = {"bf16": "bf16", "fp8": "f8e4m3"}
 """Format of cached entries -> the format that the machine must store for it."""
+
+
+class Config(Protocol):
+    """What is read of a model's configuration (`frontend.hf_config.Config`)."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def values(self) -> Mapping[str, object]: ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,8 @@ def parse_deployment(text: str) -> Deployment:
     """The deployment that `text` describes, checked as far as it needs no model and no machine."""
     items = _items(text)
     if "phase" not in items:
-        raise _error("deploy.no_phase", text, 0)
+        phase = "prefill" if "chunk" in items else "decode"
+        raise _error("deploy.no_phase", text, 0, nearest=f"phase={phase} {text.strip()}".strip())
     given = {key: item.value for key, item in items.items()}
     world = _world(given)
     slots = given["slots"](world["ep"]) if "slots" in given else None
@@ -254,19 +264,25 @@ Rule = Callable[[Deployment], Problem | None]
 
 def check_deployment(deployment: Deployment, config: Config, machine: Machine) -> None:
     """Raise the first reason why the model cannot be deployed so on the machine."""
-    model = [partial(rule, config=config) for rule in MODEL_RULES]
-    rules = [*FORM_RULES, *model, *(partial(rule, machine=machine) for rule in MACHINE_RULES)]
+    rules: tuple[Rule, ...] = (
+        *FORM_RULES,
+        lambda one: _first(one, MODEL_RULES, config),
+        lambda one: _first(one, MACHINE_RULES, machine),
+    )
     problem = _first(deployment, rules)
     if problem is not None:
         raise UserError(problem.code, **_told(problem, rules))
 
 
-def _first(deployment: Deployment, rules: Sequence[Rule]) -> Problem | None:
-    return next((found for rule in rules if (found := rule(deployment)) is not None), None)
+def _first(
+    deployment: Deployment, rules: Sequence[Callable[..., Problem | None]], *about: object
+) -> Problem | None:
+    found = (rule(deployment, *about) for rule in rules)
+    return next((problem for problem in found if problem is not None), None)
 
 
 def _told(problem: Problem, rules: Sequence[Rule]) -> dict[str, Any]:
-    """What the error's text needs; every repair lowers a number or drops a key, so this ends."""
+    """What the error's text needs. No repair brings back what another repaired, so this ends."""
     deployment = problem.repaired
     while (next_problem := _first(deployment, rules)) is not None:
         deployment = next_problem.repaired
@@ -306,7 +322,7 @@ def world(one: Deployment) -> Problem | None:
     """Attention and experts run on the same ranks."""
     if one.ep == 1 or one.tp * one.dp == one.ep:
         return None
-    repaired = _with_tp(one, lambda tp: True)
+    repaired = _with_tp(one, min(one.tp, one.ep), lambda tp: True)
     told = {"ep": one.ep, "tp": one.tp, "dp": one.dp, "found": one.tp * one.dp}
     return Problem("deploy.world", ("tp", "dp", "ep"), told, repaired)
 
@@ -340,7 +356,8 @@ def heads(one: Deployment, config: Config) -> Problem | None:
     unshared = _unshared(one.tp, config)
     if unshared is None:
         return None
-    repaired = _with_tp(one, lambda tp: _unshared(tp, config) is None)
+    limit = min(one.tp, _value(config, "num_attention_heads"))
+    repaired = _with_tp(one, limit, lambda tp: _unshared(tp, config) is None)
     told = {"tp": one.tp, "shared": unshared}
     return Problem("deploy.heads", ("tp", "dp", "ep"), told, repaired)
 
@@ -365,7 +382,7 @@ def context(one: Deployment, config: Config) -> Problem | None:
     limit = _value(config, "max_position_embeddings")
     if not limit or one.context <= limit:
         return None
-    told = {"limit": limit, "model": config.family, "found": one.context}
+    told = {"limit": limit, "model": config.family, "found": f"context={one.context}"}
     return Problem("deploy.context", ("context",), told, replace(one, context=limit))
 
 
@@ -374,8 +391,11 @@ def drafts(one: Deployment, config: Config) -> Problem | None:
     layers = _value(config, "num_nextn_predict_layers")
     if one.mtp is None or (layers and 0 <= one.mtp <= layers):
         return None
-    nearest_mtp = float(min(max(one.mtp, 0.0), layers)) if layers else None
-    told = {"layers": layers, "model": config.family, "found": _value_text(one.mtp)}
+    nearest_mtp = float(min(max(0.0, one.mtp), layers)) if layers else None
+    wanted = (
+        f"mtp from 0 to {layers}, its draft layers" if layers else "no mtp: it has no draft layers"
+    )
+    told = {"wanted": wanted, "model": config.family, "found": _value_text(one.mtp)}
     return Problem("deploy.drafts", ("mtp",), told, replace(one, mtp=nearest_mtp))
 
 
@@ -426,9 +446,9 @@ def _respread(slots: Sequence[int], ranks: int, least: int = 0) -> tuple[int, ..
     return (-(-total // ranks),) * ranks if len({*slots}) == 1 else spread(total, ranks)
 
 
-def _with_tp(one: Deployment, possible: Callable[[int], bool]) -> Deployment:
-    """With the largest possible tp up to the present one, on the same ranks if ep > 1."""
-    fits = (tp for tp in range(min(one.tp, RANK_LIMIT), 1, -1) if possible(tp))
+def _with_tp(one: Deployment, limit: int, possible: Callable[[int], bool]) -> Deployment:
+    """With the largest possible tp up to the limit, on the same ranks if ep > 1."""
+    fits = (tp for tp in range(limit, 1, -1) if possible(tp))
     tp = next((tp for tp in fits if one.ep == 1 or one.ep % tp == 0), 1)
     return replace(one, tp=tp, dp=one.dp if one.ep == 1 else one.ep // tp)
 
