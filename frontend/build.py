@@ -49,6 +49,7 @@ from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.types import f32, is_float, is_integer, tensor
 
 NUMERICS = ("reference", "deployed")
+CALL_LIMIT = 10_000  # of blocks, each inlined; whole models have some hundred
 
 
 def build_model(
@@ -90,6 +91,7 @@ class ModelBuilder:
         self.functions: list[func.FuncOp] = []
         self.layer_functions: dict[tuple[object, ...], FunctionBuilder] = {}
         self.open_blocks: list[syntax.Block] = []
+        self.calls = 0
         self.weight_kinds: dict[str, Attribute] = {}
 
     # -- entries
@@ -213,6 +215,9 @@ class ModelBuilder:
         """Inline a call of an instance."""
         if instance.block in self.open_blocks:
             raise UserError("language.recursion", where, name=instance.block.name)
+        self.calls += 1
+        if self.calls > CALL_LIMIT:
+            raise UserError("language.calls", where, limit=CALL_LIMIT)
         self.open_blocks.append(instance.block)
         inner = Evaluator(self, evaluator.function, instance, experts or evaluator.experts)
         result = inner.call(arguments, where)

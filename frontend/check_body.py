@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from supertile.frontend import syntax
 from supertile.frontend.builtins import BUILTINS, check_usage
+from supertile.frontend.function_builder import RANK_LIMIT
 from supertile.frontend.instance import SETTING_KINDS, needs_part
 from supertile.frontend.program import Program, place
 from supertile.ir.errors import Spot, UserError, nearest
@@ -13,7 +14,6 @@ from supertile.ir.types import ELEMENTS, StateAttr
 
 CONSTANTS = ("position", "infinity", "T", "B")
 ROW_SETS = ("layers", "draft_layers")
-RANK_LIMIT = 8  # axes of a tensor
 
 
 def check_kind(kind: syntax.Name, known: tuple[str, ...]) -> None:

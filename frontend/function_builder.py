@@ -30,11 +30,12 @@ from supertile.frontend.dimensions import Size
 from supertile.frontend.values import StateValue, TensorValue
 from supertile.ir import graph
 from supertile.ir.errors import Spot, UserError
-from supertile.ir.types import DYNAMIC, StateAttr, index, is_float, tensor
+from supertile.ir.types import DYNAMIC, StateAttr, index, is_float, tensor, type_of
 
 TOKENS = Size.of("T")
 SEQUENCES = Size.of("B")
 LARGEST_SIZE = 2**63 - 1
+RANK_LIMIT = 8  # axes of a tensor
 
 
 def location(where: Spot) -> FileLineColLoc:
@@ -191,6 +192,9 @@ class FunctionBuilder:
         except VerifyException as error:
             reason = str(error).replace(str(DYNAMIC), "?")
             raise UserError("language.op", where, op=op.name, reason=reason) from None
+        rank = max(len(type_of(result).shape) for result in made.results)
+        if rank > RANK_LIMIT:
+            raise UserError("language.axes", where, limit=RANK_LIMIT, found=rank)
         return self.add(made, where)
 
     def constant(self, value: float, where: Spot) -> SSAValue:

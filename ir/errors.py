@@ -671,6 +671,11 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.recursion": Text(
         "block {name} is put to use inside itself", suggestion="a block calls others only"
     ),
+    "language.calls": Text(
+        "blocks call blocks too often",
+        expected="at most {limit} calls in a model",
+        suggestion="give what a block computes a name instead of calling it again",
+    ),
     "language.layer_prefix": Text(
         "{{l}} stands for the number of a layer; there is none here", found="{name}"
     ),

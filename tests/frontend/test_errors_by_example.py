@@ -104,6 +104,13 @@ def draft_without_layers(folder: Path) -> Any:
     return build_model(folder / "model.st", config(), entries=["draft"])
 
 
+def doubling_blocks() -> str:
+    """Blocks of which each calls the one before it twice."""
+    blocks = ["block twice0(x) -> y\n  return x"]
+    blocks += [f"block twice{i + 1}(x) -> y\n  return twice{i}(twice{i}(x))" for i in range(20)]
+    return put(item="\n".join(blocks), body="y = twice20(z)")
+
+
 OTHERS: dict[str, Callable[[Path], Any]] = {
     "language.unreadable": lambda folder: read_model_file(folder / "absent.st"),
     "language.encoding": lambda folder: read_bytes(folder, b"model \xff"),
@@ -116,6 +123,7 @@ OTHERS: dict[str, Callable[[Path], Any]] = {
     "language.unknown_entry": lambda folder: build_entries(folder, ["logit"]),
     "language.no_layers": draft_without_layers,
     "language.family": lambda folder: build(put(V4_BASE), config()),
+    "language.calls": lambda folder: build(doubling_blocks()),
     "language.case": lambda folder: build(V4_CASE, v4_config()),
     "language.cell": lambda folder: build(V4_CELL, v4_config()),
 }

@@ -127,9 +127,9 @@ CASES: dict[str, list[Case]] = {
                   'weight p: f32[4, 5] "p" | y = @pool_windows(s, a, a, p)'),
     ],
     "language.size_range": [
-        case("the size D + -9 is out of range under this confi",
+        case("the size D - 9 is out of range",
              body='@weight u: bf16[D - 9] "u" | y = u + 1'),
-        case("the size D + -8 is out of range under this confi",
+        case("the size D - 8 is out of range",
              body='@weight u: bf16[D - 8] "u" | y = u + 1'),
     ],
     "language.run_time_size": [
@@ -138,6 +138,7 @@ CASES: dict[str, list[Case]] = {
         case("the size T is known only when the model runs", body="y = @member(top(z, 1), T)"),
     ],
     "language.axes": [
+        case("a tensor of too many axes", body="y = @reshape(z, [T, H * C, 1, 1, 1, 1, 1, 1, 1])"),
         case("a tensor of too many axes",
              body='weight u: @bf16[1, 1, 1, 1, 1, 1, 1, 1, 1] "u" | y = u + 1'),
     ],
