@@ -52,7 +52,10 @@ def main() -> None:
         print(f"  {title}: largest difference {error:.1e} of logits, tolerance 1e-4: {verdict}")
         if error >= 1e-4:
             sys.exit(1)
-    print(f"\nDone in {time.perf_counter() - start:.1f} s. Open out/demo/ir/trace.html for the passes.")
+    print(
+        f"\nDone in {time.perf_counter() - start:.1f} s. "
+        "Open out/demo/ir/trace.html for what each pass changed."
+    )
 
 
 if __name__ == "__main__":

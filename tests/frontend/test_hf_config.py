@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from supertile.frontend import hf_config
 from supertile.frontend.hf_config import Config, Rope, normalize, read_config, shrink, value_spot

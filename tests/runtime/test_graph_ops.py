@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from supertile.ir import graph
-from supertile.runtime import graph_ops as ops
-from supertile.runtime import numerics
+from supertile.runtime import graph_ops as ops, numerics
 from supertile.runtime.numerics import F32, Scaled
 
 Array = npt.NDArray[Any]

@@ -1,0 +1,67 @@
+"""What users are told about the command line and the files that it writes."""
+
+from supertile.ir.error_texts.text import Text
+
+COMMAND_TEXTS: dict[str, Text] = {
+    # Files that a command writes
+    "command.unwritable": Text(
+        "{file} cannot be written: {reason}",
+        suggestion="name a place that you may write to",
+    ),
+    "command.full": Text(
+        "{file} cannot be written: {reason}",
+        suggestion="free space, or name a place elsewhere; what was there before is unchanged",
+    ),
+    # The command line
+    "command.usage": Text("{message}", suggestion="{hint}"),
+    "command.unknown": Text(
+        "there is no command {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.no_model": Text(
+        "there is no model file {name}",
+        expected="a path, or a shipped model: {known}",
+        suggestion="{hint}",
+    ),
+    "command.no_config": Text(
+        "there is no config {name}",
+        expected="a path, or a shipped config: {known}",
+        suggestion="{hint}",
+    ),
+    "command.target": Text(
+        "there is no target {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.level": Text(
+        "there is no level {name}", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.stop_after": Text(
+        "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
+    ),
+    "command.no_such": Text("there is no {what} {name}", suggestion="{hint}"),
+    "command.no_pipeline": Text(
+        "{file} is no reproducer and no passes are given", suggestion="-p 'canonicalize,cse'"
+    ),
+    "command.unreadable": Text("{file} cannot be read: {reason}"),
+    "command.memory": Text(
+        "not enough memory", suggestion="use fewer sequences, a shorter context or smaller chunks"
+    ),
+    # Comparing numbers
+    "command.check_entries": Text(
+        "the module names no entries, so its numbers cannot be compared",
+        expected="a module that compile or a failed comparison wrote (supertile.entries)",
+    ),
+    "command.check_size": Text(
+        "the module is too large to compare its numbers",
+        expected="at most {limit} weights",
+        found="{found}",
+        suggestion="compile --check-numerics, which makes the model small",
+    ),
+    "command.check_call": Text(
+        "no call fits the sizes of the specialised module: its numbers cannot be compared",
+        expected="at most batch x context tokens",
+        found="{tokens} tokens for {batch} sequences of {context}",
+    ),
+    "command.is_folder": Text(
+        "{file} is a folder",
+        expected="the name of a file to write",
+    ),
+}

@@ -1,0 +1,48 @@
+"""What users are told about pipelines and passes."""
+
+from supertile.ir.error_texts.text import Text
+
+PASS_TEXTS: dict[str, Text] = {
+    "pass.syntax": Text(
+        "the pipeline cannot be read here",
+        expected="{expected}",
+        found="{found:.100}",
+        suggestion="a pipeline reads like 'specialize{{tokens=1 batch=8}},cse'",
+    ),
+    "pass.unknown": Text(
+        "there is no pass {name:.100}",
+        expected="one of {known}",
+        suggestion="{suggestion}",
+    ),
+    "pass.unknown_option": Text(
+        "the pass {name} has no option {option:.100}",
+        expected="{known}",
+        suggestion="{suggestion}",
+    ),
+    "pass.option_twice": Text("the option {option:.100} of the pass {name} is given twice"),
+    "pass.option_missing": Text(
+        "the pass {name} needs the option {option}",
+        expected="{expected}",
+    ),
+    "pass.option_value": Text(
+        "the option {option} of the pass {name} cannot have this value",
+        expected="{expected}",
+        found="{found:.100}",
+    ),
+    "pass.size_range": Text(
+        "the option {option} of the pass specialize is out of range",
+        expected="an integer of at least 1",
+        found="{found}",
+    ),
+    "pass.size_conflict": Text(
+        "@{function} already has another size for the axis {axis}",
+        expected="{found}, as the function has",
+        found="{given}",
+        suggestion="specialize the module that has the sizes open",
+    ),
+    "pass.size_fit": Text(
+        "these sizes do not fit the model: {op} at {place}",
+        found="{reason}",
+        suggestion="try larger sizes; see which sizes the op needs",
+    ),
+}

@@ -1,0 +1,60 @@
+"""What users are told about running a model."""
+
+from supertile.ir.error_texts.text import Text
+
+RUN_TEXTS: dict[str, Text] = {
+    # Token files
+    "run.tokens_missing": Text("{file} {reason}", expected="a token file"),
+    "run.tokens_huge": Text("{file} is too large", expected="at most {limit} bytes"),
+    "run.tokens_empty": Text("{file} holds no tokens", expected="at least one sequence"),
+    "run.tokens_broken": Text(
+        "{file} cannot be read: {reason}", expected=".npy, .npz or text with token ids"
+    ),
+    "run.tokens_key": Text("{file} has no input_ids", expected="input_ids", found="{found}"),
+    "run.tokens_shape": Text(
+        "{file} does not hold token ids", expected="integers [B, S], lengths [B]", found="{found}"
+    ),
+    "run.tokens_word": Text(
+        "this is no token id", expected="whole numbers, one sequence a line", found="{found}"
+    ),
+    "run.row_empty": Text(
+        "sequence {row} of {file} is empty", expected="at least one token a sequence"
+    ),
+    "run.token_range": Text(
+        "token {at} of sequence {row} is not in the vocabulary",
+        expected="0 to one less than {size}",
+        found="{found}",
+        suggestion="use the tokens of this model's tokenizer",
+    ),
+    # What is run
+    "run.context": Text(
+        "the longest sequence is longer than the model's positions",
+        expected="at most {limit} tokens (max_position_embeddings)",
+        found="{found}",
+    ),
+    "run.no_entry": Text("the model has no entry {name} under this config", expected="{known}"),
+    "run.trace_unmatched": Text("no value has a name like {name:.100}", suggestion="{hint}"),
+    "run.pin_broken": Text(
+        "{file} cannot be used to pin values: {reason}", expected="an .npz file"
+    ),
+    "run.pin_rows": Text(
+        "{name} cannot be pinned", expected="a value with a row for each token or each window"
+    ),
+    "run.pin_shape": Text("the pin {name} has another shape", expected="{wanted}", found="{found}"),
+    "run.pin_dtype": Text("the pin {name} has another dtype", expected="{wanted}", found="{found}"),
+    "run.pin_effect": Text(
+        "the model cannot go on with the pinned values of {names:.300}",
+        found="{reason}",
+        suggestion="pin numbers that the model could have computed: experts and blocks that exist",
+    ),
+    "run.nan": Text(
+        "no next token: the logits of sequence {row} at position {position} hold NaN",
+        expected="numbers, of which the largest is the next token",
+        suggestion="look for the first NaN with --trace '*'",
+    ),
+    "run.pin_unused": Text(
+        "no value {name} was computed",
+        expected="names as --trace '*' shows them",
+        suggestion="{hint}",
+    ),
+}
