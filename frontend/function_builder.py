@@ -13,9 +13,8 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DictionaryAttr,
-    FileLineColLoc,
     FunctionType,
-    IntAttr,
+    LocationAttr,
     NameLoc,
     StringAttr,
     TensorType,
@@ -30,6 +29,7 @@ from supertile.frontend.dimensions import Size
 from supertile.frontend.values import StateValue, TensorValue
 from supertile.ir import graph
 from supertile.ir.errors import Spot, UserError
+from supertile.ir.locations import at
 from supertile.ir.types import DYNAMIC, StateAttr, index, is_float, tensor, type_of
 
 TOKENS = Size.of("T")
@@ -38,14 +38,14 @@ LARGEST_SIZE = 2**63 - 1
 RANK_LIMIT = 8  # axes of a tensor
 
 
-def location(where: Spot) -> FileLineColLoc:
+def location(where: Spot) -> LocationAttr:
     """The IR location of a source position; files by their last name, so that text repeats."""
-    return FileLineColLoc(_file(where.file), IntAttr(where.line), IntAttr(where.column))
+    return at(_file(where.file), where.line, where.column)
 
 
 @lru_cache(maxsize=64)
-def _file(path: str) -> StringAttr:
-    return StringAttr(PurePath(path).name)
+def _file(path: str) -> str:
+    return PurePath(path).name
 
 
 # Axes that a run determines, apart from T and B. No name of a model file holds a colon.

@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 
 from supertile.frontend.hf_config_families import FAMILIES, Rope, Row, shrink
 from supertile.ir.errors import Spot, UserError, nearest
+from supertile.ir.files import read_text
 
 __all__ = ["Config", "Keys", "Rope", "normalize", "read_config", "shrink", "value_spot"]
 
@@ -52,7 +53,7 @@ class Config:
 def read_config(path: str | Path) -> Config:
     """The configuration in the JSON file at `path`."""
     file = str(path)
-    text = _read_text(file)
+    text = read_text(file, "config", FILE_LIMIT)
     return normalize(_parse(file, text), file, text)
 
 
@@ -75,29 +76,6 @@ def value_spot(config: Config, key: str) -> Spot | None:
 
 
 # ---- the file and its JSON
-
-
-def _read_text(file: str) -> str:
-    path = Path(file)
-    try:
-        if path.is_dir():
-            raise UserError("config.folder", file=file)
-        with path.open("rb") as stream:
-            raw = stream.read(FILE_LIMIT + 1)
-    except FileNotFoundError:
-        raise UserError("config.absent", file=file) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("config.unreadable", file=file, reason=reason) from None
-    if len(raw) > FILE_LIMIT:
-        raise UserError("config.huge", file=file, limit=FILE_LIMIT)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError("config.encoding", file=file, position=error.start) from None
-    if not text.strip():
-        raise UserError("config.empty", file=file)
-    return text
 
 
 def _parse(file: str, text: str) -> dict[str, object]:

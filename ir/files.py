@@ -1,4 +1,6 @@
-"""Writing files whole: to a temporary name beside the target, then renamed over it.
+"""Files: texts read with care, and outputs written whole.
+
+An output goes to a temporary name beside the target, which is then renamed over it.
 
 Whoever reads the target, or interrupts the writer, finds the old content or the new one and never
 a part. What the file system refuses is the user's to repair, so it is a `UserError`.
@@ -16,6 +18,33 @@ from pathlib import Path
 from supertile.ir.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def read_text(file: str, area: str, limit: int) -> str:
+    """The text of a file that a user names, at most `limit` bytes of UTF-8.
+
+    Raises `area.folder`, `.absent`, `.unreadable`, `.huge`, `.encoding` or `.empty`.
+    """
+    path = Path(file)
+    try:
+        if path.is_dir():
+            raise UserError(f"{area}.folder", file=file)
+        with path.open("rb") as stream:
+            raw = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise UserError(f"{area}.absent", file=file) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{area}.unreadable", file=file, reason=reason) from None
+    if len(raw) > limit:
+        raise UserError(f"{area}.huge", file=file, limit=limit)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{area}.encoding", file=file, position=error.start) from None
+    if not text.strip():
+        raise UserError(f"{area}.empty", file=file)
+    return text
 
 
 def write_text(path: str | Path, text: str) -> None:

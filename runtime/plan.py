@@ -17,9 +17,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DictionaryAttr,
-    FileLineColLoc,
     ModuleOp,
-    NameLoc,
     StringAttr,
     TensorType,
 )
@@ -27,6 +25,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
 from supertile.ir import graph
+from supertile.ir.locations import file_line, name_of
 from supertile.ir.op import properties_of, python_value
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
@@ -287,7 +286,7 @@ class _FunctionPlanner:
             tuple(self.register[value] for value in op.results),
             frees,
             _rounding(op),
-            value_name(op),
+            name_of(op.location),
             source_line(op),
         )
 
@@ -331,16 +330,7 @@ def _rounding(op: Operation) -> str | None:
     return name if name in ("bf16", "f16") else None
 
 
-def value_name(op: Operation) -> str | None:
-    """The name that the model file gives to the first result of an op."""
-    return op.location.desc.data if isinstance(op.location, NameLoc) else None
-
-
 def source_line(op: Operation) -> str:
     """`file:line` of the model file, or "" if unknown."""
-    place: Attribute = op.location
-    while isinstance(place, NameLoc):
-        place = place.location
-    if not isinstance(place, FileLineColLoc):
-        return ""
-    return f"{place.filename.data}:{place.line.data}"
+    place = file_line(op.location)
+    return f"{place.filename.data}:{place.line.data}" if place else ""

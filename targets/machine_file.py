@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 from supertile.ir.errors import Spot, UserError
+from supertile.ir.files import read_text
 
 FILE_LIMIT = 1_000_000  # bytes; the shipped files have some 10,000
 
@@ -25,34 +26,12 @@ TOKEN = re.compile(
 AT = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
-def read_text(file: str) -> str:
+def read_machine_text(file: str) -> str:
     """The file's text, with `\\n` alone as line end."""
-    path = Path(file)
-    try:
-        if path.is_dir():
-            raise UserError("machine.folder", file=file)
-        if path.exists() and not path.is_file():
-            raise UserError("machine.special_file", file=file)
-        with path.open("rb") as stream:
-            raw = stream.read(FILE_LIMIT + 1)
-    except FileNotFoundError:
-        raise UserError("machine.absent", file=file) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("machine.unreadable", file=file, reason=reason) from None
-    if len(raw) > FILE_LIMIT:
-        raise UserError("machine.huge", file=file, limit=FILE_LIMIT)
-    return _decode(file, raw)
-
-
-def _decode(file: str, raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UserError("machine.encoding", file=file, position=error.start) from None
-    if not text.strip():
-        raise UserError("machine.empty", file=file)
-    return text
+    # os.path, unlike Path, answers for names that no file can have.
+    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
+        raise UserError("machine.special_file", file=file)
+    return read_text(file, "machine", FILE_LIMIT).replace("\r\n", "\n")
 
 
 def parse(file: str, text: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from supertile.ir.errors import Spot, nearest
 from supertile.targets import machine_schema as schema
-from supertile.targets.machine_file import parse, places, read_text
+from supertile.targets.machine_file import parse, places, read_machine_text
 from supertile.targets.machine_keys import Keys, Table, show
 from supertile.targets.machine_types import (
     EVIDENCE,
@@ -39,7 +39,7 @@ PART_NAME = r"[a-z][a-z0-9_]*"  # no dots: they separate the parts of a figure's
 
 def read_machine(file: str) -> Machine:
     """The machine that the file describes, before its facts are held against each other."""
-    text = read_text(file)
+    text = read_machine_text(file)
     return Reader(file, parse(file, text), places(file, text)).machine()
 
 
