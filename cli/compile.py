@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supertile.cli.deploy import Goal
 from supertile.cli.inputs import (
     add_model_options,
     check_output_folder,
@@ -23,15 +24,26 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.passes.driver import Report
     from supertile.passes.rewriting import Pass
+    from supertile.targets.timeline import Timeline
 
-TARGETS = ("numpy",)
+NUMPY = "numpy"
+FUSED = "fused"
+"""The level that NumPy runs: without tiles, unless it is asked for them."""
 DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    add_model_options(command)
+    add_model_options(command, numerics=None)
     command.add_argument("--entry", metavar="E", help="compile this entry alone (default: all)")
-    command.add_argument("--target", default="numpy", metavar="T", help="numpy (default)")
+    command.add_argument(
+        "--target", default=NUMPY, metavar="T", help="a machine (list targets), or a machine file"
+    )
+    command.add_argument(
+        "--deploy", metavar="D", help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md"
+    )
+    command.add_argument(
+        "--tiles", choices=("machine", "test"), default="machine", help="test: smaller than all sizes"
+    )
     command.add_argument(
         "-p", "--pipeline", metavar="P", help="passes to run instead of all: 'pass{a=1},pass2'"
     )
@@ -48,7 +60,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="execute a small config of the model before and after every pass, and compare",
     )
     command.add_argument(
-        "-o", "--output", metavar="DIR", help="write module.mlir and plan.txt there"
+        "-o", "--output", metavar="DIR", help="write module.mlir and plan.txt there, and the report"
     )
 
 
@@ -56,37 +68,43 @@ def run(options: argparse.Namespace) -> int:
     from supertile.passes.driver import Options, run_passes
 
     start = time.perf_counter()
-    choose(options.target, TARGETS, "command.target")
     check_output_folder(options.dump_ir)
     check_output_folder(options.output)
-    passes = select_passes(options.pipeline, options.stop_after)
-    module, _ = build(options)
+    goal = Goal.of(options)
+    passes = goal.passes(options)
+    module, _ = build(options, goal.entries)
     built = time.perf_counter()
     if options.check_numerics:
-        _check_numerics(options, passes)
+        _check_numerics(options, passes, module)
     checked = time.perf_counter()
     dump = Path(options.dump_ir) if options.dump_ir else None
     folder = reproducer_folder(options.dump_ir, options.output)
     notes = (f"model: {options.model}", f"config: {options.config}")
     report = run_passes(module, passes, Options(dump=dump, reproducers=folder, notes=notes))
     done = time.perf_counter()
-    _write_output(options, module, report)
+    timeline = goal.answer(module)
+    answered = time.perf_counter()
+    _write_output(options, module, report, timeline)
     written = time.perf_counter()
     _print_summary(options, module, report)
+    if timeline is not None:
+        goal.print_answer(module, timeline)
     if options.stats:
         phases = {"front end": built - start, "numeric check": checked - built}
-        phases |= {"passes": done - checked, "writing": written - done}
-        _print_stats(report, phases)
+        phases |= {"passes": done - checked, "schedule and cost": answered - done}
+        _print_stats(report, phases | {"writing": written - answered})
     return 0
 
 
-def build(options: argparse.Namespace) -> tuple[ModuleOp, Config]:
-    """The graph-level module of the model under its config."""
+def build(
+    options: argparse.Namespace, entries: list[str] | None = None
+) -> tuple[ModuleOp, Config]:
+    """The graph-level module of the model under its config, with these entries or all."""
     from supertile.frontend.build import build_model
     from supertile.frontend.hf_config import read_config
 
     config = read_config(config_path(options.config))
-    entries = [options.entry] if getattr(options, "entry", None) else None
+    entries = [options.entry] if getattr(options, "entry", None) else entries
     return build_model(model_path(options.model), config, options.numerics, entries), config
 
 
@@ -108,20 +126,23 @@ def select_passes(text: str | None, stop_after: str | None = None) -> list[Pass]
     return [load_pass(name)() for name in names[:count]] if given is None else given[:count]
 
 
-def _check_numerics(options: argparse.Namespace, passes: list[Pass]) -> None:
+def _check_numerics(options: argparse.Namespace, passes: list[Pass], module: ModuleOp) -> None:
+    from supertile.cli.formats import effect_lines
     from supertile.cli.numerics import compare_small, small_module
 
-    comparison = compare_small(options, passes)
-    comparison.run(small_module(options))
-    for line in comparison.lines:
+    comparison, small = compare_small(options, passes), small_module(options)
+    comparison.run(small.clone())
+    for line in (*comparison.lines, *effect_lines(passes, module, small)):
         print(line)
 
 
 # ---- what is written and printed ---------------------------------------------------------------
 
 
-def _write_output(options: argparse.Namespace, module: ModuleOp, report: Report) -> None:
-    """`module.mlir`, which parses back, and `plan.txt`, what the executor runs."""
+def _write_output(
+    options: argparse.Namespace, module: ModuleOp, report: Report, timeline: Timeline | None
+) -> None:
+    """`module.mlir`, which parses back, and `plan.txt`, what the executor runs; and the report."""
     if options.dump_ir:
         _remove_old_dumps(Path(options.dump_ir), report)
     if not options.output:
@@ -134,6 +155,10 @@ def _write_output(options: argparse.Namespace, module: ModuleOp, report: Report)
     folder = Path(options.output)
     write_text(folder / "module.mlir", print_module(module))
     write_text(folder / "plan.txt", plan_text(plan_module(module)))
+    if timeline is not None:
+        from supertile.targets.output.write import write_outputs
+
+        write_outputs(timeline, folder)
 
 
 def _remove_old_dumps(folder: Path, report: Report) -> None:
@@ -153,7 +178,8 @@ def _print_summary(options: argparse.Namespace, module: ModuleOp, report: Report
     print(f"  {names}")
     changed = sum(bool(record.changed) for record in report.passes)
     print(f"  {len(report.passes)} passes, {changed} of them changed something")
-    for label, place in (("IR of every pass", options.dump_ir), ("module, plan", options.output)):
+    written = "module, plan, schedule, report, summary" if options.deploy else "module, plan"
+    for label, place in (("IR of every pass", options.dump_ir), (written, options.output)):
         if place:
             print(f"  {label}: {place}")
 

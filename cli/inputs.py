@@ -59,8 +59,10 @@ def choose(value: str, known: Iterable[str], code: str) -> str:
     return value
 
 
-def add_model_options(command: argparse.ArgumentParser) -> None:
-    """MODEL, --config, --numerics."""
+def add_model_options(
+    command: argparse.ArgumentParser, numerics: str | None = "reference"
+) -> None:
+    """MODEL, --config, --numerics with this default; None where the command decides."""
     command.add_argument("model", metavar="MODEL", help="a model file, or a shipped name")
     command.add_argument(
         "--config", required=True, metavar="F", help="config.json, its folder, or a shipped name"
@@ -68,7 +70,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--numerics",
         choices=NUMERICS,
-        default="reference",
+        default=numerics,
         metavar="M",
         help="reference: float32 (default); deployed: with every rounding of the release",
     )

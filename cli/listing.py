@@ -20,9 +20,22 @@ Listed = TypeVar("Listed")
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=WHAT, metavar="WHAT", help=", ".join(WHAT))
     command.add_argument("--show", metavar="NAME", help="all there is to know about one of them")
+    command.add_argument(
+        "--model", metavar="M", help="with ops: those of this model, and with --target how they run"
+    )
+    command.add_argument("--target", metavar="T", help="a machine of `list targets`, or a file")
+    command.add_argument(
+        "--config", metavar="F", help="config of the model (default: the published one)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
+    from supertile.cli.op_support import check_options, print_support
+
+    check_options(options.what, options.show, options.model, options.target, options.config)
+    if options.model is not None:
+        print_support(options.model, options.target, options.config)
+        return 0
     {"passes": _passes, "ops": _ops, "models": _models, "targets": _targets}[options.what](
         options.show
     )

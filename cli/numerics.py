@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from supertile.passes.rewriting import Pass
 
 # What a pass that fixes sizes may fix them to on a small config.
-SMALL_SIZES = {"tokens": 8, "batch": 4, "context": 64}
+SMALL_SIZES = {"tokens": 8, "batch": 4, "context": 64, "ranks": 4}
+# Slots are for the experts of the whole model, of which a small config has few.
+SMALL_DEFAULTS: dict[str, object] = {"slots": ()}
 
 
 @dataclass
@@ -74,4 +76,5 @@ def small_pass(one: Pass) -> Pass:
         for name, limit in SMALL_SIZES.items()
         if isinstance(getattr(one, name, None), int)
     }
-    return replace(one, **sizes) if sizes else one
+    defaults = {name: value for name, value in SMALL_DEFAULTS.items() if getattr(one, name, None)}
+    return replace(one, **sizes, **defaults) if sizes or defaults else one

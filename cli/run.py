@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supertile.runtime.plan import ModulePlan
     from supertile.runtime.trace import Recorder
 
-LEVELS = ("graph", "fused")
+LEVELS = ("graph", "placed", "fused")
 SHOWN_ROWS = 8
 SHOWN_NAMES = 8
 OUTPUTS = ("logits", "lengths", "tokens", "draft_logits")
@@ -53,7 +53,23 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--draft", action="store_true", help="also run the entry `draft` (MTP): draft_logits"
     )
-    command.add_argument("--level", default="graph", metavar="L", help="graph (default) or fused")
+    command.add_argument(
+        "--level", default="graph", metavar="L", help="graph (default), placed or fused"
+    )
+    command.add_argument(
+        "--ep",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="place the experts on N ranks, which work in lock step on sequences of their own",
+    )
+    command.add_argument(
+        "--slots",
+        type=slot_list,
+        default=(),
+        metavar="S",
+        help="slots for experts on every rank, or of each: 3,1,2,2 (default: as few as will do)",
+    )
     command.add_argument(
         "--pin", metavar="F", help=".npz of values by name that take the place of the computed ones"
     )
@@ -69,11 +85,13 @@ def run(options: argparse.Namespace) -> int:
     from supertile.runtime.trace import Recorder
 
     choose(options.level, LEVELS, "command.level")
+    if _is_placed(options) and options.level == "graph":
+        options.level = "placed"
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
     pins = _read_pins(options.pin) if options.pin else {}
     module, config = build(options)
-    plan = _compiled(module, options.level)
+    plan = _compiled(module, options)
     entries = _entries(plan, options.draft)
     patterns = _patterns(options.trace, plan, entries)
     check_vocabulary(rows, _vocabulary(plan))
@@ -98,12 +116,28 @@ def run(options: argparse.Namespace) -> int:
 # ---- what is run -------------------------------------------------------------------------------
 
 
-def _compiled(module: ModuleOp, level: str) -> ModulePlan:
+def slot_list(text: str) -> tuple[int, ...]:
+    """The value of --slots."""
+    return tuple(positive(part.strip()) for part in text.split(","))
+
+
+def _compiled(module: ModuleOp, options: argparse.Namespace) -> ModulePlan:
+    """The plan of the level, the experts placed if that is asked for."""
     from supertile.passes.driver import run_passes
+    from supertile.passes.plan_experts import PlanExperts
     from supertile.runtime.plan import plan_module
 
-    run_passes(module, select_passes(None, level))
-    return plan_module(module)
+    placing = PlanExperts(options.ep, options.slots)
+    passes = select_passes(None, options.level)
+    run_passes(module, [placing if one.name == placing.name else one for one in passes])
+    plan = plan_module(module)
+    if _is_placed(options) and plan.ranks is None:
+        raise UserError("placement.dense", model=options.model)
+    return plan
+
+
+def _is_placed(options: argparse.Namespace) -> bool:
+    return options.ep > 1 or bool(options.slots)
 
 
 def _entries(plan: ModulePlan, draft: bool) -> list[str]:
@@ -161,12 +195,20 @@ def _generator(
     from supertile.runtime.engine import Session
     from supertile.runtime.execute import Executor
     from supertile.runtime.generate import Generator
+    from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
     from supertile.runtime.weights import Weights
 
     held = Weights(Checkpoint(Path(weights)), plan, entries)
     executor = Executor(plan, held.get, recorder.watch if recorder else None)
-    draft = Session(executor, "draft", *sizes) if "draft" in entries else None
-    return Generator(Session(executor, "logits", *sizes), draft, recorder, progress)
+    lockstep = None if plan.ranks is None else LockstepExecutor(executor, plan.ranks)
+
+    def session(entry: str) -> Session:
+        if lockstep is None:
+            return Session(executor, entry, *sizes)
+        return LockstepSession(lockstep, entry, *sizes)
+
+    draft = session("draft") if "draft" in entries else None
+    return Generator(session("logits"), draft, recorder, progress)
 
 
 def _read_pins(path: str) -> dict[str, NDArray[Any]]:
@@ -218,9 +260,10 @@ def _print_summary(
 ) -> None:
     batch, steps, vocabulary = generated.logits.shape
     fed = int(generated.lengths.sum())
+    ranks = f", {_count(options.ep, 'rank')}" if _is_placed(options) else ""
     print(
         f"{_count(batch, 'sequence')}, {_count(fed, 'token')} fed in {seconds:.2f} s, "
-        f"numerics {options.numerics}, level {options.level}"
+        f"numerics {options.numerics}, level {options.level}{ranks}"
     )
     print(f"  logits [{batch}, {steps}, {vocabulary}]")
     if options.decode:

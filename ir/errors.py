@@ -18,11 +18,14 @@ from typing import Any
 from supertile.ir.error_texts.checkpoint import CHECKPOINT_TEXTS
 from supertile.ir.error_texts.command import COMMAND_TEXTS
 from supertile.ir.error_texts.config import CONFIG_TEXTS
+from supertile.ir.error_texts.cost import COST_TEXTS
 from supertile.ir.error_texts.deploy import DEPLOY_TEXTS
+from supertile.ir.error_texts.formats import FORMAT_TEXTS
 from supertile.ir.error_texts.ir_text import IR_TEXTS
 from supertile.ir.error_texts.language import LANGUAGE_TEXTS
 from supertile.ir.error_texts.machine import MACHINE_TEXTS
 from supertile.ir.error_texts.passes import PASS_TEXTS
+from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
 from supertile.ir.error_texts.text import Text
 
@@ -99,7 +102,10 @@ TEXTS: dict[str, Text] = {
     **RUN_TEXTS,
     **IR_TEXTS,
     **PASS_TEXTS,
+    **FORMAT_TEXTS,
+    **PLACEMENT_TEXTS,
     **COMMAND_TEXTS,
     **MACHINE_TEXTS,
     **DEPLOY_TEXTS,
+    **COST_TEXTS,
 }

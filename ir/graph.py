@@ -40,6 +40,7 @@ from xdsl.traits import IsTerminator, Pure, RecursiveMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
 from supertile.ir.op import Integer, Integers, SupertileOp, attribute_of, segments
+from supertile.ir.placement import PlacementAttr
 from supertile.ir.types import MxAttr, RopeAttr, StateAttr, f8e8m0, is_scaled, tensor, type_of
 
 Tensor = TensorType[Attribute]
@@ -70,11 +71,18 @@ class Constant(GraphOp):
 
 @irdl_op_definition
 class Weight(GraphOp):
-    """A tensor of the checkpoint: y = checkpoint[name], {l} the layer, {e} stacked experts."""
+    """A tensor of the checkpoint: y = checkpoint[name], {l} the layer, {e} stacked experts.
+
+    With a placement, the experts are those in the slots of the rank that reads them; slots that
+    the rank does not have, or that are idle, hold nothing. `stored` is the type that the model
+    declares of the checkpoint, where that is another: loading converts from it.
+    """
 
     name = "graph.weight"
     layer = opt_operand_def(IndexType)
     checkpoint = prop_def(StringAttr)
+    stored = opt_prop_def(TensorType)
+    placement = opt_prop_def(PlacementAttr)
     result = result_def(Tensor)
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from xdsl.dialects.builtin import ModuleOp
 
-from supertile.ir import graph
+from supertile.ir import comm, graph, tile
 
 STRUCTURE = frozenset({"builtin.module", "func.func", "func.return"})
 GROUPS = frozenset({graph.Fused.name, graph.Yield.name})
 GRAPH = frozenset(op.name for op in graph.OPS) - GROUPS
+COMM = frozenset(op.name for op in comm.OPS)
+# Ops on whole tensors that tiles have no use for: kernels spell them out.
+SPELLED_OUT = frozenset(
+    op.name
+    for op in (
+        graph.Linear, graph.GroupedLinear, graph.Append, graph.CompletedWindows,
+        graph.PoolWindows, graph.Attend, graph.Dispatch, graph.Combine,
+    )
+)  # fmt: skip
+TILE = frozenset(op.name for op in tile.OPS)
 
 LEVELS: dict[str, frozenset[str]] = {
     "graph": STRUCTURE | GRAPH,
-    "placed": STRUCTURE | GRAPH,
-    "fused": STRUCTURE | GRAPH | GROUPS,
-    "tiled": STRUCTURE,
+    "placed": STRUCTURE | GRAPH | COMM,
+    "fused": STRUCTURE | GRAPH | COMM | GROUPS,
+    "tiled": STRUCTURE | COMM | TILE | (GRAPH - SPELLED_OUT),
     "scheduled": STRUCTURE,
 }
 

@@ -14,7 +14,7 @@ from xdsl.dialects.builtin import TensorType, f32, i1, i32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
-from supertile.ir import graph
+from supertile.ir import comm, graph
 from supertile.ir.op import fits, properties_of, shape_of
 from supertile.ir.types import DYNAMIC, is_float, is_integer, is_scaled, tensor, type_of
 
@@ -294,6 +294,21 @@ def combine(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]
     return [(tokens, *rows[1:])]
 
 
+def comm_dispatch(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    x, chosen, weight = shapes
+    same(x[0], chosen[0], "rows of x and chosen")
+    same(chosen[1], weight[1], "choices of chosen and weight")
+    arrived = fresh("arrived")
+    return [(arrived, *x[1:]), (arrived,), (p["placement"].placement.width,), (arrived, 2)]
+
+
+def comm_combine(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    rows, origin, chosen = shapes
+    same(rows[0], origin[0], "rows and origin")
+    _rank(chosen, 2, "chosen")
+    return [(chosen[0], *rows[1:])]
+
+
 def layers(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     """Carried values keep their shapes, stacks keep theirs."""
     carried, shared, _ = p["operandSegmentSizes"]
@@ -361,6 +376,8 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.Dispatch: (dispatch, (COPIED, 2, INDEX, INDEX)),
     graph.Combine: (combine, (COMPUTED,)),
     graph.Layers: (layers, ()),
+    comm.Dispatch: (comm_dispatch, (COPIED, 2, INDEX, INDEX)),
+    comm.Combine: (comm_combine, (COMPUTED,)),
 }
 
 
@@ -421,6 +438,8 @@ def check_results(op: Operation) -> None:
     rule, elements = RULES[type(op)]
     if isinstance(op, graph.Quantize):
         return _check_quantize(op)
+    if isinstance(op, graph.Weight):
+        return _check_weight(op)
     if rule is None:
         return None
     if isinstance(op, graph.Attend):
@@ -453,6 +472,14 @@ def _check_element(op: Operation, value: SSAValue, held: str | int) -> None:
 def _check_quantize(op: graph.Quantize) -> None:
     if shape_of(op.result) != shape_of(op.x) or not is_scaled(type_of(op.result)):
         raise VerifyException("quantize keeps the shape and gives a scaled tensor")
+
+
+def _check_weight(op: graph.Weight) -> None:
+    if op.stored is None:
+        return
+    placed = int(op.placement is not None)  # a rank has as many experts as it has slots
+    if op.stored.get_shape()[placed:] != shape_of(op.result)[placed:]:
+        raise VerifyException("a weight is converted to the shape that is stored")
 
 
 def _check_sources(op: graph.Attend) -> None:

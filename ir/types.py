@@ -29,6 +29,7 @@ from xdsl.dialects.builtin import (
     f16 as f16,
     f32 as f32,
     i1 as i1,
+    i8 as i8,
     i32 as i32,
     i64 as i64,
 )
@@ -57,7 +58,11 @@ ELEMENTS: dict[str, Attribute] = {
     "i32": i32,
     "i1": i1,
 }
-ELEMENT_NAMES: dict[Attribute, str] = {value: key for key, value in ELEMENTS.items()}
+# Elements that no model declares: passes bring a model to them.
+MACHINE_ELEMENTS: dict[str, Attribute] = {"i8": i8}
+ELEMENT_NAMES: dict[Attribute, str] = {
+    value: key for key, value in {**ELEMENTS, **MACHINE_ELEMENTS}.items()
+}
 ELEMENT_BITS: dict[Attribute, int] = {
     f32: 32,
     bf16: 16,
@@ -68,8 +73,19 @@ ELEMENT_BITS: dict[Attribute, int] = {
     i64: 64,
     i32: 32,
     i1: 8,
+    i8: 8,
 }
+# The elements that a model may declare with scales.
 SCALED_ELEMENTS = (f8e4m3, f4e2m1)
+# Format -> the formats that hold each of its numbers exactly, nearest first: what a kernel may
+# decode it to. Scales stay apart.
+DECODED_AS: dict[str, tuple[str, ...]] = {
+    "f4e2m1": ("f8e4m3", "bf16", "f16", "f32"),
+    "f8e4m3": ("bf16", "f16", "f32"),
+    "i8": ("bf16", "f16", "f32"),
+    "bf16": ("f32",),
+    "f16": ("f32",),
+}
 FLOAT_TYPES = (Float32Type, BFloat16Type, Float16Type)
 
 

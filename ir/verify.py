@@ -6,6 +6,7 @@
 4. Each version of the state is used at most once.
 5. Each op has a place in a source file.
 6. The functions that `graph.layers` names exist, and their types fit.
+7. Tiles that have places in on-chip memory keep them as long as they are used.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.printer import Printer
 from xdsl.traits import IsTerminator
 
-from supertile.ir import graph
+from supertile.ir import graph, tile
 from supertile.ir.levels import LEVELS
 from supertile.ir.locations import file_line, location_text
 from supertile.ir.op import fits, properties_of, python_value
+from supertile.ir.tile_check import problems
 from supertile.ir.types import DYNAMIC, index, tensor
 from supertile.ir.walk import is_state, operations
 
@@ -30,6 +32,7 @@ CONTEXT_LINES = 20
 LINE_WIDTH = 160
 
 Functions = dict[str, FuncOp]
+Symbol = FuncOp | tile.Kernel
 
 
 class VerifyError(Exception):
@@ -57,36 +60,39 @@ def verify_module(module: ModuleOp, level: str | None, changed: set[str] | None 
 
     `changed` names the functions to look into, None all. Level None allows the ops of any level.
     """
-    functions = _functions(module)
+    symbols = _symbols(module)
+    functions = {name: op for name, op in symbols.items() if isinstance(op, FuncOp)}
     allowed = LEVELS[level] if level else frozenset[str]().union(*LEVELS.values())
-    for name, function in functions.items():
+    for name, symbol in symbols.items():
         if changed is None or name in changed:
-            _verify_function(function, allowed, level or "any")
+            _verify_symbol(symbol, allowed, level or "any")
     # A changed signature breaks its callers, so all calls are looked at: they are few.
     for function in functions.values():
         for op in operations(function):
             if isinstance(op, graph.Layers):
                 _check_layers(op, functions)
+            if isinstance(op, tile.Launch):
+                _check_launch(op, symbols)
 
 
-def _verify_function(function: FuncOp, allowed: frozenset[str], level: str) -> None:
-    for op in function.walk():
+def _verify_symbol(symbol: Symbol, allowed: frozenset[str], level: str) -> None:
+    for op in symbol.walk():
         if op.name not in allowed:
             raise VerifyError(op, f"the level {level} does not hold this op")
         _check_definition(op)
     for check in CHECKS:
-        check(function)
+        check(symbol)
 
 
-def _functions(module: ModuleOp) -> Functions:
-    functions: Functions = {}
+def _symbols(module: ModuleOp) -> dict[str, Symbol]:
+    symbols: dict[str, Symbol] = {}
     for op in module.ops:
-        if not isinstance(op, FuncOp):
-            raise VerifyError(op, "a module holds functions only")
-        if op.sym_name.data in functions:
+        if not isinstance(op, FuncOp | tile.Kernel):
+            raise VerifyError(op, "a module holds functions and kernels only")
+        if op.sym_name.data in symbols:
             raise VerifyError(op, f"there are two functions @{op.sym_name.data}")
-        functions[op.sym_name.data] = op
-    return functions
+        symbols[op.sym_name.data] = op
+    return symbols
 
 
 # ---- the checks of one function ----------------------------------------------------------------
@@ -106,7 +112,7 @@ def _check_definition(op: Operation) -> None:
         raise VerifyError(op, message.replace(str(DYNAMIC), "?")) from None
 
 
-def _check_order(function: FuncOp) -> None:
+def _check_order(function: Symbol) -> None:
     """Dominance. With one block a region it is the order of the text."""
     visible: set[SSAValue] = set()
     _check_block_order(function.body.block, visible)
@@ -126,7 +132,7 @@ def _check_block_order(block: Block, visible: set[SSAValue]) -> None:
     visible.difference_update(own)
 
 
-def _check_states(function: FuncOp) -> None:
+def _check_states(function: Symbol) -> None:
     for value in _values(function):
         uses = list(value.uses)
         if len(uses) > 1 and is_state(value):
@@ -134,16 +140,27 @@ def _check_states(function: FuncOp) -> None:
             raise VerifyError(uses[-1].operation, message)
 
 
-def _check_locations(function: FuncOp) -> None:
+def _check_locations(function: Symbol) -> None:
     for op in function.walk():
         if file_line(op.location) is None:
             raise VerifyError(op, "the op has no source location")
 
 
-CHECKS: tuple[Callable[[FuncOp], None], ...] = (_check_order, _check_states, _check_locations)
+def _check_tiles(function: Symbol) -> None:
+    if isinstance(function, tile.Kernel):
+        for op, message in problems(function):
+            raise VerifyError(op, message)
 
 
-def _values(function: FuncOp) -> Iterator[SSAValue]:
+CHECKS: tuple[Callable[[Symbol], None], ...] = (
+    _check_order,
+    _check_states,
+    _check_locations,
+    _check_tiles,
+)
+
+
+def _values(function: Symbol) -> Iterator[SSAValue]:
     yield from function.body.block.args
     for op in operations(function, groups=True):
         yield from op.results
@@ -151,6 +168,22 @@ def _values(function: FuncOp) -> Iterator[SSAValue]:
 
 def _named(value: SSAValue) -> str:
     return f"%{value.name_hint}" if value.name_hint else "an unnamed value"
+
+
+# ---- launches of kernels -----------------------------------------------------------------------
+
+
+def _check_launch(op: tile.Launch, symbols: dict[str, Symbol]) -> None:
+    kernel = symbols.get(op.kernel.data)
+    if not isinstance(kernel, tile.Kernel):
+        raise VerifyError(op, f"there is no kernel @{op.kernel.data}")
+    given = [value.type for value in (*op.operands, *op.results)]
+    taken = [ref.type.tensor for ref in kernel.body.block.args if isinstance(ref.type, tile.RefType)]
+    if len(given) != len(taken):
+        raise VerifyError(op, f"@{op.kernel.data} takes {len(taken)} references, not {len(given)}")
+    for number, (ours, theirs) in enumerate(zip(given, taken, strict=True)):
+        if not _type_fits(ours, theirs):
+            raise VerifyError(op, f"reference {number} of @{op.kernel.data} is {theirs}, not {ours}")
 
 
 # ---- calls of layer functions ------------------------------------------------------------------
@@ -239,7 +272,7 @@ class _Tracking(Printer):
 def function_name(op: Operation) -> str:
     """The name of the function that an op is in, "" outside of functions."""
     parent: Operation | None = op
-    while parent is not None and not isinstance(parent, FuncOp):
+    while parent is not None and not isinstance(parent, FuncOp | tile.Kernel):
         parent = parent.parent_op()
     return "" if parent is None else parent.sym_name.data
 
@@ -247,7 +280,7 @@ def function_name(op: Operation) -> str:
 def ir_around(op: Operation, limit: int = CONTEXT_LINES) -> list[str]:
     """At most `limit` lines of the op's function with the op amid them, marked `>`."""
     root = op
-    while not isinstance(root, FuncOp) and (parent := root.parent_op()) is not None:
+    while not isinstance(root, FuncOp | tile.Kernel) and (parent := root.parent_op()) is not None:
         root = parent
     stream = StringIO()
     printer = _Tracking(stream=stream)

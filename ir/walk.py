@@ -46,6 +46,14 @@ def captured(fused: Operation) -> list[SSAValue]:
     return list(outside)
 
 
+def inside(value: SSAValue) -> SSAValue:
+    """The value itself, behind the results of fused groups."""
+    while isinstance(value, OpResult) and isinstance(value.op, graph.Fused):
+        assert value.op.body.block.last_op is not None
+        value = value.op.body.block.last_op.operands[value.index]
+    return value
+
+
 def is_state(value: SSAValue) -> bool:
     """Whether a value is a version of the state: written in place, so to be used at most once."""
     if isinstance(value, BlockArgument):

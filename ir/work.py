@@ -22,10 +22,11 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
-from supertile.ir import graph
+from supertile.ir import comm, graph, tile
 from supertile.ir.formula import Formula, symbol
 from supertile.ir.op import properties_of, python_value, shape_of
 from supertile.ir.shapes import Shape, Size, symbolic_shapes
+from supertile.ir.tile_shapes import launch_shapes
 from supertile.ir.types import DYNAMIC, ELEMENT_BITS, MxAttr, type_of
 from supertile.ir.walk import operations
 
@@ -151,6 +152,12 @@ def combine(p: Properties, operands: list[Shape], results: list[Shape]) -> tuple
     return math.prod(operands[0]) - math.prod(results[0]), 0
 
 
+def comm_combine(p: Properties, operands: list[Shape], results: list[Shape]) -> tuple[Size, Size]:
+    """The adds of the K rows of each token of the rank."""
+    choices = operands[2][1]
+    return (choices - 1) * math.prod(results[0]), 0
+
+
 WORK: dict[type[Operation], Rule] = {
     graph.Constant: none,
     graph.Weight: none,
@@ -201,6 +208,8 @@ WORK: dict[type[Operation], Rule] = {
     graph.Attend: attend,
     graph.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
     graph.Combine: combine,
+    comm.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
+    comm.Combine: comm_combine,
 }
 
 
@@ -386,6 +395,8 @@ def _result_shapes(op: Operation, shapes: Shapes) -> list[Shape]:
         return []
     if isinstance(op, graph.Fused):
         return [shapes[value] for value in _yielded(op)]
+    if isinstance(op, tile.Launch):
+        return launch_shapes(op, [shapes[value] for value in op.operands], symbol)
     if isinstance(op, graph.Quantize):  # its declared type has no names
         return [shapes[op.x]]
     return symbolic_shapes([shapes[value] for value in op.operands], op, symbol)

@@ -157,7 +157,7 @@ class _Run:
             record.seconds = time.perf_counter() - start
             record.patterns = dict(sorted(rewrites.by_pattern.items()))
         fill_locations(self.module)
-        self.level = later(self.level, record.phase)
+        self.level = later(self.level, one.leaves or record.phase)
         self.compare(record, before)
         if self.options.verify:
             verify_module(self.module, self.level, set(record.changed))

@@ -10,7 +10,9 @@
       the same ops
     }
 
-The shared expert is a group of its own, so that it can run while rows travel to the experts.
+Of experts on several ranks, comm.dispatch and comm.combine stay outside: a transfer is a task of
+its own. The shared expert is a group of its own, so that it can run while rows travel to the
+experts.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import ClassVar
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
-from supertile.ir import graph
+from supertile.ir import comm, graph
 from supertile.passes.fusing import Edges, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
@@ -79,7 +81,7 @@ PATTERNS = (
         },
         shared=(graph.TopK, graph.Gather),
         requires=(graph.Linear,),
-        feeds=(graph.Dispatch,),
+        feeds=(graph.Dispatch, comm.Dispatch),
     ),
     Pattern(
         "shared_expert",
@@ -87,7 +89,7 @@ PATTERNS = (
         producers=gated_producers(graph.Linear),
         users=gated_users(graph.Linear),
         requires=(graph.Linear,),
-        beside=(graph.Combine,),
+        beside=(graph.Combine, comm.Combine),
     ),
     Pattern(
         "experts",

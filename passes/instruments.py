@@ -10,9 +10,11 @@ from xdsl.ir import Block, IRNode, Operation, SSAValue
 
 from supertile.ir.locations import is_unknown
 from supertile.ir.text import print_op
+from supertile.ir.tile import Kernel
 from supertile.ir.walk import operations
 
 Texts = dict[str, str]
+Symbol = FuncOp | Kernel
 
 
 def function_texts(module: ModuleOp) -> Texts:
@@ -35,7 +37,7 @@ def changed_functions(before: ModuleOp, after: ModuleOp) -> list[str]:
     return [name for name in {**new, **old} if not _same(old.get(name), new.get(name))]
 
 
-def _same(before: FuncOp | None, after: FuncOp | None) -> bool:
+def _same(before: Symbol | None, after: Symbol | None) -> bool:
     if before is None or after is None:
         return before is after
     known: dict[IRNode | SSAValue, IRNode | SSAValue] = {}
@@ -76,5 +78,6 @@ def _neighbour(op: Operation) -> Operation | None:
     return next((other for other in candidates if not is_unknown(other.location)), None)
 
 
-def _named(module: ModuleOp) -> list[tuple[str, FuncOp]]:
-    return [(op.sym_name.data, op) for op in module.ops if isinstance(op, FuncOp)]
+def _named(module: ModuleOp) -> list[tuple[str, Symbol]]:
+    """The functions and kernels of a module."""
+    return [(op.sym_name.data, op) for op in module.ops if isinstance(op, FuncOp | Kernel)]

@@ -28,10 +28,16 @@ PIPELINE: tuple[tuple[str, str], ...] = (
     ("graph", "specialize"),
     ("graph", "canonicalize"),
     ("graph", "cse"),
+    ("placed", "legalize-formats"),
+    ("placed", "plan-experts"),
     ("fused", "fuse-norm"),
     ("fused", "fuse-residual"),
     ("fused", "fuse-attention"),
     ("fused", "fuse-moe"),
+    ("tiled", "choose-tiles"),
+    ("tiled", "lower-to-tile"),
+    ("tiled", "pipeline-loops"),
+    ("tiled", "assign-memory"),
 )
 
 Extra = Mapping[str, "type[Pass]"]

@@ -41,6 +41,8 @@ class Pass(ModulePass, ABC):
     """
 
     equivalence: ClassVar[Equivalence]
+    leaves: ClassVar[str | None] = None
+    """The level of the module behind the pass, where that is not yet the level of its phase."""
 
 
 class RewriteBudgetError(Exception):

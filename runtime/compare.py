@@ -29,6 +29,7 @@ from supertile.ir.types import DYNAMIC, type_of
 from supertile.runtime.blame import bit_equal, close, distance, first_difference
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
 from supertile.runtime.observe import (
     Array,
     NumericError,
@@ -102,7 +103,12 @@ class _Pair:
         self.before, self.after = plan_module(before), plan_module(after)
         if self.before.entries != self.after.entries:
             raise NumericError(f"entries {self.before.entries} became {self.after.entries}")
-        self.calls = {entry: calls_of(self.after.functions[entry]) for entry in self.after.entries}
+        # Where experts are on many ranks, the module before the placement runs on as many.
+        self.ranks = self.after.ranks or self.before.ranks
+        self.calls = {
+            entry: calls_of(self.after.functions[entry], self.ranks or 1)
+            for entry in self.after.entries
+        }
         self.ties: list[str] = []
 
     def extent(self) -> str:
@@ -175,7 +181,7 @@ class _Pair:
     def run(self, executor: Executor) -> Run:
         results: list[tuple[str, Array]] = []
         for entry, calls in self.calls.items():
-            session = Session(executor, entry, calls.batch, calls.context)
+            session = self.session(executor, entry, calls)
             for number, counts in enumerate(calls.counts):
                 vocabulary, seed = self.check.weights.vocabulary, self.check.seed + number
                 tokens = sum(counts)
@@ -184,6 +190,12 @@ class _Pair:
                 results += [(name, np.asarray(held)) for name, held in outputs.items()]
             results += [("a state", held) for held in session.states]
         return Run(self.calls, results)
+
+    def session(self, executor: Executor, entry: str, calls: Calls) -> Session:
+        if self.ranks is None:
+            return Session(executor, entry, calls.batch, calls.context)
+        lockstep = LockstepExecutor(executor, self.ranks)
+        return LockstepSession(lockstep, entry, calls.batch, calls.context)
 
 
 def tolerance_of(equivalence: str, module: ModuleOp) -> Tolerance:

@@ -38,15 +38,18 @@ class Session:
     """One entry and its state: `length[b]` tokens of sequence b are in it.
 
     State is allocated once, for `batch` sequences of up to `context` tokens, and updated in place.
+    An entry that is made for a number of sequences has so many on each of `ranks`.
     """
 
-    def __init__(self, executor: Executor, entry: str, batch: int, context: int) -> None:
+    def __init__(
+        self, executor: Executor, entry: str, batch: int, context: int, ranks: int = 1
+    ) -> None:
         self.executor = executor
         self.plan = executor.plan.functions[entry]
         self.entry = entry
         self.context = context
         self.length: I32 = np.zeros(batch, np.int32)
-        self.states = [_allocate(argument, batch, context) for argument in self.plan.states]
+        self.states = [_allocate(one, batch, context, ranks) for one in self.plan.states]
 
     @property
     def inputs(self) -> list[str]:
@@ -60,17 +63,11 @@ class Session:
 
     def vectors(self, counts: Sequence[int]) -> CallVectors:
         """The call vectors of `counts[b]` new tokens of each sequence b."""
-        new = np.asarray(counts, np.int32)
-        sequence = np.repeat(np.arange(len(new), dtype=np.int32), new)
-        first = np.cumsum(new, dtype=np.int32) - new
-        offset = np.arange(len(sequence), dtype=np.int32) - first[sequence]
-        return CallVectors(sequence, self.length[sequence] + offset, self.length.copy())
+        return call_vectors(self.length, np.asarray(counts, np.int32))
 
     def call(self, inputs: dict[str, Any], counts: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Run `counts[b]` new tokens of each sequence b; rows of `inputs` are in that order."""
-        longest = int((self.length + np.asarray(counts)).max())
-        if longest > self.context:
-            raise ValueError(f"state for {self.context} tokens cannot hold {longest}")
+        self.check_context(counts)
         own = [inputs[name] for name in self.inputs]
         arguments = [*own, *self.vectors(counts), *self.states]
         results = self.executor.call(self.entry, arguments)
@@ -78,13 +75,29 @@ class Session:
         # The results of an entry are its own, then its state, which the session has already.
         return dict(zip(self.plan.result_names, results, strict=False))
 
+    def check_context(self, counts: Sequence[int]) -> None:
+        """Raise unless the state has room for so many new tokens of each sequence."""
+        longest = int((self.length + np.asarray(counts)).max())
+        if longest > self.context:
+            raise ValueError(f"state for {self.context} tokens cannot hold {longest}")
 
-def _allocate(argument: Argument, batch: int, context: int) -> NDArray[np.float32]:
+
+def call_vectors(length: I32, new: I32) -> CallVectors:
+    """The call vectors of `new[b]` tokens of each sequence b after its first `length[b]`."""
+    sequence = np.repeat(np.arange(len(new), dtype=np.int32), new)
+    first = np.cumsum(new, dtype=np.int32) - new
+    offset = np.arange(len(sequence), dtype=np.int32) - first[sequence]
+    return CallVectors(sequence, length[sequence] + offset, length.copy())
+
+
+def _allocate(argument: Argument, batch: int, context: int, ranks: int) -> NDArray[np.float32]:
     """Zeros for a state: sequences and entries as needed, unless the entry is made for a number."""
     assert isinstance(argument.kind, TensorType)
     sizes = list(argument.kind.get_shape())
     for axis, name in enumerate(argument.axes):
         needed = _needed(name, batch, context)
+        if name == "B" and sizes[axis] != DYNAMIC:
+            sizes[axis] *= ranks
         if sizes[axis] == DYNAMIC:
             sizes[axis] = needed
         if sizes[axis] < needed or (name == "B" and sizes[axis] != needed):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from supertile.ir import graph
+from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
 from supertile.runtime.numerics import round_bf16
 from supertile.runtime.plan import FunctionPlan, ModulePlan, Step, WeightUse, reader
@@ -37,9 +37,16 @@ class Executor:
     weights: Callable[[WeightUse, int | None], Any]
     watch: Watch | None = None
 
+    observes: ClassVar[bool] = False
+    """Whether `observed` looks at the results of steps."""
+
     def call(self, entry: str, arguments: list[Any]) -> list[Any]:
         """Run an entry: its own arguments, sequence, position, length, then its state stacks."""
+        self.begin_call()
         return self._run(self.plan.functions[entry], arguments, None, self.plan.prefix(entry))
+
+    def begin_call(self) -> None:
+        """Told before every call of an entry."""
 
     def _run(
         self, function: FunctionPlan, arguments: list[Any], layer: int | None, prefix: str
@@ -48,7 +55,7 @@ class Executor:
         registers[: len(arguments)] = arguments
         for step in function.steps:
             try:
-                results = self._step(step, registers, layer)
+                results = self.observed(step, registers, self._step(step, registers, layer), layer)
             except (ExecutionError, UserError, MemoryError):
                 raise
             except Exception as error:
@@ -66,6 +73,10 @@ class Executor:
                 registers[register] = None
         return [registers[register] for register in function.results]
 
+    def observed(self, step: Step, registers: Any, results: list[Any], layer: int | None) -> Any:
+        """What the program goes on with in place of the results of a step; see `observe.py`."""
+        return results
+
     def _step(self, step: Step, registers: list[Any], layer: int | None) -> list[Any]:
         if step.function is not None:
             return step.call(registers)
@@ -73,6 +84,8 @@ class Executor:
             return [self.weights(step.weight, layer)]
         if isinstance(step.op, graph.Constant):
             return [np.float32(step.properties["value"])]
+        if isinstance(step.op, comm.CommOp):
+            raise ExecutionError(f"{step.op.name} needs all ranks: see lockstep.py")
         assert isinstance(step.op, graph.Layers), "all other ops have functions"
         carried, shared, states = reader(step.inputs)(registers)
         return self._layers(step, carried, shared, states)

@@ -209,7 +209,7 @@ def einsum(inputs: list[F32 | Scaled], sequence: Index | None, equation: str) ->
         return _contract(operands, terms, result)
     assert sequence is not None, f"{equation} needs the sequence of each token"
     pieces = []
-    for tokens, sequences in tiles(sequence, max(len(sequence), 1)) or [(slice(0, 0), slice(0, 1))]:
+    for tokens, sequences in tiles(sequence, max(len(sequence), 1)) or [(slice(0, 0), slice(0, 0))]:
         one = sequences.stop - sequences.start == 1
         at = {"b": sequences.start if one else sequences, "t": tokens}
         held = [_part(x, term, at) for x, term in zip(operands, terms, strict=True)]

@@ -1,11 +1,12 @@
-"""Number formats bit by bit: BF16, E4M3, E2M1, E8M0, and what DeepSeek-V4 computes in them.
+"""Number formats bit by bit: BF16, E4M3, E2M1, E8M0, INT8, and what is computed in them.
 
 The one place that knows bits. Everything else holds float32 arrays, or a `Scaled`: codes of
 eight or four bits with one scale per block. Values enter and leave as float32, and each rounding
 is a call with a name. Rounding is always to nearest, ties to the even code.
 
 Source of the rules: the released DeepSeek-V4 inference code (`act_quant`, `fp8_gemm`, `fp4_gemm`);
-the formats are those of the OCP Microscaling specification 1.0.
+the formats are those of the OCP Microscaling specification 1.0. INT8 is symmetric, as W8A8 kernels
+have it: codes -127 to 127, float32 scales.
 """
 
 from collections.abc import Callable
@@ -61,6 +62,7 @@ E2M1_LARGEST = 6.0
 E4M3_LARGEST = 448.0
 E4M3_NAN = 0x7F
 E8M0_NAN = 0xFF
+I8_LARGEST = 127.0
 
 
 def _e4m3_values() -> F32:
@@ -154,6 +156,21 @@ def encode_e2m1(x: npt.ArrayLike) -> U8:
     return _E2M1_CODES[_rounding_index(values)]
 
 
+def decode_i8(codes: U8) -> F32:
+    """The values of INT8 codes, a byte each in two's complement; same shape."""
+    return codes.view(np.int8).astype(np.float32)
+
+
+def encode_i8(x: npt.ArrayLike) -> U8:
+    """The nearest integer of each float32 as a byte in two's complement, ties to even; same shape.
+
+    Magnitudes above 127, infinity too, become 127. NaN becomes 0: its scale must tell.
+    """
+    values = np.clip(np.rint(np.asarray(x, dtype=np.float32)), -I8_LARGEST, I8_LARGEST)
+    codes: U8 = np.nan_to_num(values).astype(np.int8).view(np.uint8)
+    return codes
+
+
 def decode_e8m0(codes: U8) -> F32:
     """The powers of two 2^(byte - 127) of E8M0 bytes; same shape. Byte 255 is NaN."""
     return _E8M0_VALUES[codes]
@@ -209,11 +226,17 @@ class _Element(NamedTuple):
     """Smallest magnitude that a scale is computed from."""
     encode: Callable[[npt.ArrayLike], U8]
     decode: Callable[[U8], F32]
+    broken: int
+    """Code in a group with NaN or infinity, whose scale is NaN."""
+    powers: bool
+    """Scales are powers of two, held as E8M0; else any float32."""
 
 
+# INT8's floor makes the smallest scale the smallest normal float32.
 _ELEMENTS = {
-    "f8e4m3": _Element(E4M3_LARGEST, 1e-4, encode_e4m3, decode_e4m3),
-    "f4e2m1": _Element(E2M1_LARGEST, 6 * 2.0**-126, encode_e2m1, decode_e2m1),
+    "f8e4m3": _Element(E4M3_LARGEST, 1e-4, encode_e4m3, decode_e4m3, E4M3_NAN, True),
+    "f4e2m1": _Element(E2M1_LARGEST, 6 * 2.0**-126, encode_e2m1, decode_e2m1, 0, True),
+    "i8": _Element(I8_LARGEST, I8_LARGEST * 2.0**-126, encode_i8, decode_i8, 0, False),
 }
 
 
@@ -238,7 +261,7 @@ class Scaled:
     scales: npt.NDArray[Any]
     """E8M0 bytes (uint8) or float32 factors, shaped like the value but one per block."""
     element: str
-    """Format of the codes: "f8e4m3" or "f4e2m1"."""
+    """Format of the codes: "f8e4m3", "f4e2m1" or "i8"."""
     block: tuple[int, ...]
     """Block size along the trailing axes, such as (128, 128); the last blocks may be partial."""
     packed: bool = False
@@ -332,9 +355,9 @@ def quantize(x: npt.ArrayLike, element: str, group: int) -> Scaled:
     """Dynamic quantisation of [..., K] in groups along the last axis, as `act_quant` does it.
 
     Per group: a = the largest magnitude, at least the floor of the element; scale =
-    2^ceil(log2(a * float32(1 / largest code))); codes = x / scale, clipped and rounded. The last
-    group may be partial. A group with NaN or infinity becomes all NaN, its scale too, in E4M3;
-    for E2M1, which has no NaN, it is a ValueError.
+    2^ceil(log2(a * float32(1 / largest code))), or a / 127 for INT8; codes = x / scale, clipped
+    and rounded. The last group may be partial. A group with NaN or infinity becomes all NaN, its
+    scale too; for E2M1, which has no NaN and whose scales have none here, it is a ValueError.
     """
     values = np.asarray(x, dtype=np.float32)
     block = (1, group) if values.ndim > 1 else (group,)
@@ -342,7 +365,7 @@ def quantize(x: npt.ArrayLike, element: str, group: int) -> Scaled:
 
 
 def quantize_blocks(w: npt.ArrayLike, element: str, block: tuple[int, ...] = (128, 128)) -> Scaled:
-    """Weight quantisation of [..., N, K] in blocks with power-of-two scales.
+    """Weight quantisation of [..., N, K] in blocks, with power-of-two scales unless INT8.
 
     As `quantize`, but E4M3 weights divide by 448 instead of multiplying by its inverse, and floor
     at 1e-30 instead of 1e-4. E2M1 codes are unpacked; see `Scaled.pack`.
@@ -359,6 +382,9 @@ def round_trip(x: npt.ArrayLike, element: str, group: int) -> F32:
 
 def _dynamic_scale(magnitude: F32, element: _Element) -> F32:
     floored = np.maximum(magnitude, np.float32(element.floor))
+    if not element.powers:
+        scale: F32 = np.divide(floored, np.float32(element.largest), dtype=np.float32)
+        return scale
     return power_of_two_above(floored * np.float32(1 / element.largest))
 
 
@@ -379,11 +405,11 @@ def _quantize(
         raise ValueError("E2M1 cannot hold NaN or infinity; the input has at least one")
     scale = scale_rule(np.where(broken, np.float32(1), largest), element)
     codes = element.encode(blocks / _beside_blocks(scale, block))
-    scale_codes = encode_e8m0(scale)
+    scales: npt.NDArray[Any] = encode_e8m0(scale) if element.powers else scale
     if broken.any():
-        codes[np.broadcast_to(np.expand_dims(broken, within), codes.shape)] = E4M3_NAN
-        scale_codes[broken] = E8M0_NAN
-    return Scaled(_join(codes, x.shape), scale_codes, name, block)
+        codes[np.broadcast_to(np.expand_dims(broken, within), codes.shape)] = element.broken
+        scales[broken] = E8M0_NAN if element.powers else np.nan
+    return Scaled(_join(codes, x.shape), scales, name, block)
 
 
 # --- Products ------------------------------------------------------------------------------------
@@ -393,9 +419,11 @@ def scaled_product(x: Scaled, w: Scaled) -> F32:
     """x [M, K] times the transpose of w [N, K] -> [M, N] float32, as the FP8 and FP4 kernels do.
 
     The sum over the K blocks of `w`, in order, of (codes @ codes.T) * scale of x * scale of w.
+    INT8 codes are summed exactly, as int32 does, and each block's sum is rounded to float32 once.
     ValueError unless both are matrices of one K and each block of `w` lies in one group of `x`.
     """
     step = _common_step(x, w)
+    product = _integer_product if x.element == w.element == "i8" else np.matmul
     rows, columns = x.shape[0], w.shape[0]
     total = np.zeros((rows, columns), dtype=np.float32)
     part = np.empty_like(total)
@@ -408,12 +436,32 @@ def scaled_product(x: Scaled, w: Scaled) -> F32:
     w_scale = w.scale_values().repeat(w.block[0], axis=0)[:columns]
     for start in range(0, x.shape[1], step):
         span = slice(start, start + step)
-        np.matmul(left[:, span], right[:, span].T, out=part)
+        product(left[:, span], right[:, span].T, out=part)
         if not exact:
             part *= x_scale[:, start // x.block[1], None]
             part *= w_scale[:, start // w.block[1]]
         total += part
     return total
+
+
+# So many products of two bytes have a sum within 2^24: exact in float32 in any order.
+_EXACT_TERMS = 2**24 // 128**2
+_INT32_TERMS = (2**31 - 1) // 128**2
+
+
+def _integer_product(x: F32, w: F32, out: F32) -> None:
+    """Exact sums of products of INT8 codes, [M, K] by [K, N], each rounded once to float32.
+
+    ValueError where int32, in which machines sum, could overflow.
+    """
+    width = x.shape[1]
+    if width > _INT32_TERMS:
+        raise ValueError(f"int32 sums at most {_INT32_TERMS} products of INT8; got {width}")
+    total = np.zeros(out.shape, dtype=np.int32)
+    for start in range(0, width, _EXACT_TERMS):
+        span = slice(start, start + _EXACT_TERMS)
+        total += np.matmul(x[:, span], w[span]).astype(np.int32)
+    out[:] = total
 
 
 def _common_step(x: Scaled, w: Scaled) -> int:

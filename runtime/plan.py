@@ -8,7 +8,7 @@ is live, not what was ever computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
@@ -24,9 +24,10 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
-from supertile.ir import graph
+from supertile.ir import comm, graph, tile
 from supertile.ir.locations import file_line, name_of
 from supertile.ir.op import properties_of, python_value
+from supertile.ir.placement import Placement
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
 Group = int | list[int] | None  # one register, a list of them, or an operand that is absent
@@ -54,7 +55,10 @@ class Step:
         """What a step that is a weight reads."""
         if not isinstance(self.op, graph.Weight):
             return None
-        return WeightUse(self.op.checkpoint.data, type_of(self.op.result))
+        placed = self.op.placement
+        placement = None if placed is None else placed.placement
+        kind, stored = type_of(self.op.result), self.op.stored
+        return WeightUse(self.op.checkpoint.data, kind, placement, stored=stored)
 
     @cached_property
     def call(self) -> Callable[[list[Any]], list[Any]]:
@@ -93,6 +97,17 @@ class WeightUse:
 
     pattern: str
     kind: TensorType[Attribute]
+    placement: Placement | None = None
+    """Where the experts live; None: each rank reads all of them."""
+    rank: int | None = None
+    """The rank that reads; None: all ranks together."""
+    stored: TensorType[Attribute] | None = None
+    """The type that the model declares, where `kind` is what that is converted to."""
+
+    @property
+    def declared(self) -> TensorType[Attribute]:
+        """The type of the checkpoint's numbers."""
+        return self.kind if self.stored is None else self.stored
 
     @cached_property
     def is_layered(self) -> bool:
@@ -101,7 +116,23 @@ class WeightUse:
     @cached_property
     def key(self) -> str:
         """Tells uses apart; one tensor may be read in two shapes."""
-        return f"{self.pattern} {self.kind}"
+        shard = "" if self.placement is None else f" {self.experts}"
+        return f"{self.pattern} {self.declared} {self.kind}{shard}"
+
+    @cached_property
+    def experts(self) -> tuple[int, ...] | None:
+        """The experts that are read, by slot; None: one tensor that belongs to no expert."""
+        if "{e}" not in self.pattern:
+            return None
+        if self.placement is None:
+            return tuple(range(self.kind.get_shape()[0]))
+        if self.rank is None:
+            return tuple(range(self.placement.experts))
+        return self.placement.held(self.rank)
+
+    def on(self, rank: int) -> WeightUse:
+        """What one rank reads."""
+        return self if self.placement is None else replace(self, rank=rank)
 
 
 @dataclass(frozen=True)
@@ -137,6 +168,13 @@ class ModulePlan:
     functions: dict[str, FunctionPlan]
     entries: tuple[str, ...]
     numerics: str
+
+    @cached_property
+    def ranks(self) -> int | None:
+        """How many ranks its experts are placed on; None: they are not placed."""
+        steps = (step for function in self.functions.values() for step in function.steps)
+        placed = (step.op for step in steps if isinstance(step.op, comm.Dispatch))
+        return max((op.placement.placement.ranks for op in placed), default=None)
 
     def prefix(self, entry: str) -> str:
         """What the names of an entry's own values begin with: nothing for the first entry."""
@@ -175,8 +213,9 @@ class ModulePlan:
 
 def plan_module(module: ModuleOp) -> ModulePlan:
     """The plan of every function of a module."""
+    kernels = _kernels(module)
     functions = {
-        op.sym_name.data: _FunctionPlanner(op).plan()
+        op.sym_name.data: _FunctionPlanner(op, kernels).plan()
         for op in module.ops
         if isinstance(op, func.FuncOp)
     }
@@ -187,9 +226,18 @@ def plan_module(module: ModuleOp) -> ModulePlan:
     return ModulePlan(functions, tuple(entry.data for entry in entries), numerics.data)
 
 
+def _kernels(module: ModuleOp) -> dict[str, Callable[..., Any]]:
+    """What runs each kernel of the module."""
+    from supertile.runtime.tile_execute import KernelPlan
+
+    kernels = [op for op in module.ops if isinstance(op, tile.Kernel)]
+    return {kernel.sym_name.data: KernelPlan(kernel).launch for kernel in kernels}
+
+
 class _FunctionPlanner:
-    def __init__(self, function: func.FuncOp) -> None:
+    def __init__(self, function: func.FuncOp, kernels: dict[str, Callable[..., Any]]) -> None:
         self.function = function
+        self.kernels = kernels
         self.register: dict[SSAValue, int] = {}
         self.free: list[int] = []
         self.count = 0
@@ -267,7 +315,7 @@ class _FunctionPlanner:
     ) -> Step:
         from supertile.runtime.graph_ops import FUNCTIONS
 
-        inputs = self._groups(op)
+        inputs = operand_groups(op, lambda value: self.register[self._inside(value)])
         dying = dict.fromkeys(
             value
             for value in (self._inside(operand) for operand in op.operands)
@@ -278,34 +326,36 @@ class _FunctionPlanner:
         dead = [v for v in op.results if last[v] == number and v not in kept]
         frees = tuple(self.register[value] for value in (*dying, *dead))
         self.free.extend(reversed(frees))
+        launched = isinstance(op, tile.Launch)
         return Step(
             op,
-            FUNCTIONS.get(type(op)),
+            self.kernels[op.kernel.data] if launched else FUNCTIONS.get(type(op)),
             inputs,
-            _call_properties(op),
+            {} if launched else call_properties(op),
             tuple(self.register[value] for value in op.results),
             frees,
-            _rounding(op),
+            rounding(op),
             name_of(op.location),
             source_line(op),
         )
 
-    def _groups(self, op: Operation) -> tuple[Group, ...]:
-        """Registers by operand definition, so that functions take them by position."""
-        groups: list[Group] = []
-        definition = type(op).get_irdl_definition()  # type: ignore[attr-defined]
-        for name, held in definition.operands:
-            value = getattr(op, name)
-            if isinstance(held, OptOperandDef):
-                groups.append(None if value is None else self.register[self._inside(value)])
-            elif isinstance(held, VarOperandDef):
-                groups.append([self.register[self._inside(item)] for item in value])
-            else:
-                groups.append(self.register[self._inside(value)])
-        return tuple(groups)
+
+def operand_groups(op: Operation, register: Callable[[SSAValue], int]) -> tuple[Group, ...]:
+    """Registers by operand definition, so that functions take them by position."""
+    groups: list[Group] = []
+    definition = type(op).get_irdl_definition()  # type: ignore[attr-defined]
+    for name, held in definition.operands:
+        value = getattr(op, name)
+        if isinstance(held, OptOperandDef):
+            groups.append(None if value is None else register(value))
+        elif isinstance(held, VarOperandDef):
+            groups.append([register(item) for item in value])
+        else:
+            groups.append(register(value))
+    return tuple(groups)
 
 
-def _call_properties(op: Operation) -> dict[str, Any]:
+def call_properties(op: Operation) -> dict[str, Any]:
     """Keyword arguments of the NumPy function; quantize and cast read theirs off the result."""
     properties = properties_of(op)
     if isinstance(op, graph.Quantize):
@@ -316,7 +366,7 @@ def _call_properties(op: Operation) -> dict[str, Any]:
     return properties
 
 
-def _rounding(op: Operation) -> str | None:
+def rounding(op: Operation) -> str | None:
     """The narrow float that the first result is rounded to; copies are already rounded."""
     if not op.results or not isinstance(op.results[0].type, TensorType):
         return None

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.ir import Operation
 
-from supertile.ir import graph
+from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
-from supertile.ir.types import DYNAMIC, ELEMENT_NAMES, SCALED_ELEMENTS, is_integer, type_of
+from supertile.ir.types import DYNAMIC, ELEMENT_NAMES, is_integer, type_of
 from supertile.runtime.numerics import quantize_blocks, round_bf16
 from supertile.runtime.plan import FunctionPlan, ModulePlan, WeightUse
-from supertile.runtime.weights import declared_format
+from supertile.runtime.weights import declared_format, executed_form
 
 CONTEXT = 48
 LIMIT = 200_000_000  # numbers of weights and of state that a comparison may hold
@@ -36,11 +37,17 @@ class Calls:
     counts: tuple[tuple[int, ...], ...]
 
 
-def calls_of(entry: FunctionPlan) -> Calls:
-    """Calls within the sizes that an entry is specialised to; those left open are ours."""
+def calls_of(entry: FunctionPlan, ranks: int = 1) -> Calls:
+    """Calls within the sizes that an entry is specialised to; those left open are ours.
+
+    Fixed sizes are those of each of the ranks; else the few sequences are split over them.
+    """
     sizes = dict(_fixed_sizes(entry))
-    batch = sizes.get("B", len(CALLS[0]))
     tokens = sizes.get("T")
+    if tokens is not None and ranks > 1:
+        one = calls_of(entry)
+        return Calls(one.batch * ranks, one.context, tuple(call * ranks for call in one.counts))
+    batch = sizes["B"] * ranks if "B" in sizes else len(CALLS[0])
     share, rest = divmod(tokens or 0, batch)
     fixed = tuple(share + (b < rest) for b in range(batch))
     capacities = [
@@ -100,22 +107,20 @@ class SeededWeights:
         self.deployed = plan.numerics == "deployed"
         self.seed = seed
         ops = list(module.walk())
-        self.experts = min(
-            (op.experts.value.data for op in ops if isinstance(op, graph.Dispatch)), default=1
-        )
+        self.experts = min(_expert_counts(ops), default=1)
         tables = [type_of(op.table).get_shape()[0] for op in ops if isinstance(op, graph.Gather)]
         self.vocabulary = min((size for size in tables if size > 0), default=2)
         self._by_name: dict[tuple[str, int | None, str], Any] = {}
         # The same by the identity of the type, which is quicker; holding it keeps it its own.
-        self._by_type: dict[tuple[str, int | None, int], tuple[Any, Any]] = {}
+        self._by_type: dict[tuple[str, int | None, int, int | None], tuple[Any, Any]] = {}
         _check_size(plan)
 
     def get(self, use: WeightUse, layer: int | None) -> Any:
         """What `Weights.get` gives for a checkpoint."""
         layer = layer if use.is_layered else None
-        quick = (use.pattern, layer, id(use.kind))
+        quick = (use.pattern, layer, id(use.kind), use.rank)
         if quick not in self._by_type:
-            key = (use.pattern, layer, str(use.kind))
+            key = (use.pattern, layer, use.key)
             if key not in self._by_name:
                 self._by_name[key] = self._make(use, zlib.crc32(repr(key[:2]).encode()))
             self._by_type[quick] = (use.kind, self._by_name[key])
@@ -123,13 +128,15 @@ class SeededWeights:
 
     def _make(self, use: WeightUse, number: int) -> Any:
         generator = np.random.default_rng([self.seed, number])
-        shape = use.kind.get_shape()
-        if "{e}" in use.pattern:
-            return [self._one(generator, shape[1:], use) for _ in range(shape[0])]
+        shape = tuple(use.kind.get_shape())
+        if use.experts is not None:
+            # One after the other, so that an expert is the same on every rank.
+            made = [self._one(generator, shape[1:], use) for _ in range(max(use.experts) + 1)]
+            return [made[expert] for expert in use.experts]
         return self._one(generator, shape, use)
 
-    def _one(self, generator: np.random.Generator, shape: Sequence[int], use: WeightUse) -> Any:
-        element = ELEMENT_NAMES[use.kind.element_type]
+    def _one(self, generator: np.random.Generator, shape: tuple[int, ...], use: WeightUse) -> Any:
+        element = ELEMENT_NAMES[use.declared.element_type]
         if element.startswith("i"):
             width = max(self.experts, shape[-1])
             order = generator.random((prod(shape[:-1]), width)).argsort(-1) % self.experts
@@ -139,14 +146,23 @@ class SeededWeights:
             values = np.float32(1) + np.float32(0.2) * values
         else:
             values *= np.float32(1.2 * shape[-1] ** -0.5)
-        if not self.deployed:
-            return values
-        if use.kind.element_type in SCALED_ELEMENTS:
-            form = declared_format(use)
-            assert form.block is not None
-            held = quantize_blocks(values.reshape(-1, shape[-1]), form.element, form.block)
-            return held if len(shape) == 2 else held.dequantize().reshape(shape)
-        return round_bf16(values) if element == "bf16" else values
+        held = self._rounded(values, use) if self.deployed else values
+        return executed_form(held, shape, use, self.deployed)
+
+    def _rounded(self, values: Any, use: WeightUse) -> Any:
+        """The numbers in the format that the model declares."""
+        form = declared_format(use)
+        if form.block is not None:
+            return quantize_blocks(values.reshape(-1, values.shape[-1]), form.element, form.block)
+        return round_bf16(values) if form.element == "bf16" else values
+
+
+def _expert_counts(ops: Sequence[Operation]) -> Iterator[int]:
+    for op in ops:
+        if isinstance(op, graph.Dispatch):
+            yield op.experts.value.data
+        if isinstance(op, comm.Dispatch):
+            yield op.placement.placement.experts
 
 
 def _check_size(plan: ModulePlan) -> None:

@@ -75,7 +75,7 @@ def append(
 
 def _append_ring(state: F32, rows: F32, sequence: Index, position: Index, length: Index) -> F32:
     window, new = state.shape[1], np.bincount(sequence, minlength=len(length))
-    most = int(new.max())
+    most = int(new.max(initial=0))
     seen = np.zeros((state.shape[0], window + most, *state.shape[2:]), dtype=state.dtype)
     for b, kept in enumerate(length.tolist()):
         split = kept % window  # the slot of the oldest kept position, and of the next one

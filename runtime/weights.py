@@ -1,7 +1,8 @@
 """The weights that a plan reads, from a checkpoint, in the form that its numerics need.
 
 Reference numerics multiply plain float32, so scaled weights are dequantised once. Deployed numerics
-keep codes with scales, and bring a wider checkpoint to the declared format first.
+keep codes with scales, and bring a wider checkpoint to the declared format first. Where a machine
+lacks the declared format, what it has instead is made of it here, once.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Weights:
         required = [
             (name, shape, declared_format(use))
             for use, layers in uses
-            for shape, count in [_one_expert(use)]
-            for name in _names(use, layers, count)
+            for shape in [_one_expert(use)]
+            for name in _names(use, layers)
         ]
         return list(dict.fromkeys(required))
 
@@ -47,21 +48,40 @@ class Weights:
         return self._held[key]
 
     def _read(self, use: WeightUse, layer: int) -> Any:
-        shape, count = _one_expert(use)
-        form = declared_format(use)
+        shape, form = _one_expert(use), declared_format(use)
         read = [
-            self._prepared(self.checkpoint.tensor(name, shape, form), shape, form)
-            for name in _names(use, [layer], count)
+            self._prepared(self.checkpoint.tensor(name, shape, form), shape, use)
+            for name in _names(use, [layer])
         ]
-        return read if count else read[0]
+        return read[0] if use.experts is None else read
 
-    def _prepared(self, held: Any, shape: tuple[int, ...], form: Format) -> Any:
+    def _prepared(self, held: Any, shape: tuple[int, ...], use: WeightUse) -> Any:
         if self.deployed:
-            held = _narrowed(held, form)
-        # Only products of matrices are taken on codes.
-        if isinstance(held, Scaled) and (not self.deployed or len(shape) != 2):
-            return np.ascontiguousarray(held.dequantize()).reshape(shape)
-        return held
+            held = _narrowed(held, declared_format(use))
+        return executed_form(held, shape, use, self.deployed)
+
+
+def executed_form(held: Any, shape: tuple[int, ...], use: WeightUse, deployed: bool) -> Any:
+    """A tensor in its declared format as the executor takes it, converted if the use asks for it.
+
+    `shape` is that of the tensor, of one expert for instance.
+    """
+    if use.stored is not None:
+        held = _converted(held, shape, use)
+    # Only products of matrices are taken on codes.
+    if isinstance(held, Scaled) and (not deployed or len(shape) != 2):
+        return np.ascontiguousarray(held.dequantize()).reshape(shape)
+    return held
+
+
+def _converted(held: Any, shape: tuple[int, ...], use: WeightUse) -> Any:
+    """The numbers in the format of `use.kind`; a 32-bit float holds them all as they are."""
+    plain = held.dequantize() if isinstance(held, Scaled) else held
+    encoding, element = use.kind.encoding, ELEMENT_NAMES[use.kind.element_type]
+    if isinstance(encoding, MxAttr):
+        return quantize_blocks(plain.reshape(-1, shape[-1]), element, encoding.sizes[-2:])
+    rounded = ROUNDING[element](plain) if element in ROUNDING else plain
+    return np.ascontiguousarray(rounded).reshape(shape)
 
 
 def _narrowed(held: Any, form: Format) -> Any:
@@ -75,24 +95,23 @@ def _narrowed(held: Any, form: Format) -> Any:
 
 
 def declared_format(use: WeightUse) -> Format:
-    encoding = use.kind.encoding
-    element = ELEMENT_NAMES[use.kind.element_type]
+    """The format that the model declares, which the checkpoint holds or one wider."""
+    encoding = use.declared.encoding
+    element = ELEMENT_NAMES[use.declared.element_type]
     if not isinstance(encoding, MxAttr):
         return Format(element)
     return Format(element, encoding.sizes[-2:])
 
 
-def _one_expert(use: WeightUse) -> tuple[tuple[int, ...], int]:
-    """The shape of one stored tensor, and how many are stacked (0: none)."""
-    shape = use.kind.get_shape()
-    if "{e}" not in use.pattern:
-        return tuple(shape), 0
-    return tuple(shape[1:]), shape[0]
+def _one_expert(use: WeightUse) -> tuple[int, ...]:
+    """The shape of one stored tensor."""
+    shape = tuple(use.kind.get_shape())
+    return shape if use.experts is None else shape[1:]
 
 
-def _names(use: WeightUse, layers: list[int], experts: int) -> list[str]:
+def _names(use: WeightUse, layers: list[int]) -> list[str]:
     held = layers if use.is_layered else [0]
     by_layer = [use.pattern.replace("{l}", str(layer)) for layer in held]
-    if not experts:
+    if use.experts is None:
         return by_layer
-    return [name.replace("{e}", str(e)) for name in by_layer for e in range(experts)]
+    return [name.replace("{e}", str(e)) for name in by_layer for e in use.experts]

@@ -27,8 +27,10 @@ COMMAND_TEXTS: dict[str, Text] = {
         expected="a path, or a shipped config: {known}",
         suggestion="{hint}",
     ),
-    "command.target": Text(
-        "there is no target {name}", expected="one of {known}", suggestion="{hint}"
+    "command.deploy_pipeline": Text(
+        "a deployment needs all passes",
+        expected="--deploy without --pipeline and --stop-after",
+        suggestion="leave out --deploy to look at the IR of some passes",
     ),
     "command.level": Text(
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"

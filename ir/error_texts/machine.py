@@ -147,4 +147,10 @@ MACHINE_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="copy the machine file, write the figure and its source there, name the copy",
     ),
+    # What uses it
+    "machine.no_tile_memory": Text(
+        "{machine} has no memory for tiles",
+        expected="a memory of which each core of the matrix engine has one",
+        suggestion="give one with `per` set to the name of that engine",
+    ),
 }

@@ -45,4 +45,26 @@ PASS_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="try larger sizes; see which sizes the op needs",
     ),
+    "pass.no_tiles": Text(
+        "@{name} has no tile sizes",
+        expected="what choose-tiles leaves on each function",
+        suggestion="run choose-tiles before lower-to-tile",
+    ),
+    "pass.other_tiles": Text(
+        "the tile sizes of @{name} were chosen for another function",
+        expected="one line of numbers for each phase",
+        suggestion="run choose-tiles right before lower-to-tile",
+    ),
+    "pass.tile_too_large": Text(
+        "not even the smallest tile of {name} fits: {place}",
+        expected="{memory} to hold {needed} bytes",
+        found="{held} bytes",
+        suggestion="choose a machine with more on-chip memory, or a model with narrower layers",
+    ),
+    "pass.memory_full": Text(
+        "the tiles of the kernel {name} do not fit: {place}",
+        expected="{space} to hold {needed} bytes",
+        found="{held} bytes",
+        suggestion="give choose-tiles the capacities of this machine, or less",
+    ),
 }

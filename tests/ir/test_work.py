@@ -13,9 +13,10 @@ from xdsl.ir import Attribute, Operation
 from xdsl.parser import Parser
 from xdsl.utils.test_value import create_ssa_value
 
-from supertile.ir import graph
+from supertile.ir import comm, graph
 from supertile.ir.formula import symbol
 from supertile.ir.op import attribute_of
+from supertile.ir.placement import PlacementAttr, place
 from supertile.ir.types import DYNAMIC, RopeAttr, StateAttr, f4e2m1, f8e4m3, tensor
 from supertile.ir.work import TOUCHED, WORK, Work, bytes_of, function_work, work_of
 
@@ -29,6 +30,7 @@ ROPE = RopeAttr.of(
 )
 RING = StateAttr.of("ring", "recent", [8])
 BLOCKS = StateAttr.of("blocks", "entries", [4])
+PLACEMENT = PlacementAttr.of(place(9, 3))
 
 
 def kind(*parts: Any) -> Kind:
@@ -170,6 +172,15 @@ CASES: list[tuple[Operation, tuple[int, int, int, int]]] = [
         (8, 0, 128 + 64, 256 + 32 + 400 + 32),
     ),
     (op(graph.Combine, kind(8, 8, f32), kind(8, i32), choices=2), (32, 0, 256 + 32, 128)),
+    # 2 rows arrive, of 32 bytes, their weights and origins, 3 counts
+    (
+        op(comm.Dispatch, X, kind(4, 2, i32), kind(4, 2, f32), placement=PLACEMENT),
+        (8, 0, 128 + 64, 64 + 8 + 12 + 16),
+    ),
+    (
+        op(comm.Combine, kind(8, 8, f32), kind(8, 2, i32), kind(4, 2, i32)),
+        (32, 0, 256 + 64 + 32, 128),
+    ),
 ]
 
 
@@ -187,7 +198,8 @@ def test_work_of_each_op(held: Operation, expected: tuple[int, int, int, int]) -
 
 
 def test_every_op_has_a_rule_and_an_example_in_the_order_of_the_dialect() -> None:
-    ruled = [each for each in graph.OPS if each not in (graph.Layers, graph.Fused, graph.Yield)]
+    structure = (graph.Layers, graph.Fused, graph.Yield)
+    ruled = [each for each in (*graph.OPS, *comm.OPS) if each not in structure]
     assert list(WORK) == ruled
     assert [type(held) for held, _ in CASES] == ruled
     assert list(TOUCHED) == [each for each in ruled if each in TOUCHED]

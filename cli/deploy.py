@@ -1,0 +1,161 @@
+"""`supertile compile --target T --deploy D`: the passes for a machine, and what a step costs there."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supertile.ir.errors import UserError
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from supertile.frontend.hf_config import Config
+    from supertile.passes.rewriting import Pass
+    from supertile.targets.deploy import Deployment
+    from supertile.targets.machine_types import Machine
+    from supertile.targets.timeline import Timeline
+
+NUMPY, FUSED, DRAFT = "numpy", "fused", "draft"
+OPEN_SIZES = (16, 1, 4096)
+"""Tokens, sequences and context that tiles are chosen for where nothing is deployed."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a compilation is for: a machine, and a deployment on it if one is given."""
+
+    names: tuple[str, str]
+    """Model and config, as the command names them."""
+    config: Config
+    machine: Machine
+    deployment: Deployment | None
+
+    @staticmethod
+    def of(options: argparse.Namespace) -> Goal:
+        """Read the machine and the deployment. A deployment is costed in deployed numerics."""
+        from supertile.cli.inputs import config_path
+        from supertile.frontend.hf_config import read_config
+        from supertile.targets.machine import load_machine
+
+        machine = load_machine(options.target)
+        config = read_config(config_path(options.config))
+        names = (options.model, options.config)
+        if options.deploy is None:
+            options.numerics = options.numerics or "reference"
+            return Goal(names, config, machine, None)
+        from supertile.targets.deploy import check_deployment, parse_deployment
+
+        if options.pipeline or options.stop_after:
+            raise UserError("command.deploy_pipeline")
+        options.numerics = options.numerics or "deployed"
+        deployment = parse_deployment(options.deploy)
+        check_deployment(deployment, config, machine)
+        if deployment.tp > 1:
+            raise UserError("deploy.tp", found=deployment.tp)
+        return Goal(names, config, machine, deployment)
+
+    @property
+    def entries(self) -> list[str] | None:
+        """The entries that a step calls; None: all of them."""
+        if self.deployment is None:
+            return None
+        return ["logits"] if self.deployment.mtp is None else ["logits", DRAFT]
+
+    def passes(self, options: argparse.Namespace) -> list[Pass]:
+        """The passes with the options that follow from the machine and the deployment."""
+        from supertile.cli.compile import select_passes
+
+        plain = self.machine.name == NUMPY and self.deployment is None
+        given = options.pipeline or options.stop_after
+        stop = FUSED if plain and not given else options.stop_after
+        passes = select_passes(options.pipeline, stop)
+        return passes if options.pipeline else with_options(passes, self.pass_options(), options)
+
+    def pass_options(self) -> dict[str, dict[str, Any]]:
+        """Pass -> its options for the machine, and for the deployment on it."""
+        from supertile.targets.formats import legalize_options
+        from supertile.targets.tile_limits import memory_text, tile_options
+
+        memory = {"memory": memory_text(self.machine)}
+        options = {
+            "legalize-formats": legalize_options(self.machine),
+            "choose-tiles": tile_options(self.machine, *OPEN_SIZES),
+            "pipeline-loops": memory,
+            "assign-memory": memory,
+        }
+        return options if self.deployment is None else options | self._deployed()
+
+    def _deployed(self) -> dict[str, dict[str, Any]]:
+        from supertile.ir.comm_work import ARRIVED
+        from supertile.targets.cost.sizes import sizes_of
+        from supertile.targets.tile_limits import tile_options
+
+        assert self.deployment is not None
+        one, values = self.deployment, sizes_of(self.deployment, self.config)
+        tokens = int(values["T"])
+        tiles = tile_options(self.machine, tokens, one.batch, one.context)
+        options = {
+            "choose-tiles": tiles | {"arrived": int(values[ARRIVED])},
+            "build-schedule": {"tokens": tokens, "batch": one.batch, "context": one.context},
+        }
+        if one.ep > 1:
+            options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
+        return options
+
+    def answer(self, module: ModuleOp) -> Timeline | None:
+        """What a step of the deployment costs."""
+        if self.deployment is None:
+            return None
+        from supertile.runtime.plan import plan_module
+        from supertile.targets.deployment_timeline import Question, deployment_timeline
+
+        model, config = (Path(name).stem for name in self.names)
+        question = Question(
+            model, config, self.config, self.machine, self.deployment, tuple(self.entries or ())
+        )
+        return deployment_timeline(module, plan_module(module), question)
+
+    def print_answer(self, module: ModuleOp, timeline: Timeline) -> None:
+        """Where the experts are, what they make ranks send, and the figures of the step."""
+        from supertile.targets.output.summary import print_summary
+
+        assert self.deployment is not None
+        from supertile.targets.cost.sizes import sizes_of
+
+        tokens = float(sizes_of(self.deployment, self.config)["T"])
+        for text in expert_tables(module, tokens):
+            print(text)
+        print_summary(timeline)
+
+
+def with_options(
+    passes: Sequence[Pass], options: Mapping[str, dict[str, Any]], given: argparse.Namespace
+) -> list[Pass]:
+    """The passes with their options; `--tiles test` asks for tiles smaller than every size."""
+    made = [type(one)(**options[one.name]) if one.name in options else one for one in passes]
+    if getattr(given, "tiles", None) != "test":
+        return made
+    return [type(one)(force="test") if one.name == "choose-tiles" else one for one in made]
+
+
+def expert_tables(module: ModuleOp, tokens: float) -> list[str]:
+    """The placement of the experts and their traffic, from the first layer that has any."""
+    from supertile.ir import comm
+    from supertile.ir.comm_work import copy_bytes
+    from supertile.ir.placement import placement_table
+
+    combine = next((op for op in module.walk() if isinstance(op, comm.Combine)), None)
+    if combine is None:
+        return []
+    from supertile.ir.op import shape_of
+    from supertile.targets.traffic import expected_traffic, traffic_table
+
+    dispatch = combine.origin.owner
+    assert isinstance(dispatch, comm.Dispatch)
+    placement = dispatch.placement.placement
+    traffic = expected_traffic(tokens, shape_of(dispatch.chosen)[1], placement)
+    return [placement_table(placement), traffic_table(traffic, copy_bytes(dispatch, combine))]

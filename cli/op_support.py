@@ -1,0 +1,120 @@
+"""`supertile list ops --model M --target T`: each op native, converted or missing on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from supertile.cli.inputs import config_path, model_path, shipped_configs, shipped_models
+from supertile.ir.errors import UserError
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from supertile.targets.machine_types import Machine
+
+COLUMNS = ("op", "formats", "status")
+# The config that a shipped model is listed with, unless another is given.
+PUBLISHED = {
+    "deepseek_v3": "deepseek_v3",
+    "deepseek_v4": "deepseek_v4_pro",
+    "llama": "llama_3_1_8b",
+}
+STRUCTURE = ("graph.layers",)
+"""Ops that only call others."""
+
+
+class Row(NamedTuple):
+    """One kind of op in the formats that the machine treats alike."""
+
+    op: str
+    formats: str
+    status: str
+    """native, or converted or missing with what or why"""
+
+
+def print_support(model: str, target: str, config: str | None) -> None:
+    """The table of a model under its published config, or the one given, with deployed numerics."""
+    from supertile.targets.machine import load_machine
+
+    machine = load_machine(target)
+    path = model_path(model)
+    chosen = config_path(config) if config is not None else _published(path)
+    rows = support_rows(deployed_module(path, chosen), machine)
+    counts = {kind: _count(rows, kind) for kind in ("native", "converted", "missing")}
+    totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(f"{path.stem} ({chosen.stem}, deployed numerics) on {machine.name}: {totals}\n")
+    _print_table([COLUMNS, *rows])
+
+
+def support_rows(module: ModuleOp, machine: Machine) -> list[Row]:
+    """One row for each op and status, in the order of the dialect."""
+    from supertile.ir import graph
+    from supertile.ir.walk import operations
+    from supertile.targets.formats import FACTORS, support_of
+
+    order = {op.name: place for place, op in enumerate(graph.OPS)}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for function in module.ops:
+        for op in operations(function):
+            if op.name not in order or op.name in STRUCTURE:
+                continue
+            support = support_of(op, machine)
+            status = f"{support.status}: {support.why}" if support.why else support.status
+            whole = type(op) in FACTORS  # the formats of a product belong together
+            texts = [support.formats] if whole else support.formats.split(", ")
+            found.setdefault((op.name, status), {}).update(dict.fromkeys(texts))
+    rows = [Row(op, ", ".join(sorted(texts)), status) for (op, status), texts in found.items()]
+    return sorted(rows, key=lambda row: (order[row.op], row.status, row.formats))
+
+
+def deployed_module(model: Path, config: Path) -> ModuleOp:
+    """The model with every rounding of its release, as the passes of a machine find it."""
+    from supertile.frontend.build import build_model
+    from supertile.frontend.hf_config import read_config
+    from supertile.passes.driver import run_passes
+    from supertile.passes.pipeline import parse_pipeline
+
+    module = build_model(model, read_config(config), "deployed", None)
+    run_passes(module, parse_pipeline("canonicalize,cse"))
+    return module
+
+
+def check_options(
+    what: str, show: str | None, model: str | None, target: str | None, config: str | None
+) -> None:
+    """Raise unless --model, --target and --config go together and with `list ops`."""
+    given = {"model": model, "target": target, "config": config}
+    first = next((name for name, value in given.items() if value is not None), None)
+    if first is None:
+        return
+    if what != "ops":
+        raise UserError("format.only_ops", option=first, what=what)
+    if show is not None:
+        raise UserError("format.one_op", option=first)
+    if model is None:
+        raise UserError("format.no_model", option=first, known=" or ".join(shipped_models()))
+    if target is None:
+        raise UserError("format.no_target", model=model[:100])
+
+
+def _published(model: Path) -> Path:
+    """The config of a shipped model; a file of the user's own has none."""
+    name = PUBLISHED.get(model.stem)
+    shipped = shipped_models().get(model.stem)
+    if name is None or shipped is None or shipped.resolve() != model.resolve():
+        raise UserError("format.no_config", model=model, known=", ".join(shipped_configs()))
+    return shipped_configs()[name]
+
+
+def _count(rows: Iterable[Row], kind: str) -> int:
+    return sum(row.status.split(":")[0] == kind for row in rows)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns side by side, the last one as long as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]))

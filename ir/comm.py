@@ -1,0 +1,63 @@
+"""The comm dialect: what ranks send each other. All ranks run the same program on tokens of theirs.
+
+Sizes: T tokens of a rank, K choices, C channels, N rows that arrive at a rank (of all sources).
+An op sees the values of all ranks at once; `runtime/comm_ops.py` defines what it means. The shape
+rules are in `shapes.py`, the work rules in `work.py`, bytes on the wire in `comm_work.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+
+from xdsl.ir import Dialect
+from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def
+
+from supertile.ir.graph import GraphOp, Tensor
+from supertile.ir.op import SupertileOp
+from supertile.ir.placement import PlacementAttr
+
+
+class CommOp(GraphOp, ABC):
+    """An op whose results on one rank follow from the operands on all: pure, like those of graph.
+
+    Removing or merging it is sound, because it happens on all ranks alike.
+    """
+
+
+@irdl_op_definition
+class Dispatch(CommOp):
+    """One row for each chosen expert, to a rank that holds it: see `ir/placement.py` for which.
+
+    rows[r] = x[i // K] on rank s, with (s, i) = origin[r]: choice i % K of token i // K there. Rows
+    are sorted by slot, then by source rank, then by token; counts[j] of them are for slot j.
+    """
+
+    name = "comm.dispatch"
+    x = operand_def(Tensor)
+    chosen = operand_def(Tensor)
+    weight = operand_def(Tensor)
+    placement = prop_def(PlacementAttr)
+    rows = result_def(Tensor)
+    row_weight = result_def(Tensor)
+    counts = result_def(Tensor)
+    origin = result_def(Tensor)
+
+
+@irdl_op_definition
+class Combine(CommOp):
+    """Rows back to their tokens and summed, ascending by expert: y[t] = sum of rows from (s, t).
+
+    `rows` are those of any rank with origin (s, t K + k), s this rank; `chosen` [T, K] on this rank
+    names the expert of each.
+    """
+
+    name = "comm.combine"
+    rows = operand_def(Tensor)
+    origin = operand_def(Tensor)
+    chosen = operand_def(Tensor)
+    result = result_def(Tensor)
+
+
+OPS: tuple[type[SupertileOp], ...] = (Dispatch, Combine)
+
+COMM = Dialect("comm", list(OPS), [PlacementAttr])

@@ -1,0 +1,77 @@
+"""What a comm op moves between ranks: bytes that one rank sends and receives, from its types.
+
+    dispatch   out: a row in its format with its scales, its weight, its origin; T K times
+    combine    back: a row of results; one for each row that arrived
+
+Counts are upper bounds: rows for the rank itself are not sent, and an implementation may send one
+copy of a row to a rank that holds several of its experts. `targets/traffic.py` counts those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xdsl.ir import Operation, SSAValue
+
+from supertile.ir import comm
+from supertile.ir.op import shape_of
+from supertile.ir.shapes import Shape, Size
+from supertile.ir.types import type_of
+from supertile.ir.work import bytes_of
+
+ARRIVED = "arrived"
+"""The name of the number of rows that arrive at a rank: T K on average over the ranks."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Bytes of one rank; numbers or formulas over the names of `function_shapes` and `arrived`."""
+
+    sent: Size
+    received: Size
+
+
+@dataclass(frozen=True)
+class CopyBytes:
+    """Bytes of one row: out to an expert, what routes it there, and its result back."""
+
+    out: int
+    """Codes with scales: 7,224 for 7,168 channels in FP8 with a scale for each 128."""
+    routing: int
+    """Its weight and its origin, for each choice."""
+    back: int
+
+
+def wire_of(op: Operation, shapes: Mapping[SSAValue, Shape] | None = None) -> Wire:
+    """What the rank sends and receives; a value that `shapes` lacks has its declared shape."""
+    held = shapes or {}
+
+    def shape(value: SSAValue) -> Shape:
+        return held.get(value, shape_of(value))
+
+    match op:
+        case comm.Dispatch():
+            each = _row_bytes(op.x) + _routing_bytes(op)
+            return Wire(math.prod(shape(op.chosen)) * each, shape(op.rows)[0] * each)
+        case comm.Combine():
+            each = _row_bytes(op.rows)
+            return Wire(shape(op.rows)[0] * each, math.prod(shape(op.chosen)) * each)
+        case _:
+            raise TypeError(f"{op.name} moves nothing between ranks")
+
+
+def copy_bytes(dispatch: comm.Dispatch, combine: comm.Combine) -> CopyBytes:
+    """Bytes of one row through a pair of ops."""
+    return CopyBytes(_row_bytes(dispatch.x), _routing_bytes(dispatch), _row_bytes(combine.rows))
+
+
+def _row_bytes(value: SSAValue) -> int:
+    """One row of a tensor, codes and scales: all axes but the first are static."""
+    return int(bytes_of(type_of(value), (1, *shape_of(value)[1:])))
+
+
+def _routing_bytes(op: comm.Dispatch) -> int:
+    weight = bytes_of(type_of(op.row_weight), (1,))
+    return int(weight + bytes_of(type_of(op.origin), (1, *shape_of(op.origin)[1:])))

@@ -1,0 +1,273 @@
+"""Where experts live: which rank holds which expert in which slot, and which copy a token goes to.
+
+Experts are dealt like cards, one to each rank in turn that has a free slot: expert 0 to rank 0,
+expert 1 to rank 1, and so on, round after round. Slots that are left take replicas of the experts
+0, 1, 2, ..., dealt on the same way; a rank does not hold an expert twice. A slot that no replica
+may take is idle: the rank holds every expert already.
+
+A token on rank s that chooses an expert with n copies goes to copy s mod n, the copies numbered
+by ascending rank. So every source spreads alike, and no counts need to be known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+from xdsl.dialects.builtin import I64, DenseArrayBase, IntAttr, i64
+from xdsl.ir import Attribute, ParametrizedAttribute
+from xdsl.irdl import irdl_attr_definition, param_def
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+from supertile.ir.errors import UserError
+
+IDLE = -1
+RANK_LIMIT = 2**20
+SHOWN_RANKS = 8  # lines of `placement_table`
+
+
+class Slot(NamedTuple):
+    """One place for the weights of one expert."""
+
+    rank: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`slots[rank]` are the experts of a rank, idle slots (-1) last; each of `experts` has one.
+
+    ValueError where that is not so.
+    """
+
+    experts: int
+    slots: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        held: set[int] = set()
+        for rank, slots in enumerate(self.slots):
+            _check_rank(rank, slots, self.experts)
+            held.update(slots)
+        missing = self.experts - len(held - {IDLE})
+        if missing:
+            raise ValueError(f"{missing} of {self.experts} experts have no slot")
+
+    @property
+    def ranks(self) -> int:
+        return len(self.slots)
+
+    @cached_property
+    def width(self) -> int:
+        """Slots of the rank that has most: the leading size of the experts' weights there."""
+        return max(len(slots) for slots in self.slots)
+
+    def held(self, rank: int) -> tuple[int, ...]:
+        """The experts of a rank by slot, without idle slots."""
+        return tuple(expert for expert in self.slots[rank] if expert != IDLE)
+
+    @cached_property
+    def copies(self) -> tuple[tuple[Slot, ...], ...]:
+        """The slots of each expert, ascending by rank."""
+        found: list[list[Slot]] = [[] for _ in range(self.experts)]
+        for rank, slots in enumerate(self.slots):
+            for slot, expert in enumerate(slots):
+                if expert != IDLE:
+                    found[expert].append(Slot(rank, slot))
+        return tuple(map(tuple, found))
+
+    def target(self, expert: int, source: int) -> Slot:
+        """The slot that tokens of rank `source` go to when they choose the expert."""
+        copies = self.copies[expert]
+        return copies[source % len(copies)]
+
+
+def _check_rank(rank: int, slots: Sequence[int], experts: int) -> None:
+    held = [expert for expert in slots if expert != IDLE]
+    if not held:
+        raise ValueError(f"rank {rank} holds no expert")
+    if list(slots[: len(held)]) != held:
+        raise ValueError(f"idle slots come last, rank {rank} has {list(slots)}")
+    if len(set(held)) < len(held):
+        raise ValueError(f"rank {rank} holds an expert twice: {held}")
+    if min(held) < 0 or max(held) >= experts:
+        raise ValueError(f"experts are 0 to {experts - 1}, rank {rank} has {list(slots)}")
+
+
+# ---- dealing -----------------------------------------------------------------------------------
+
+
+def place(experts: int, ranks: int, slots: Sequence[int] = ()) -> Placement:
+    """The experts of a layer dealt to the ranks.
+
+    `slots`: how many each rank has; one number stands for all ranks, none for the fewest of one
+    number that hold every expert. `UserError` where that does not fit the ranks or the experts.
+    """
+    return Placement(experts, _dealt(experts, _slot_counts(experts, ranks, slots)))
+
+
+def _slot_counts(experts: int, ranks: int, slots: Sequence[int]) -> tuple[int, ...]:
+    if not 1 <= ranks <= RANK_LIMIT:
+        raise UserError("placement.ranks", limit=RANK_LIMIT, found=ranks)
+    least = -(-experts // ranks)
+    counts = tuple(slots) or (least,)
+    counts = counts * ranks if len(counts) == 1 else counts
+    if len(counts) != ranks or min(counts) < 1:
+        found = f"{len(counts)} numbers" if len(counts) != ranks else f"{min(counts)} slots"
+        raise UserError("placement.slot_ranks", ranks=ranks, found=found, nearest=least)
+    if sum(counts) < experts:
+        nearest = _slots_text(_more(counts, experts))
+        raise UserError("placement.few_slots", experts=experts, found=sum(counts), nearest=nearest)
+    return counts
+
+
+def _more(counts: Sequence[int], experts: int) -> list[int]:
+    """The same slots, and one more on each rank in turn until they suffice."""
+    each, rest = divmod(experts - sum(counts), len(counts))
+    return [count + each + (rank < rest) for rank, count in enumerate(counts)]
+
+
+def _slots_text(counts: Sequence[int]) -> str:
+    return str(counts[0]) if len(set(counts)) == 1 else ",".join(map(str, counts))
+
+
+def _dealt(experts: int, counts: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    held: list[list[int]] = [[] for _ in counts]
+    free = deque(range(len(counts)))  # ranks with a free slot, the next one first
+    for expert in range(experts):
+        _give(held, counts, free, expert)
+    expert = 0
+    while free:
+        _give(held, counts, free, expert)
+        # A rank that holds every expert takes no more.
+        while free and len(held[free[0]]) == experts:
+            free.popleft()
+        expert = (expert + 1) % experts
+    return tuple(
+        (*slots, *(IDLE,) * (count - len(slots))) for slots, count in zip(held, counts, strict=True)
+    )
+
+
+def _give(held: list[list[int]], counts: Sequence[int], free: deque[int], expert: int) -> None:
+    """The expert to the first free rank that lacks it; to none if all have it."""
+    for passed in range(len(free)):
+        if expert not in held[free[passed]]:
+            break
+    else:
+        return
+    rank = free[passed]
+    del free[passed]
+    held[rank].append(expert)
+    if len(held[rank]) < counts[rank]:
+        free.append(rank)
+
+
+# ---- in IR -------------------------------------------------------------------------------------
+
+
+@irdl_attr_definition
+class PlacementAttr(ParametrizedAttribute):
+    """A placement: how many experts there are, and the experts in the slots of each rank.
+
+    `#comm.placement<4, [[0, 2], [1, 3]]>`; -1 marks an idle slot.
+    """
+
+    name = "comm.placement"
+    experts: IntAttr = param_def()
+    counts: DenseArrayBase[I64] = param_def(DenseArrayBase.constr(i64))
+    held: DenseArrayBase[I64] = param_def(DenseArrayBase.constr(i64))
+
+    @staticmethod
+    def of(placement: Placement) -> PlacementAttr:
+        return _attribute(placement.experts, placement.slots)
+
+    @property
+    def placement(self) -> Placement:
+        """What the attribute stands for; ValueError where it is no placement."""
+        return _placement_of(self)
+
+    def verify(self) -> None:
+        try:
+            _ = self.placement
+        except ValueError as error:
+            raise VerifyException(str(error)) from None
+
+    def print_parameters(self, printer: Printer) -> None:
+        slots = ", ".join(str(list(slots)) for slots in self.placement.slots)
+        printer.print_string(f"<{self.experts.data}, [{slots}]>")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        square = parser.Delimiter.SQUARE
+        with parser.in_angle_brackets():
+            experts = parser.parse_integer()
+            parser.parse_punctuation(",")
+            slots = parser.parse_comma_separated_list(
+                square, lambda: parser.parse_comma_separated_list(square, parser.parse_integer)
+            )
+        return _attribute(experts, slots).parameters
+
+
+@lru_cache(maxsize=64)
+def _placement_of(attribute: PlacementAttr) -> Placement:
+    held = iter(attribute.held.iter_values())
+    slots = tuple(tuple(islice(held, count)) for count in attribute.counts.iter_values())
+    return Placement(attribute.experts.data, slots)
+
+
+def _attribute(experts: int, slots: Iterable[Sequence[int]]) -> PlacementAttr:
+    lists = list(slots)
+    return PlacementAttr(
+        IntAttr(experts),
+        DenseArrayBase.from_list(i64, [len(one) for one in lists]),
+        DenseArrayBase.from_list(i64, [expert for one in lists for expert in one]),
+    )
+
+
+# ---- as text -----------------------------------------------------------------------------------
+
+
+def placement_table(placement: Placement) -> str:
+    """How many slots, replicas and idle slots there are, and what is in the slots of each rank.
+
+    Of many ranks the first and the last are shown.
+    """
+    total = sum(len(slots) for slots in placement.slots)
+    idle = sum(slots.count(IDLE) for slots in placement.slots)
+    replicas = total - idle - placement.experts
+    head = (
+        f"{placement.experts} experts on {placement.ranks} ranks: {total} slots "
+        f"({_range([len(slots) for slots in placement.slots])} a rank), {replicas} replicas "
+        f"({_range([len(copies) for copies in placement.copies])} copies an expert), {idle} idle"
+    )
+    return "\n".join([head, *_rank_lines(placement)])
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _rank_lines(placement: Placement) -> list[str]:
+    shown = list(range(placement.ranks))
+    if placement.ranks > SHOWN_RANKS:
+        shown = [*range(SHOWN_RANKS - 1), placement.ranks - 1]
+    width = len(str(placement.ranks - 1))
+    lines = [f"  rank {rank:>{width}}: {_slot_text(placement.slots[rank])}" for rank in shown]
+    if placement.ranks > SHOWN_RANKS:
+        lines.insert(-1, f"  and {placement.ranks - SHOWN_RANKS} more ranks")
+    return lines
+
+
+def _slot_text(slots: Sequence[int]) -> str:
+    """The experts, of many the first and the last, and how many slots are idle."""
+    held = [str(expert) for expert in slots if expert != IDLE]
+    idle = len(slots) - len(held)
+    if len(held) > 2 * SHOWN_RANKS:
+        held = [*held[:SHOWN_RANKS], "..", *held[-SHOWN_RANKS:]]
+    return " ".join(held) + (f", {idle} idle" if idle else "")

@@ -1,0 +1,221 @@
+"""Places the experts on ranks: rows travel to the rank that holds their expert, and back.
+
+    %w = graph.weight {checkpoint = "experts.{e}.w1"} : () -> tensor<8x..>
+    %r, %g, %n, %o = graph.dispatch %x, %chosen, %weight {experts = 8}
+    %q = graph.quantize %r
+    ... grouped products of %q with %w by %n ...
+    %y = graph.combine %c, %o {choices = 2}
+-> plan-experts{ranks=4}
+    %w = graph.weight {checkpoint = "experts.{e}.w1", placement = ...} : () -> tensor<2x..>
+    %q = graph.quantize %x
+    %r, %g, %n, %o = comm.dispatch %q, %chosen, %weight {placement = ...}
+    ... grouped products of %r with %w by %n ...
+    %y = comm.combine %c, %o, %chosen
+
+All ranks run the result, each on sequences of its own; everything but the experts is on every rank.
+Rows are quantised one by one, so before they travel: codes are half as many bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.rewriter import Rewriter
+
+from supertile.ir import comm, graph
+from supertile.ir.errors import UserError
+from supertile.ir.locations import location_text
+from supertile.ir.op import attribute_of, properties_of, shape_of
+from supertile.ir.placement import PlacementAttr, place
+from supertile.ir.shapes import NEXT_RUN_TIME_SIZE, symbolic_shapes
+from supertile.ir.types import DYNAMIC, MxAttr, tensor, type_of
+from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+
+# What may stand between the weights of experts and their product: each expert is converted alone.
+CONVERSIONS = (graph.Cast, graph.Quantize, graph.Dequantize)
+
+
+@dataclass(frozen=True)
+class PlanExperts(Pass):
+    """graph.dispatch, graph.combine -> comm.dispatch, comm.combine; each rank reads its experts."""
+
+    name = "plan-experts"
+    equivalence: ClassVar[Equivalence] = "reassociate"
+
+    ranks: int = 1
+    slots: tuple[int, ...] = ()
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        if self.ranks == 1 and not self.slots:
+            return
+        rewrites = rewrites_of(ctx)
+        placements: dict[int, PlacementAttr] = {}  # by number of experts: layers have equally many
+        for dispatch in [held for held in op.walk() if isinstance(held, graph.Dispatch)]:
+            experts = dispatch.experts.value.data
+            if experts not in placements:
+                placements[experts] = PlacementAttr.of(place(experts, self.ranks, self.slots))
+            _place_group(dispatch, placements[experts])
+            rewrites.count("place experts")
+
+
+def _place_group(dispatch: graph.Dispatch, placement: PlacementAttr) -> None:
+    """One dispatch with its products and its combines."""
+    weights = _weights(dispatch)
+    combines = [use.operation for use in dispatch.order.uses]
+    _quantize_before(dispatch)
+    block = dispatch.parent
+    assert block is not None
+    for weight, conversions in weights:
+        _localize(weight, conversions, placement)
+    operands: list[SSAValue | list[SSAValue]] = [dispatch.x, dispatch.chosen, dispatch.weight]
+    sent = graph.create(comm.Dispatch, operands, placement=placement)
+    sent.location = dispatch.location
+    block.insert_op_before(sent, dispatch)
+    chosen = dispatch.chosen
+    for old, new in zip(dispatch.results, sent.results, strict=True):
+        new.name_hint = old.name_hint
+        old.replace_all_uses_with(new)
+    block.erase_op(dispatch)
+    _make_ragged(sent)
+    for combine in combines:
+        assert isinstance(combine, graph.Combine), "only combine reads the order of rows"
+        _bring_back(combine, chosen)
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+
+def _weights(dispatch: graph.Dispatch) -> list[tuple[graph.Weight, list[Operation]]]:
+    """The weights that the rows are multiplied by, each with the ops that convert it, in order."""
+    found: dict[graph.Weight, list[Operation]] = {}
+    for use in dispatch.counts.uses:
+        product = use.operation
+        assert isinstance(product, graph.GroupedLinear), "only products read the counts"
+        weight, conversions = _origin(product)
+        found.setdefault(weight, []).extend(conversions)
+    return list(found.items())
+
+
+def _origin(product: graph.GroupedLinear) -> tuple[graph.Weight, list[Operation]]:
+    conversions: list[Operation] = []
+    value = product.w
+    while isinstance(value, OpResult) and isinstance(value.op, CONVERSIONS):
+        conversions.insert(0, value.op)
+        value = value.op.x
+    owner = value.owner
+    if isinstance(owner, graph.Weight) and "{e}" in owner.checkpoint.data:
+        return owner, conversions
+    name = owner.name if isinstance(owner, Operation) else "an argument"
+    raise UserError("placement.weights", place=location_text(product.location), op=name)
+
+
+def _localize(weight: graph.Weight, conversions: list[Operation], placement: PlacementAttr) -> None:
+    """As many experts as a rank has slots, in the weight and in what is made of it."""
+    if weight.placement is not None:
+        return
+    weight.properties["placement"] = placement
+    width = placement.placement.width
+    if weight.stored is not None:
+        weight.properties["stored"] = _with_experts(weight.stored, width)
+    for op in (weight, *dict.fromkeys(conversions)):
+        _resize(op.results[0], (width, *shape_of(op.results[0])[1:]))
+
+
+def _with_experts(kind: graph.Tensor, experts: int) -> graph.Tensor:
+    return tensor((experts, *kind.get_shape()[1:]), kind.element_type, kind.encoding)
+
+
+def _resize(value: SSAValue, shape: tuple[int, ...]) -> None:
+    kind = type_of(value)
+    if tuple(kind.get_shape()) != shape:
+        resized = tensor(shape, kind.element_type, kind.encoding)
+        Rewriter.replace_value_with_new_type(value, resized)
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+
+def _quantize_before(dispatch: graph.Dispatch) -> None:
+    """Quantise the tokens instead of the rows, if the rows are read in one format, row by row."""
+    users = [use.operation for use in dispatch.rows.uses]
+    kinds = {user.results[0].type for user in users if isinstance(user, graph.Quantize)}
+    if len(kinds) != 1 or not all(isinstance(user, graph.Quantize) for user in users):
+        return
+    kind = type_of(users[0].results[0])
+    assert isinstance(kind.encoding, MxAttr)
+    if any(size != 1 for size in kind.encoding.sizes[:-1]):
+        return
+    quantized = tensor(shape_of(dispatch.x), kind.element_type, kind.encoding)
+    dispatch.operands[0] = _quantized(dispatch, quantized, users[0])
+    Rewriter.replace_value_with_new_type(dispatch.rows, kind)
+    for user in users:
+        user.results[0].replace_all_uses_with(dispatch.rows)
+        Rewriter.erase_op(user)
+
+
+def _quantized(dispatch: graph.Dispatch, kind: graph.Tensor, origin: Operation) -> SSAValue:
+    """The tokens as codes: what another op has already made of them, or a new op above."""
+    block = dispatch.parent
+    assert block is not None
+    alike = [
+        use.operation
+        for use in dispatch.x.uses
+        if isinstance(use.operation, graph.Quantize) and use.operation.result.type == kind
+    ]
+    alike = [op for op in alike if op.parent is block]
+    for op in alike:
+        if op.is_before_in_block(dispatch):
+            return op.results[0]
+    if alike:
+        block.detach_op(alike[0])
+        block.insert_op_before(alike[0], dispatch)
+        return alike[0].results[0]
+    new = graph.Quantize.create(
+        operands=[dispatch.x], result_types=[kind], location=origin.location
+    )
+    new.result.name_hint = origin.results[0].name_hint
+    block.insert_op_before(new, dispatch)
+    return new.result
+
+
+def _make_ragged(sent: Operation) -> None:
+    """Sizes that were T K are known at run time only: in all that is made of the rows."""
+    block = sent.parent
+    assert block is not None
+    changed = {value for value in sent.results if DYNAMIC in shape_of(value)}
+    for op in block.ops:
+        if not isinstance(op, graph.GraphOp) or isinstance(op, graph.Combine | comm.CommOp):
+            continue
+        if not any(value in changed for value in op.operands):
+            continue
+        if isinstance(op, graph.Reshape):
+            _open_reshape(op)
+        shapes = symbolic_shapes([shape_of(value) for value in op.operands], op, lambda _: DYNAMIC)
+        for value, shape in zip(list(op.results), shapes, strict=True):
+            _resize(value, shape)
+        changed.update(op.results)
+
+
+def _open_reshape(op: graph.Reshape) -> None:
+    """The rows lead both shapes; the entry that stood for their number becomes -1."""
+    entries = list(properties_of(op)["shape"])
+    if NEXT_RUN_TIME_SIZE not in entries:
+        op.properties["shape"] = attribute_of([NEXT_RUN_TIME_SIZE, *entries[1:]])
+
+
+def _bring_back(combine: graph.Combine, chosen: SSAValue) -> None:
+    block = combine.parent
+    assert block is not None
+    back = comm.Combine.create(
+        operands=[combine.rows, combine.order, chosen],
+        result_types=[combine.result.type],
+        location=combine.location,
+    )
+    block.insert_op_before(back, combine)
+    back.results[0].name_hint = combine.result.name_hint
+    combine.result.replace_all_uses_with(back.results[0])
+    block.erase_op(combine)

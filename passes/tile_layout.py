@@ -1,0 +1,275 @@
+"""Places for the tiles of a kernel, so that tiles that live at the same time do not overlap.
+
+A tile lives from the op that makes it to its last use, through every loop in which it is used but
+not made. Buffers are shared where one tile ends as the next begins: results of elementwise ops,
+sums of products, and what a loop carries. A tile made ahead lives as long as its loop and has a
+copy for each step in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+
+from supertile.ir import tile
+from supertile.ir.tile_ahead import ops_ahead
+from supertile.ir.tile_places import (
+    TileSpaces,
+    base_of,
+    in_place_operands,
+    placed_values,
+    space_of,
+    tile_bytes,
+)
+
+Span = tuple[int, int]
+"""The first and the last op of a stretch of the kernel, by number."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of all tiles, in the order of `placed_values`, and the bytes of each space."""
+
+    places: list[tile.PlaceAttr]
+    peaks: dict[str, int]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Bytes of one space that some values have, one after the other."""
+
+    space: str
+    size: int
+    copies: int
+    spans: list[Span] = field(default_factory=list)
+    offset: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.size * self.copies
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.total
+
+    @property
+    def length(self) -> int:
+        return sum(last - first + 1 for first, last in self.spans)
+
+
+def layout_of(kernel: tile.Kernel, spaces: TileSpaces) -> Layout:
+    """Places for the tiles of a kernel whose loops have their stages."""
+    buffers = _buffers(kernel, spaces)
+    for space in sorted({buffer.space for buffer in buffers.values()}):
+        _place([b for b in dict.fromkeys(buffers.values()) if b.space == space])
+    peaks: dict[str, int] = {}
+    for buffer in buffers.values():
+        peaks[buffer.space] = max(peaks.get(buffer.space, 0), buffer.end)
+    places = [_place_of(value, buffer) for value, buffer in buffers.items()]
+    return Layout(places, peaks)
+
+
+def _place_of(value: SSAValue, held: Buffer) -> tile.PlaceAttr:
+    """A tile may be smaller than its buffer; copies are as far apart as the buffer is large."""
+    size = held.size if held.copies > 1 else tile_bytes(value)
+    return tile.PlaceAttr.of(held.space, held.offset, size, held.copies)
+
+
+# ---- lifetimes ---------------------------------------------------------------------------------
+
+
+class _Times:
+    """A number for each op, in order; ops with a body have one more where they end."""
+
+    def __init__(self, kernel: tile.Kernel) -> None:
+        self.start: dict[Operation, int] = {}
+        self.end: dict[Operation, int] = {}
+        self.clock = 0
+        self._number(kernel.body.block)
+
+    def _tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def _number(self, block: Block) -> None:
+        for op in block.ops:
+            self.start[op] = self._tick()
+            for region in op.regions:
+                self._number(region.block)
+                self.end[op] = self._tick()
+                # What a step hands on is read where the step ends.
+                assert region.block.last_op is not None
+                self.start[region.block.last_op] = self.end[op]
+
+    def spans(self, value: SSAValue) -> list[Span]:
+        """When the bytes of a value are taken."""
+        if isinstance(value, BlockArgument):
+            loop = value.block.parent_op()
+            assert isinstance(loop, tile.Loop)
+            first, last = self.start[loop], self.end[loop]
+            # Where a step ends, the value of the next is put there.
+            return [(first, self._last_use(value, first)), (last, last)]
+        assert isinstance(value.owner, Operation)
+        made = self.end[value.owner] if value.owner.regions else self.start[value.owner]
+        return [(made, self._last_use(value, made))]
+
+    def _last_use(self, value: SSAValue, made: int) -> int:
+        block = value.owner if isinstance(value.owner, Block) else value.owner.parent
+        return max((self._use(use.operation, block) for use in value.uses), default=made)
+
+    def _use(self, op: Operation, block: Block | None) -> int:
+        """When an op reads a value of a block; in a loop until the last step has read it."""
+        if op.parent is block:
+            return self.start[op]
+        while op.parent is not block:
+            parent = op.parent_op()
+            assert parent is not None, "a value is used where it is defined, or in a body there"
+            op = parent
+        return self.end[op]
+
+
+def _buffers(kernel: tile.Kernel, spaces: TileSpaces) -> dict[SSAValue, Buffer]:
+    """The buffer of each tile, in the order of `placed_values`."""
+    times = _Times(kernel)
+    made_ahead = _made_ahead(kernel)
+    buffers: dict[SSAValue, Buffer] = {}
+    for value in placed_values(kernel):
+        shared = _same_bytes(value)
+        held = buffers.get(shared)
+        if held is None:
+            held = Buffer(space_of(value, spaces), 0, 1)
+        buffers[value] = held
+        held.size = max(held.size, tile_bytes(value))
+        held.spans += times.spans(value)
+        if value in made_ahead:
+            loop = made_ahead[value]
+            held.copies = loop.stages.value.data
+            held.spans.append((times.start[loop], times.end[loop]))
+    _share(kernel, buffers, times)
+    return buffers
+
+
+def _made_ahead(kernel: tile.Kernel) -> dict[SSAValue, tile.Loop]:
+    """The tiles that pipelined loops make ahead."""
+    loops = [op for op in kernel.walk() if isinstance(op, tile.Loop) and op.stages.value.data > 1]
+    return {
+        base_of(value): loop for loop in loops for op in ops_ahead(loop) for value in op.results
+    }
+
+
+def _same_bytes(value: SSAValue) -> SSAValue:
+    """The value whose buffer this is anyway: of a view its tile, of a carried value the result."""
+    base = base_of(value)
+    if isinstance(base, BlockArgument):
+        loop = base.block.parent_op()
+        assert isinstance(loop, tile.Loop)
+        return loop.outputs[base.index - 1]
+    return base
+
+
+# ---- sharing -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Handover:
+    """At this time `old` may end in the place in which `new` begins."""
+
+    old: SSAValue
+    new: SSAValue
+    time: int
+
+
+def _share(kernel: tile.Kernel, buffers: dict[SSAValue, Buffer], times: _Times) -> None:
+    """One buffer for values of which one ends where the other begins, as far as ops allow."""
+    handovers = [
+        one for one in _handovers(kernel, times) if one.old in buffers and one.new in buffers
+    ]
+    for one in handovers:
+        first, second = buffers[one.old], buffers[one.new]
+        if first is not second and _can_join(first, second, handovers, buffers):
+            first.size = max(first.size, second.size)
+            first.spans += second.spans
+            for value, held in buffers.items():
+                if held is second:
+                    buffers[value] = first
+
+
+def _handovers(kernel: tile.Kernel, times: _Times) -> Iterator[Handover]:
+    """Operands that a result may overwrite, and what a loop takes, carries on and gives back."""
+    loops = [op for op in kernel.walk() if isinstance(op, tile.Loop)]
+    for op in kernel.walk():
+        for operand in in_place_operands(op):
+            yield Handover(operand, op.results[0], times.start[op])
+    for loop in loops:
+        last = loop.body.block.last_op
+        assert last is not None
+        for first, value, output in zip(loop.carried, last.operands, loop.outputs, strict=True):
+            yield Handover(first, output, times.start[loop])
+            yield Handover(value, output, times.end[loop])
+
+
+def _can_join(
+    first: Buffer,
+    second: Buffer,
+    handovers: Sequence[Handover],
+    buffers: dict[SSAValue, Buffer],
+) -> bool:
+    """Whether two buffers only meet where a value of one hands over to a value of the other."""
+    if first.space != second.space or first.copies + second.copies > 2:
+        return False
+    met = {time for span in _common(first, second) for time in span}
+    if any(span[0] != span[1] for span in _common(first, second)):
+        return False
+    for one in handovers:
+        old, new = buffers[one.old], buffers[one.new]
+        if {old, new} == {first, second} and _is_clean(old, new, one.time):
+            met.discard(one.time)
+    return not met
+
+
+def _is_clean(old: Buffer, new: Buffer, time: int) -> bool:
+    """Whether nothing in one buffer lives past the time, and nothing in the other before it."""
+    stays = any(first <= time < last for first, last in old.spans)
+    return not stays and not any(first < time <= last for first, last in new.spans)
+
+
+def _common(first: Buffer, second: Buffer) -> Iterator[Span]:
+    """The stretches in which both are taken."""
+    for a, b in first.spans:
+        for c, d in second.spans:
+            if max(a, c) <= min(b, d):
+                yield max(a, c), min(b, d)
+
+
+# ---- first fit ---------------------------------------------------------------------------------
+
+Rank = Callable[[Buffer], tuple[int, int, int]]
+
+ORDERS: tuple[Rank, ...] = (
+    lambda buffer: (-buffer.total, buffer.spans[0][0], -buffer.length),
+    lambda buffer: (-buffer.length, -buffer.total, buffer.spans[0][0]),
+    lambda buffer: (-buffer.total * buffer.length, -buffer.total, buffer.spans[0][0]),
+)
+"""In which order buffers take the first gap that they fit in: the best order is kept."""
+
+
+def _place(buffers: list[Buffer]) -> None:
+    """Offsets for the buffers of one space."""
+    best = min(ORDERS, key=lambda rank: _first_fit(sorted(buffers, key=rank)))
+    _first_fit(sorted(buffers, key=best))
+
+
+def _first_fit(buffers: list[Buffer]) -> int:
+    """Each buffer at the lowest offset that is free while it lives; the bytes taken."""
+    placed: list[Buffer] = []
+    for buffer in buffers:
+        buffer.offset = 0
+        rivals = [other for other in placed if any(True for _ in _common(buffer, other))]
+        for other in sorted(rivals, key=lambda held: held.offset):
+            if buffer.end <= other.offset:
+                break
+            buffer.offset = max(buffer.offset, other.end)
+        placed.append(buffer)
+    return max((buffer.end for buffer in placed), default=0)

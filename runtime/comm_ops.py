@@ -1,0 +1,127 @@
+"""The executor is the definition: the NumPy function of every comm op, over all ranks at once.
+
+A function takes, for each operand, a list of the values of all ranks, and the properties by name;
+it returns one tuple of results for each rank. Ranks may have no tokens, and no rows may arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from xdsl.ir import Operation
+
+from supertile.ir import comm
+from supertile.ir.placement import Placement, PlacementAttr
+from supertile.runtime.graph_ops import Array, take_rows
+from supertile.runtime.numerics import F32, Scaled
+from supertile.runtime.sequence_ops import I32, Index
+
+Results = list[tuple[Any, ...]]
+
+
+def dispatch(
+    x: Sequence[F32 | Scaled],
+    chosen: Sequence[Index],
+    weight: Sequence[F32],
+    placement: PlacementAttr,
+) -> Results:
+    """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]) of each rank, slots ascending.
+
+    IndexError for a choice that is no expert.
+    """
+    placed = placement.placement
+    ranks, slots = _targets(chosen, placed)
+    origin = _origins(chosen)
+    row_weight = np.concatenate([held.reshape(-1) for held in weight])
+    rows = joined([take_rows(held, _tokens(own)) for held, own in zip(x, chosen, strict=True)])
+    results: Results = []
+    for rank in range(placed.ranks):
+        here = np.flatnonzero(ranks == rank)
+        here = here[np.argsort(slots[here], kind="stable")]  # then by source, then by token
+        counts = np.bincount(slots[here], minlength=placed.width).astype(np.int32)
+        results.append((take_rows(rows, here), row_weight[here], counts, origin[here]))
+    return results
+
+
+def _targets(chosen: Sequence[Index], placement: Placement) -> tuple[Index, Index]:
+    """The rank and the slot that each choice of each source goes to, sources one after the other.
+
+    Copies are looked up in one table: those of expert e from `first[e]` on.
+    """
+    if len(chosen) != placement.ranks:
+        raise ValueError(f"experts on {placement.ranks} ranks, tokens of {len(chosen)}")
+    expert = np.concatenate([own.reshape(-1) for own in chosen])
+    if expert.size and not 0 <= expert.min() <= expert.max() < placement.experts:
+        wrong = expert.min() if expert.min() < 0 else expert.max()
+        raise IndexError(f"expert {wrong} of {placement.experts}")
+    source = np.repeat(np.arange(len(chosen)), [own.size for own in chosen])
+    copies = np.array([slot for slots in placement.copies for slot in slots])
+    count = np.array([len(slots) for slots in placement.copies])
+    first = np.cumsum(count) - count
+    target = copies[first[expert] + source % count[expert]]
+    return target[:, 0], target[:, 1]
+
+
+def _origins(chosen: Sequence[Index]) -> I32:
+    """(source rank, choice there) of each choice, sources one after the other."""
+    pairs = [
+        np.column_stack([np.full(own.size, source), np.arange(own.size)])
+        for source, own in enumerate(chosen)
+    ]
+    return np.concatenate(pairs).astype(np.int32)
+
+
+def _tokens(chosen: Index) -> Index:
+    """The token of each choice [T K]."""
+    return np.repeat(np.arange(chosen.shape[0]), chosen.shape[1])
+
+
+def combine(rows: Sequence[F32], origin: Sequence[Index], chosen: Sequence[Index]) -> Results:
+    """[T, ..] of each rank: the rows of a token added one after the other in float32.
+
+    ValueError unless every choice of every rank comes back once.
+    """
+    back = joined(rows)
+    source, choice = np.concatenate(origin).T
+    results: Results = []
+    for rank, own in enumerate(chosen):
+        mine = np.flatnonzero(source == rank)
+        place = np.full(own.size, -1)
+        place[choice[mine]] = mine
+        if len(mine) != own.size or (place < 0).any():
+            raise ValueError(f"{len(mine)} rows come back to rank {rank}, of {own.size} choices")
+        results.append((_summed(back, place.reshape(own.shape), own),))
+    return results
+
+
+def _summed(rows: F32, place: Index, chosen: Index) -> F32:
+    """The rows at place [T, K] of each token, in the order of the experts chosen [T, K]."""
+    order = np.argsort(chosen, axis=1, kind="stable")
+    place = np.take_along_axis(place, order, axis=1)
+    total: F32 = rows[place[:, 0]]
+    for choice in range(1, place.shape[1]):
+        total += rows[place[:, choice]]
+    return total
+
+
+def joined(values: Sequence[Array | Scaled]) -> Any:
+    """Rows of all ranks one after the other; of block-scaled ones codes and scales."""
+    scaled = [held for held in values if isinstance(held, Scaled)]
+    if not scaled:
+        return np.concatenate([held for held in values if not isinstance(held, Scaled)])
+    return replace(
+        scaled[0],
+        codes=np.concatenate([held.codes for held in scaled]),
+        scales=np.concatenate([held.scales for held in scaled]),
+    )
+
+
+# ---- the table ---------------------------------------------------------------------------------
+
+FUNCTIONS: dict[type[Operation], Callable[..., Results]] = {
+    comm.Dispatch: dispatch,
+    comm.Combine: combine,
+}

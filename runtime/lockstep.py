@@ -1,0 +1,259 @@
+"""Runs a placed module: every op for all ranks in turn, so that comm ops see all ranks' values.
+
+Each rank has registers, weights and state of its own; ops that talk to no other rank run as in
+`execute.py`. Nothing can wait for anything, so nothing can hang. A module without comm ops runs as
+well: then the ranks are independent.
+
+The sequences of a batch go to the ranks in contiguous runs, the first ranks have one more; so rows
+of all tokens are those of the ranks one after the other. A rank without sequences takes part with
+no tokens: others may need its experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import TensorType
+
+from supertile.ir import comm, graph
+from supertile.ir.errors import UserError
+from supertile.ir.types import DYNAMIC
+from supertile.runtime.comm_ops import FUNCTIONS, joined
+from supertile.runtime.engine import Session, call_vectors
+from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
+from supertile.runtime.numerics import Scaled
+from supertile.runtime.plan import FunctionPlan, Step, reader
+
+Values = list[Any]  # one for each rank
+UNOBSERVED = (graph.Weight, graph.Constant, graph.Layers)
+
+
+class LockstepExecutor:
+    """A plan on many ranks; weights, `watch` and `observed` are those of a plain executor.
+
+    `watch` sees the rows of all ranks one after the other, and what it returns goes back to them;
+    of a value without run-time rows it sees that of rank 0.
+    """
+
+    def __init__(self, whole: Executor, ranks: int) -> None:
+        self.whole = whole
+        self.plan = whole.plan
+        self.ranks = [
+            Executor(whole.plan, partial(_weights_on, whole, rank)) for rank in range(ranks)
+        ]
+
+    def call(self, entry: str, arguments: Sequence[list[Any]]) -> list[list[Any]]:
+        """Run an entry: the arguments of each rank; returns the results of each rank."""
+        self.whole.begin_call()
+        return self._run(self.plan.functions[entry], arguments, None, self.plan.prefix(entry))
+
+    def _run(
+        self,
+        function: FunctionPlan,
+        arguments: Sequence[list[Any]],
+        layer: int | None,
+        prefix: str,
+    ) -> list[list[Any]]:
+        files: list[list[Any]] = []
+        for own in arguments:
+            files.append([*own, *[None] * (function.registers - len(own))])
+        for step in function.steps:
+            try:
+                results = self._settled(step, files, self._step(step, files, layer), layer, prefix)
+            except (ExecutionError, UserError, MemoryError):
+                raise
+            except Exception as error:
+                place = f"{step.source} " if step.source else ""
+                raise ExecutionError(
+                    f"{place}{step.op.name} in @{function.name}: {error}"
+                ) from error
+            for file, held in zip(files, results, strict=True):
+                _store(step, file, held)
+        return [[file[register] for register in function.results] for file in files]
+
+    def _step(self, step: Step, files: list[list[Any]], layer: int | None) -> list[list[Any]]:
+        """The results of a step, for each rank."""
+        if isinstance(step.op, comm.CommOp):
+            columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
+            function = FUNCTIONS[type(step.op)]
+            return [list(own) for own in function(*map(list, columns), **step.properties)]
+        if isinstance(step.op, graph.Layers):
+            return self._layers(step, files)
+        return [rank._step(step, file, layer) for rank, file in zip(self.ranks, files, strict=True)]
+
+    def _layers(self, step: Step, files: list[list[Any]]) -> list[list[Any]]:
+        """As `Executor._layers`, for all ranks at once."""
+        groups = [reader(step.inputs)(file) for file in files]
+        carried = [own for own, _, _ in groups]
+        rows = [0] * len(groups[0][2])
+        for number, kind in enumerate(step.properties["kinds"]):
+            function = self.plan.functions[step.properties["functions"][kind]]
+            uses = step.properties["uses"][kind]
+            arguments = [
+                [*own, *shared, number, *(states[stack][rows[stack]] for stack in uses)]
+                for own, (_, shared, states) in zip(carried, groups, strict=True)
+            ]
+            for stack in uses:
+                rows[stack] += 1
+            prefix = f"{step.properties['label']}.{number}."
+            results = self._run(function, arguments, number, prefix)
+            carried = [held[: len(own)] for held, own in zip(results, carried, strict=True)]
+        return [[*own, *states] for own, (_, _, states) in zip(carried, groups, strict=True)]
+
+    def _settled(
+        self,
+        step: Step,
+        files: list[list[Any]],
+        results: list[list[Any]],
+        layer: int | None,
+        prefix: str,
+    ) -> list[list[Any]]:
+        """The results rounded, and as those who look on want them."""
+        if step.rounds is not None:
+            for held in results:
+                held[0] = ROUNDING[step.rounds](held[0])
+        if self.whole.observes and not isinstance(step.op, UNOBSERVED):
+            self._observed(step, files, results, layer)
+        if step.name is not None and self.whole.watch is not None:
+            self._watched(prefix + step.name, step, results)
+        return results
+
+    def _observed(
+        self, step: Step, files: list[list[Any]], results: list[list[Any]], layer: int | None
+    ) -> None:
+        whole = [merged(list(column)) for column in zip(*results, strict=True)]
+        first = whole[0]
+        held = self.whole.observed(step, _Merged(files), whole, layer)
+        if held[0] is not first:
+            _replace_first(results, held[0])
+
+    def _watched(self, name: str, step: Step, results: list[list[Any]]) -> None:
+        assert self.whole.watch is not None
+        values = [held[0] for held in results]
+        if not _has_rows(step):
+            self.whole.watch(name, values[0], step)
+            return
+        whole = merged(values)
+        held = self.whole.watch(name, whole, step)
+        if held is not whole:
+            _replace_first(results, held)
+
+
+def _weights_on(whole: Executor, rank: int, use: Any, layer: int | None) -> Any:
+    return whole.weights(use.on(rank), layer)
+
+
+def _store(step: Step, file: list[Any], results: list[Any]) -> None:
+    for register, value in zip(step.outputs, results, strict=True):
+        file[register] = value
+    for register in step.frees:
+        file[register] = None
+
+
+# ---- values of all ranks -----------------------------------------------------------------------
+
+
+class _Merged:
+    """Registers that hold the values of all ranks put together."""
+
+    def __init__(self, files: list[list[Any]]) -> None:
+        self.files = files
+
+    def __getitem__(self, register: int) -> Any:
+        return merged([file[register] for file in self.files])
+
+
+def _has_rows(step: Step) -> bool:
+    """Whether the first result has a row for each of something that is counted at run time."""
+    kind = step.op.results[0].type
+    sizes = kind.get_shape() if isinstance(kind, TensorType) else ()
+    return bool(sizes) and sizes[0] == DYNAMIC
+
+
+def merged(values: Values) -> Any:
+    """The rows of all ranks one after the other; other axes padded to one size, with NaN or -1."""
+    if isinstance(values[0], Scaled):
+        return joined(values)
+    arrays = [np.atleast_1d(held) for held in values]
+    if len({held.shape[1:] for held in arrays}) == 1:
+        return np.concatenate(arrays)
+    sizes = np.max([held.shape[1:] for held in arrays], axis=0).tolist()
+    return np.concatenate([_padded(held, sizes) for held in arrays])
+
+
+def _padded(held: NDArray[Any], sizes: list[int]) -> NDArray[Any]:
+    fill: Any = {"f": np.nan, "i": -1}.get(held.dtype.kind, 0)
+    result: NDArray[Any] = np.full((len(held), *sizes), fill, held.dtype)
+    result[tuple(slice(0, size) for size in held.shape)] = held
+    return result
+
+
+def _replace_first(results: list[list[Any]], whole: Any) -> None:
+    """Give each rank its part of a first result for all of them."""
+    start = 0
+    for held in results:
+        own = held[0]
+        count = own.shape[0] if np.ndim(_codes(own)) else 1
+        held[0] = _part(whole, own, slice(start, start + count))
+        start += count
+
+
+def _codes(value: Any) -> Any:
+    return value.codes if isinstance(value, Scaled) else value
+
+
+def _part(whole: Any, own: Any, rows: slice) -> Any:
+    if isinstance(whole, Scaled):
+        return replace(whole, codes=whole.codes[rows], scales=whole.scales[rows])
+    inner = tuple(slice(0, size) for size in np.shape(own)[1:])
+    return whole[(rows, *inner)].reshape(np.shape(own))
+
+
+# ---- sessions ----------------------------------------------------------------------------------
+
+
+class LockstepSession(Session):
+    """As `Session`, the batch split over ranks: inputs, outputs and state are those of all ranks.
+
+    An entry that is made for a number of sequences has so many on each rank.
+    """
+
+    def __init__(self, executor: LockstepExecutor, entry: str, batch: int, context: int) -> None:
+        ranks = len(executor.ranks)
+        super().__init__(executor.whole, entry, batch, context, ranks)
+        self.lockstep = executor
+        each, more = divmod(batch, ranks)
+        counts = [each + (rank < more) for rank in range(ranks)]
+        ends = np.cumsum(counts).tolist()
+        self.sequences = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        self._axes = [argument.axes.index("B") for argument in self.plan.states]
+
+    def call(self, inputs: dict[str, Any], counts: Sequence[int]) -> dict[str, NDArray[Any]]:
+        self.check_context(counts)
+        new = np.asarray(counts, np.int32)
+        start, arguments = 0, []
+        for sequences in self.sequences:
+            stop = start + int(new[sequences].sum())
+            arguments.append(self._arguments(inputs, new, sequences, slice(start, stop)))
+            start = stop
+        results = self.lockstep.call(self.entry, arguments)
+        self.length = self.length + new
+        outputs = [merged(list(held)) for held in zip(*results, strict=True)]
+        return dict(zip(self.plan.result_names, outputs, strict=False))
+
+    def _arguments(
+        self, inputs: dict[str, Any], new: NDArray[np.int32], sequences: slice, tokens: slice
+    ) -> list[Any]:
+        """What a rank is called with: tokens, call vectors and state; its sequences from 0 on."""
+        own = [inputs[name][tokens] for name in self.inputs]
+        vectors = call_vectors(self.length[sequences], new[sequences])
+        states = [
+            state[(*(slice(None),) * axis, sequences)]
+            for state, axis in zip(self.states, self._axes, strict=True)
+        ]
+        return [*own, *vectors, *states]

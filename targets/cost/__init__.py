@@ -1,0 +1,1 @@
+"""What kernels, transfers and memory cost on a machine, and on whose word. See docs/costs.md."""

@@ -1,0 +1,85 @@
+"""Expectations over how rows fall on experts and ranks: blocks, experts touched, the fullest rank.
+
+Rows go to groups independently and evenly, so that the rows of a group are close to a Poisson
+variable n with the mean rows / groups. All sums are exact to rounding; nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from supertile.targets.cost.values import Value, is_array
+
+UNIFORM = 37.0  # exp(-37) is below 1e-16
+SPREAD = 12.0  # standard deviations beyond which a Poisson term is below 1e-30
+
+
+def pointwise(function: Callable[..., float]) -> Callable[..., Value]:
+    """The function of numbers on arrays too; equal points are computed once."""
+    cached = lru_cache(maxsize=65536)(function)
+
+    @wraps(function)
+    def applied(*arguments: Value) -> Value:
+        if not any(map(is_array, arguments)):
+            return cached(*(float(argument) for argument in arguments))
+        columns = np.broadcast_arrays(*arguments)
+        points = zip(*(column.ravel().tolist() for column in columns), strict=True)
+        results = [cached(*(float(x) for x in point)) for point in points]
+        return np.array(results).reshape(columns[0].shape)
+
+    return applied
+
+
+@pointwise
+def expected_blocks(rows: float, groups: float, step: float) -> float:
+    """Blocks of `step` rows, none with rows of two groups: groups x E[ceil(n / step)].
+
+    Where n spreads over many steps, n mod step is uniform up to |E exp(2 pi i n / step)|, which is
+    exp(-mean (1 - cos(2 pi / step))). Where that is below 1e-16 the sum is closed:
+    E[ceil(n / step)] = (mean + (step - 1) / 2) / step.
+    """
+    if rows <= 0 or groups <= 0:
+        return 0.0
+    mean = rows / groups
+    if step == 1 or mean * (1 - math.cos(2 * math.pi / step)) > UNIFORM:
+        return groups * (mean + (step - 1) / 2) / step
+    counts, chances = poisson(mean)
+    return groups * float(np.ceil(counts / step) @ chances)
+
+
+@pointwise
+def touched_share(rows: float, groups: float) -> float:
+    """The expected share of the groups that get a row: 1 - (1 - 1 / groups)^rows."""
+    if groups <= 1:
+        return 1.0 if rows > 0 else 0.0
+    return -math.expm1(rows * math.log1p(-1 / groups))
+
+
+@pointwise
+def tail_factor(mean: float, ranks: float) -> float:
+    """E[largest of `ranks` Poisson counts] / mean = sum over x of 1 - F(x)^ranks, over the mean.
+
+    How much more the fullest rank receives than the average one, with perfectly even experts:
+    a lower bound of imbalance, as choices of one token are not independent and experts differ.
+    """
+    if mean <= 0 or ranks <= 1:
+        return 1.0
+    counts, chances = poisson(mean)
+    below = np.minimum(np.cumsum(chances), 1.0)
+    return float(counts[0] + np.sum(1 - below**ranks)) / mean
+
+
+def poisson(mean: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The counts with a chance worth adding, and their chances."""
+    spread = SPREAD * math.sqrt(mean)
+    low = max(0, math.floor(mean - spread))
+    counts = np.arange(low, math.ceil(mean + spread) + 40, dtype=np.float64)
+    first = low * math.log(mean) - mean - math.lgamma(low + 1)
+    steps = math.log(mean) - np.log(counts[1:])
+    return counts, np.exp(first + np.concatenate([[0.0], np.cumsum(steps)]))

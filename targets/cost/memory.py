@@ -1,0 +1,190 @@
+"""The bytes of one device's memory by purpose, whether they fit, and what would fit.
+
+    weights                   dense: over tp where a matrix; experts: one slice for each slot
+    main cache                states of kind blocks, but the indexer's
+    indexer cache             states of kind blocks whose name has "indexer"
+    window and partial state  states of kind ring and partial
+    activations, buffers      as the caller counts them
+
+The device is the one with the most slots. States of tp ranks are copies, but where they have an
+axis of key-value heads, which the ranks share.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from supertile.ir.errors import UserError
+from supertile.ir.formula import Formula
+from supertile.targets.cost.sizes import config_number, drafted_tokens
+from supertile.targets.cost.storage import StoredState, StoredWeight, cached_row
+from supertile.targets.cost.values import number_text
+from supertile.targets.deploy import Config, Deployment, expert_slots
+from supertile.targets.machine_types import Machine
+from supertile.targets.timeline import MemoryUse
+
+BATCH_LIMIT = 2**20
+PURPOSES = (
+    *("dense weights", "expert weights", "main cache", "indexer cache"),
+    *("window and partial state", "activations", "communication buffers"),
+)
+
+
+def memory_use(
+    weights: Sequence[StoredWeight],
+    states: Sequence[StoredState],
+    deployment: Deployment,
+    config: Config,
+    machine: Machine,
+    activations: float = 0.0,
+    buffers: float = 0.0,
+    replicated: Callable[[str], bool] = lambda name: False,
+) -> MemoryUse:
+    """Bytes by purpose on the fullest device. `replicated` tells matrices that tp does not slice.
+
+    Raises `machine.unknown_figure` if the machine's memory has no known capacity.
+    """
+    parts = dict.fromkeys(PURPOSES, 0.0)
+    for weight in weights:
+        purpose = "expert weights" if weight.experts else "dense weights"
+        whole = replicated(weight.name)
+        parts[purpose] += weight.layers * _weight_bytes(weight, deployment, config, whole)
+    sizes = state_sizes(states, deployment, config)
+    for state in states:
+        parts[_purpose(state)] += _state_bytes(state, deployment, config, sizes)
+    parts["activations"] += activations
+    parts["communication buffers"] += buffers
+    return MemoryUse(tuple(parts.items()), usable_memory(machine))
+
+
+def usable_memory(machine: Machine) -> float:
+    """Bytes that a program may take of a device's main memory."""
+    memory = machine.main_memory
+    figure = "capacity" if memory.usable.value is None else "usable"
+    return machine.need(f"memories.{memory.name}.{figure}", "whether the deployment fits")
+
+
+def state_sizes(
+    states: Sequence[StoredState], deployment: Deployment, config: Config
+) -> dict[str, int]:
+    """B, and the capacities that the states need once a step or a prompt is over."""
+    tokens = deployment.context
+    if deployment.phase == "decode":
+        tokens += 1 + drafted_tokens(deployment, config)
+    sizes = {"B": deployment.batch}
+    rows = [state.rows for state in states if isinstance(state.rows, Formula)]
+    for name in sorted({name for size in rows for name in size.names} - {"B"}):
+        match = re.fullmatch(r"S:(\d+)", name)
+        if match is None:
+            raise ValueError(f"no capacity is known for the axis {name} of a state")
+        sizes[name] = -(-tokens // int(match[1]))
+    return sizes
+
+
+def _weight_bytes(
+    weight: StoredWeight, deployment: Deployment, config: Config, whole: bool
+) -> float:
+    """Bytes of one layer."""
+    if weight.experts:
+        slots = max(expert_slots(deployment, config), default=weight.experts)
+        share = 1 if deployment.ep > 1 else deployment.tp
+        return weight.size / weight.experts * slots / share
+    return weight.size / (deployment.tp if weight.is_matrix and not whole else 1)
+
+
+def _state_bytes(
+    state: StoredState, deployment: Deployment, config: Config, sizes: Mapping[str, int]
+) -> float:
+    rows = state.rows.evaluate(sizes) if isinstance(state.rows, Formula) else state.rows
+    row = cached_row(state, deployment.cache, config_number(config, "qk_rope_head_dim"))
+    return float(rows * row / min(deployment.tp, state.heads))
+
+
+def _purpose(state: StoredState) -> str:
+    if state.kind != "blocks":
+        return "window and partial state"
+    return "indexer cache" if state.is_indexer else "main cache"
+
+
+# ---- what fits --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The most that fits, everything else being as it is; 0 where nothing does."""
+
+    batch: int
+    """Sequences of a rank, at the deployment's context."""
+    context: int
+    """Tokens of a sequence, at the deployment's batch."""
+
+
+def what_fits(
+    use: Callable[[Deployment], MemoryUse], deployment: Deployment, config: Config
+) -> Fit:
+    """The largest batch and the largest context that fit, by bisection: `use` grows with both."""
+
+    def holds(key: str) -> Callable[[int], bool]:
+        return lambda size: use(_resized(deployment, key, size)).fits
+
+    positions = config_number(config, "max_position_embeddings") or deployment.context
+    return Fit(
+        _largest(holds("batch"), BATCH_LIMIT),
+        _largest(holds("context"), max(positions, deployment.context)),
+    )
+
+
+def fit_text(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machine) -> str:
+    """One sentence: what does not fit, or what would still fit."""
+    total, capacity = number_text(use.total, "B"), number_text(use.capacity, "B")
+    unit = machine.device_unit
+    if not use.fits:
+        return f"{total} on a {unit} of {capacity} do not fit; {_would_fit(fit, deployment)}"
+    return f"{total} of {capacity} on a {unit}; {_would_fit(fit, deployment)}"
+
+
+def check_fits(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machine) -> None:
+    """Raise `cost.memory` unless everything fits."""
+    if use.fits:
+        return
+    parts = ", ".join(f"{name} {number_text(size, 'B')}" for name, size in use.parts if size)
+    raise UserError(
+        "cost.memory",
+        unit=machine.device_unit,
+        machine=machine.name,
+        capacity=number_text(use.capacity, "B"),
+        found=f"{number_text(use.total, 'B')}: {parts}",
+        hint=_would_fit(fit, deployment),
+    )
+
+
+def _would_fit(fit: Fit, deployment: Deployment) -> str:
+    options = []
+    if fit.batch:
+        options.append(f"batch={fit.batch} at context={deployment.context}")
+    if fit.context:
+        options.append(f"context={fit.context} at batch={deployment.batch}")
+    if not options:
+        return "no batch and no context fits: take more ranks"
+    return f"at most {' or '.join(options)} fits"
+
+
+def _resized(deployment: Deployment, key: str, size: int) -> Deployment:
+    if key == "batch":
+        return replace(deployment, batch=size)
+    chunk = deployment.chunk if deployment.chunk is None else min(deployment.chunk, size)
+    return replace(deployment, context=size, chunk=chunk)
+
+
+def _largest(holds: Callable[[int], bool], limit: int) -> int:
+    """The largest size up to the limit that holds; 0 if not even 1 does."""
+    if holds(limit):
+        return limit
+    low, high = 0, limit  # low holds (nothing always does), high does not
+    while high - low > 1:
+        middle = math.floor((low + high) / 2)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

@@ -1,0 +1,151 @@
+"""The answer to a deployment: the timeline of one step, with memory, evidence and notes.
+
+    timeline = deployment_timeline(module, Question("deepseek_v4", "deepseek_v4_pro", config,
+                                                    machine, deployment, ("logits",)))
+
+The module is tiled. Costs are those of the fullest rank: it has the average rows of its experts
+times the tail that chance alone gives (`cost.sizes.imbalance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+
+from supertile.ir import comm
+from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
+from supertile.runtime.plan import ModulePlan
+from supertile.targets.cost.evidence import assumed_text, figure_uses, verdict
+from supertile.targets.cost.memory import fit_text, memory_use, what_fits
+from supertile.targets.cost.sizes import (
+    config_number,
+    imbalance,
+    names_of,
+    sizes_of,
+    touched_experts,
+)
+from supertile.targets.cost.storage import stored_states, stored_weights
+from supertile.targets.cost.totals import totals
+from supertile.targets.cost.values import Value
+from supertile.targets.deploy import Config, Deployment, deployment_text
+from supertile.targets.machine_types import Machine
+from supertile.targets.step import Costs, Sizes, StepWork, activation_bytes, costed, step_work
+from supertile.targets.timeline import MemoryUse, Timeline
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: which model on which machine, deployed how."""
+
+    model: str
+    config_name: str
+    config: Config
+    machine: Machine
+    deployment: Deployment
+    entries: tuple[str, ...]
+    """What a step calls: "logits", and "draft" where drafts are verified."""
+
+
+def deployment_timeline(module: ModuleOp, plan: ModulePlan, question: Question) -> Timeline:
+    """The timeline of one step. UserErrors name figures of the machine that are unknown."""
+    machine, deployment, config = question.machine, question.deployment, question.config
+    work = step_work(module, question.entries)
+    sizes = step_sizes(work, deployment, config)
+    costs = Costs()
+    programs = tuple(costed(one, machine, sizes, costs) for one in work.stretches)
+    figures = figure_uses(programs, work.order, machine)
+    use = _memory(module, plan, question, work)
+    memory = use(deployment)
+    evidence = verdict(figures)
+    summary, definitions = totals(
+        programs, work.order, deployment, config, machine, memory, evidence
+    )
+    fit = fit_text(memory, what_fits(use, deployment, config), deployment, machine)
+    notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes, assumed_text(figures))
+    return Timeline(
+        model=question.model,
+        config=question.config_name,
+        machine=machine.name,
+        device_unit=machine.device_unit,
+        deployment=deployment_text(deployment),
+        phase=deployment.phase,
+        ranks=deployment.ranks,
+        programs=programs,
+        order=work.order,
+        memory=memory,
+        figures=figures,
+        summary=summary,
+        definitions=definitions,
+        notes=notes,
+        main_memory=machine.main_memory.name,
+    )
+
+
+def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:
+    """The sizes that a step is costed at, on the fullest rank."""
+    values = dict(sizes_of(deployment, config, names_of(work.works())))
+    tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
+    copies = float(values["T"]) * config_number(config, "num_experts_per_tok") * float(tail)
+    values[ARRIVED] = values[ARRIVED] * tail
+    share = touched_experts(deployment, config, values[ARRIVED])
+    labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
+    touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
+    return Sizes(values, touched, copies, deployment.ep)
+
+
+def _memory(
+    module: ModuleOp, plan: ModulePlan, question: Question, work: StepWork
+) -> Callable[[Deployment], MemoryUse]:
+    """Memory as a function of the deployment, so that what fits can be searched."""
+    machine, config, entries = question.machine, question.config, question.entries
+    weights = stored_weights(plan, entries, machine)
+    states = stored_states(plan, entries)
+    functions = [op for op in module.ops if isinstance(op, FuncOp)]
+    names = names_of(work.works())
+    each = _row_bytes(functions)
+
+    def use(deployment: Deployment) -> MemoryUse:
+        values = sizes_of(deployment, config, names)
+        live = max(activation_bytes(function, values) for function in functions)
+        buffers = _buffer_bytes(each, values) if deployment.ep > 1 else 0.0
+        return memory_use(weights, states, deployment, config, machine, live, buffers)
+
+    return use
+
+
+def _row_bytes(functions: list[FuncOp]) -> CopyBytes | None:
+    """Bytes of a row through dispatch and combine, where there are any."""
+    for function in functions:
+        for op in function.body.block.ops:
+            if isinstance(op, comm.Combine):
+                dispatch = op.origin.owner
+                assert isinstance(dispatch, comm.Dispatch)
+                return copy_bytes(dispatch, op)
+    return None
+
+
+def _buffer_bytes(each: CopyBytes | None, values: Mapping[str, Value]) -> float:
+    """Two buffers in each direction, each for the rows that arrive on average."""
+    if each is None:
+        return 0.0
+    return 2.0 * float(values[ARRIVED]) * (each.out + each.routing + each.back)
+
+
+def _notes(work: StepWork, sizes: Sizes, config: Config, deployment: Deployment) -> list[str]:
+    notes = []
+    if work.prepared:
+        notes.append(
+            f"{work.prepared} launches depend on weights alone; they run when the weights are "
+            "loaded and are no part of the step."
+        )
+    if deployment.ep > 1:
+        rows = float(sizes.values["T"]) * config_number(config, "num_experts_per_tok")
+        tail = sizes.copies / rows
+        notes.append(
+            f"Routing is taken as balanced; by chance the fullest of {deployment.ep} ranks has "
+            f"{tail:.2f} times the average rows, and costs are those of that rank."
+        )
+    return notes

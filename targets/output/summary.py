@@ -1,0 +1,115 @@
+"""The figures of a deployment in short: summary.json, and a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from supertile.targets.output.units import (
+    NOT_APPLICABLE,
+    bytes_text,
+    label_text,
+    share_text,
+    value_text,
+)
+from supertile.targets.timeline import FigureUse, Timeline
+
+NOTICEABLE = 0.05
+"""Share of the step from which on a figure matters to the result."""
+
+
+def summary_text(timeline: Timeline) -> str:
+    """summary.json: the fields in their order, then "definitions": a sentence for each."""
+    fields = {**timeline.summary, "definitions": dict(timeline.definitions)}
+    return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def print_summary(timeline: Timeline, stream: TextIO | None = None) -> None:
+    """The table, with the definition of every figure; plain text if `stream` is no terminal.
+
+    If the memory does not suffice, that and what would fit come first.
+    """
+    stream = stream or sys.stdout
+    for line in _opening(timeline):
+        print(line, file=stream)
+    rows = [
+        (label_text(key), value_text(key, value), timeline.definitions.get(key, ""))
+        for key, value in timeline.summary.items()
+        if value is not None
+    ]
+    if stream.isatty():
+        _print_table(rows, stream)
+    else:
+        _print_plain(rows, stream)
+    for line in _closing(timeline):
+        print(line, file=stream)
+
+
+def assumed_figures(timeline: Timeline) -> list[FigureUse]:
+    """The assumed figures that matter to the result, the most important first."""
+    assumed = [figure for figure in timeline.figures if figure.evidence == "assumed"]
+    matter = [figure for figure in assumed if figure.share >= NOTICEABLE]
+    return sorted(matter, key=lambda figure: (-figure.share, figure.path))
+
+
+def memory_verdict(timeline: Timeline) -> str:
+    """One sentence on whether the memory suffices."""
+    memory = timeline.memory
+    used, usable = bytes_text(memory.total), bytes_text(memory.capacity)
+    if memory.fits:
+        return f"fits: {used} of {usable} a {timeline.device_unit}"
+    over = bytes_text(memory.total - memory.capacity)
+    return f"does not fit: {used} needed, {usable} a {timeline.device_unit}, {over} too much"
+
+
+def _opening(timeline: Timeline) -> Iterator[str]:
+    yield f"{timeline.model} on {timeline.machine}: {timeline.deployment}"
+    if not timeline.memory.fits:
+        yield f"memory {memory_verdict(timeline)}"
+        yield from (f"  {note}" for note in timeline.notes)
+    yield ""
+
+
+def _closing(timeline: Timeline) -> Iterator[str]:
+    yield ""
+    if timeline.memory.fits:
+        yield f"memory {memory_verdict(timeline)}"
+    absent = [label_text(key) for key, value in timeline.summary.items() if value is None]
+    if absent:
+        yield f"{NOT_APPLICABLE} to {timeline.phase}: {', '.join(absent)}"
+    assumed = assumed_figures(timeline)
+    share = f"{100 * NOTICEABLE:.0f} %"
+    yield (
+        f"rests on assumed figures of the machine, each behind {share} of the step or more:"
+        if assumed
+        else f"no assumed figure of the machine is behind {share} of the step or more"
+    )
+    for figure in assumed:
+        yield f"  {share_text(figure.share):>7}  {figure.path} = {figure.value} ({figure.source})"
+    if timeline.memory.fits:
+        yield from (f"note: {note}" for note in timeline.notes)
+
+
+def _print_plain(rows: list[tuple[str, str, str]], stream: TextIO) -> None:
+    name_width = max((len(name) for name, _, _ in rows), default=0)
+    value_width = max((len(value) for _, value, _ in rows if len(value) <= 24), default=0)
+    for name, value, definition in rows:
+        line = f"{name:<{name_width}}  {value:>{value_width}}  {definition}"
+        print(line.rstrip(), file=stream)
+
+
+def _print_table(rows: list[tuple[str, str, str]], stream: TextIO) -> None:
+    """rich takes a tenth of a second to load, so only terminals pay for it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("figure", "value", "what it is", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    table.columns[1].overflow = "fold"
+    for name, value, definition in rows:
+        # Text, not markup: names from the user's files may hold brackets.
+        table.add_row(Text(name), Text(value, style="bold"), Text(definition, style="dim"))
+    Console(file=stream).print(table)

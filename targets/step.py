@@ -1,0 +1,366 @@
+"""One step of a deployment as tasks on lanes, from a tiled module: what runs when, and what it costs.
+
+    timeline = step_timeline(module, machine, deployment, config, names)
+
+Kernels take all cores of a device and run one after the other on the lane `compute`; transfers
+run on the lane of their outermost link, beside kernels that do not wait for them. A task starts
+once what it waits for has ended and its lane is free; of those that could start first, the first
+in program order does. What depends on weights alone is computed once when they are loaded, and is
+no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
+
+from supertile.ir import comm, graph, tile
+from supertile.ir.comm_work import CopyBytes, copy_bytes
+from supertile.ir.locations import file_line
+from supertile.ir.op import properties_of
+from supertile.ir.shapes import Shape
+from supertile.ir.tile_count import kernel_work
+from supertile.ir.tile_shapes import kernel_of
+from supertile.ir.tile_work import KernelWork
+from supertile.ir.types import StateAttr, type_of
+from supertile.ir.work import bytes_of, function_shapes
+from supertile.targets.cost.kernel import kernel_time
+from supertile.targets.cost.link import LinkTime, transfer_time
+from supertile.targets.cost.values import Value, value_of
+from supertile.targets.machine_types import Machine
+from supertile.targets.timeline import Program, Task
+
+COMPUTE = "compute"
+
+
+@dataclass
+class Item:
+    """A task before it is costed: the op, and the tasks that it waits for."""
+
+    op: Operation
+    waits: tuple[int, ...]
+    work: KernelWork | None = None
+    each: CopyBytes | None = None
+
+
+@dataclass
+class Stretch:
+    """The tasks of a function, or of an entry before or behind its layers."""
+
+    name: str
+    items: list[Item] = field(default_factory=list)
+    live: list[Shape] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """All stretches of a step, and the order in which they run."""
+
+    stretches: tuple[Stretch, ...]
+    order: tuple[tuple[str, int], ...]
+    prepared: int
+    """Launches that depend on weights alone."""
+
+    def works(self) -> Iterator[KernelWork]:
+        for stretch in self.stretches:
+            for item in stretch.items:
+                if item.work is not None:
+                    yield item.work
+
+
+# ---- from the module ---------------------------------------------------------------------------
+
+
+def step_work(module: ModuleOp, entries: Sequence[str]) -> StepWork:
+    """The work of a step that calls the entries once each, over named sizes."""
+    functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
+    reader = _Reader()
+    order: list[tuple[str, int]] = []
+    for entry in entries:
+        _read_entry(functions[entry], entry, functions, reader, order)
+    held = [stretch for stretch in reader.stretches.values() if stretch.items]
+    kept = {stretch.name for stretch in held}
+    return StepWork(
+        tuple(held), tuple((name, count) for name, count in order if name in kept), reader.prepared
+    )
+
+
+def _read_entry(
+    function: FuncOp,
+    entry: str,
+    functions: Mapping[str, FuncOp],
+    reader: _Reader,
+    order: list[tuple[str, int]],
+) -> None:
+    parts = reader.read(function, [f"{entry}: before layers", f"{entry}: behind layers"])
+    order.append((parts[0], 1))
+    for op in function.body.block.ops:
+        if not isinstance(op, graph.Layers):
+            continue
+        names = properties_of(op)["functions"]
+        for name in dict.fromkeys(names):
+            reader.read(functions[name], [name])
+        for kind in properties_of(op)["kinds"]:
+            name = names[kind]
+            if order[-1][0] == name:
+                order[-1] = (name, order[-1][1] + 1)
+            else:
+                order.append((name, 1))
+    order.append((parts[1], 1))
+
+
+class _Reader:
+    """Reads functions once each into stretches."""
+
+    def __init__(self) -> None:
+        self.stretches: dict[str, Stretch] = {}
+        self.prepared = 0
+
+    def read(self, function: FuncOp, names: list[str]) -> list[str]:
+        """The stretches of a function: one, or one on each side of its layers."""
+        if names[0] in self.stretches:
+            return names
+        walk = _Walk(function)
+        for name in names:
+            self.stretches[name] = Stretch(name)
+        number = 0
+        for op in function.body.block.ops:
+            if isinstance(op, graph.Layers):
+                number += 1
+                walk.forget()
+            else:
+                walk.visit(op, self.stretches[names[min(number, len(names) - 1)]])
+        self.prepared += walk.prepared
+        return names
+
+
+class _Walk:
+    """One pass over a function: who makes each value, and which values are weights."""
+
+    def __init__(self, function: FuncOp) -> None:
+        self.function = function
+        self.shapes = function_shapes(function)
+        self.maker: dict[SSAValue, int] = {}
+        self.labels: dict[SSAValue, str] = {}
+        self.prepared = 0
+        for number, argument in enumerate(function.body.block.args):
+            self.labels[argument] = _state_name(function, argument, number)
+
+    def forget(self) -> None:
+        """Behind the layers nothing waits for what came before them."""
+        self.maker.clear()
+
+    def visit(self, op: Operation, stretch: Stretch) -> None:
+        match op:
+            case graph.Weight():
+                self.labels[op.result] = op.checkpoint.data
+            case graph.Reshape():
+                self._pass_on(op.x, op.result)
+            case tile.Launch():
+                self._launch(op, stretch)
+            case comm.Dispatch() | comm.Combine():
+                self._add(Item(op, self._waits(op), each=_copy_bytes(op)), stretch)
+            case graph.Constant() | ReturnOp():
+                return
+            case _:
+                raise ValueError(f"{op.name} is no part of a tiled function")
+
+    def _pass_on(self, value: SSAValue, result: SSAValue) -> None:
+        self.labels[result] = self.labels.get(value, "")
+        if value in self.maker:
+            self.maker[result] = self.maker[value]
+
+    def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
+        if op.operands and all(self._is_weight(value) for value in op.operands):
+            self.prepared += 1
+            for result in op.results:
+                self.labels[result] = self.labels[op.operands[0]]
+            return
+        shapes = [self.shapes[value] for value in op.operands]
+        labels = [self.labels.get(value, "") for value in op.operands]
+        work = kernel_work(kernel_of(op), shapes, labels)
+        self._add(Item(op, self._waits(op), work=work), stretch)
+
+    def _is_weight(self, value: SSAValue) -> bool:
+        return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
+
+    def _waits(self, op: Operation) -> tuple[int, ...]:
+        return tuple(sorted({self.maker[value] for value in op.operands if value in self.maker}))
+
+    def _add(self, item: Item, stretch: Stretch) -> None:
+        for result in item.op.results:
+            self.maker[result] = len(stretch.items)
+        stretch.items.append(item)
+
+
+def _state_name(function: FuncOp, argument: SSAValue, number: int) -> str:
+    held = function.arg_attrs.data[number] if function.arg_attrs else None
+    state = held.data.get("graph.state") if isinstance(held, DictionaryAttr) else None
+    return state.state.data if isinstance(state, StateAttr) else ""
+
+
+def _copy_bytes(op: comm.Dispatch | comm.Combine) -> CopyBytes:
+    """The bytes of a row through a dispatch and the combine that belongs to it."""
+    if isinstance(op, comm.Dispatch):
+        use = next(iter(op.origin.uses)).operation
+        assert isinstance(use, comm.Combine)
+        return copy_bytes(op, use)
+    assert isinstance(op.origin, OpResult)
+    assert isinstance(op.origin.op, comm.Dispatch)
+    return copy_bytes(op.origin.op, op)
+
+
+# ---- costs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a step is costed at."""
+
+    values: Mapping[str, Value]
+    touched: Mapping[str, Value]
+    """Label of an expert weight -> the share of its experts that have rows."""
+    copies: float
+    """Rows that the fullest rank sends or receives in one direction, its own included."""
+    ranks: int
+
+
+def costed(stretch: Stretch, machine: Machine, sizes: Sizes, cache: Costs) -> Program:
+    """The program of a stretch: every task with its time, on its lane."""
+    tasks = [cache.task(item, machine, sizes) for item in stretch.items]
+    return Program(stretch.name, scheduled(tasks))
+
+
+@dataclass
+class Costs:
+    """Tasks by what they do: equal launches cost the same."""
+
+    tasks: dict[Hashable, Task] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def task(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
+        if item.work is None:
+            made = self._transfer(item, machine, sizes)
+        else:
+            made = self._kernel(item.work, machine, sizes)
+        return replace(made, waits=item.waits, source=_source(item.op))
+
+    def _kernel(self, work: KernelWork, machine: Machine, sizes: Sizes) -> Task:
+        # Launches of one kernel on operands of the same sizes.
+        key = (work.symbol, work.read, work.written, work.held)
+        if key not in self.tasks:
+            time = kernel_time(work, machine, sizes.values, sizes.touched)
+            self.notes.update(dict.fromkeys(time.notes))
+            self.tasks[key] = Task(
+                name=work.symbol,
+                kind=work.kind,
+                lane=COMPUTE,
+                start=0.0,
+                duration=float(time.duration),
+                waits=(),
+                busy={name: float(seconds) for name, seconds in time.busy.items()},
+                launch=time.launch,
+                bound=str(time.bound),
+                flops=float(time.flops),
+                bytes={name: float(size) for name, size in time.bytes.items()},
+                formula=time.formula,
+                figures=time.figures,
+            )
+        return self.tasks[key]
+
+    def _transfer(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
+        assert item.each is not None
+        operation = item.op.name.removeprefix("comm.")
+        outward = operation == "dispatch"
+        each = item.each.out + item.each.routing if outward else item.each.back
+        size = sizes.copies * each
+        time = transfer_time(machine, sizes.ranks, sizes.copies, size, operation)
+        self.notes.update(dict.fromkeys(time.notes))
+        return Task(
+            name=operation,
+            kind="communication",
+            lane=_lane(time, machine),
+            start=0.0,
+            duration=float(time.duration),
+            waits=(),
+            busy={name: float(seconds) for name, seconds in time.busy.items()},
+            launch=time.launch,
+            bound=time.bound,
+            wire_bytes=float(time.wire_bytes),
+            messages=float(time.messages),
+            formula=time.formula,
+            figures=time.figures,
+        )
+
+
+def _lane(time: LinkTime, machine: Machine) -> str:
+    """The outermost link that carries bytes."""
+    carrying = [domain.name for domain in machine.domains if domain.name in time.busy]
+    return carrying[-1] if carrying else time.bound
+
+
+def _source(op: Operation) -> str:
+    place = file_line(op.location)
+    return f"{place.filename.data}:{place.line.data}" if place else ""
+
+
+# ---- time --------------------------------------------------------------------------------------
+
+
+def scheduled(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Starts for all tasks, in order of start: as early as waits and lanes allow."""
+    free: dict[str, float] = {}
+    done: dict[int, Task] = {}
+    waiting = list(range(len(tasks)))
+    while waiting:
+        ready = [n for n in waiting if all(other in done for other in tasks[n].waits)]
+        starts = {n: _start(tasks[n], done, free) for n in ready}
+        chosen = min(ready, key=lambda n: (starts[n], n))
+        done[chosen] = replace(tasks[chosen], start=starts[chosen])
+        free[tasks[chosen].lane] = done[chosen].end
+        waiting.remove(chosen)
+    order = sorted(done, key=lambda n: (done[n].start, n))
+    place = {n: at for at, n in enumerate(order)}
+    return tuple(
+        replace(done[n], waits=tuple(sorted(place[m] for m in done[n].waits))) for n in order
+    )
+
+
+def _start(task: Task, done: Mapping[int, Task], free: Mapping[str, float]) -> float:
+    return max([free.get(task.lane, 0.0), *(done[n].end for n in task.waits)])
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+def activation_bytes(function: FuncOp, values: Mapping[str, Value]) -> float:
+    """The most bytes of values made in a function that live at once; states and weights aside."""
+    shapes = function_shapes(function)
+    ops = list(function.body.block.ops)
+    last = {value: n for n, op in enumerate(ops) for value in op.operands}
+    live: dict[SSAValue, float] = {}
+    peak = 0.0
+    for number, op in enumerate(ops):
+        if isinstance(op, tile.Launch | comm.Dispatch | comm.Combine):
+            for value in op.results:
+                if not _is_kept(op, value):
+                    live[value] = float(value_of(bytes_of(type_of(value), shapes[value]), values))
+        peak = max(peak, sum(live.values()))
+        for value in op.operands:
+            if last[value] == number:
+                live.pop(value, None)
+    return peak
+
+
+def _is_kept(op: Operation, value: SSAValue) -> bool:
+    """Whether a result is a state, which has memory of its own."""
+    if not isinstance(op, tile.Launch):
+        return False
+    reuses = kernel_of(op).reuses.get_values()
+    return bool(reuses[op.results.index(value)] >= 0)
+
+

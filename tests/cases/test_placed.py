@@ -1,0 +1,105 @@
+"""Experts on many ranks: the logits of whole models are those of one rank, however they are placed.
+
+Sums have another order where fewer or more rows come to an expert at once; on one rank none does.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from case_runs import DATA, FEEDS, TOLERANCE, Array, Model, Rows, apart, rows_of, shared_model
+
+from supertile.ir.text import context
+from supertile.passes.pipeline import parse_pipeline
+from supertile.runtime.checkpoint import Checkpoint
+from supertile.runtime.execute import Executor
+from supertile.runtime.generate import Generated, Generator, Request
+from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
+from supertile.runtime.plan import plan_module
+from supertile.runtime.trace import Recorder
+from supertile.runtime.weights import Weights
+
+# V4 has 8 experts, V3 16; the batch has five sequences.
+PLACEMENTS = {
+    "one rank": ("ranks=1 slots=16", "ranks=1 slots=16"),
+    "two ranks": ("ranks=2", "ranks=2"),
+    "four, uneven": ("ranks=4 slots=3,1,2,2", "ranks=4 slots=7,1,3,5"),
+    "four, replicas": ("ranks=4 slots=3", "ranks=4 slots=6"),
+    "eight, more than sequences": ("ranks=8", "ranks=8"),
+    "eight, uneven replicas": ("ranks=8 slots=8,1,1,2,1,1,1,3", "ranks=8 slots=16,1,1,2,1,1,1,3"),
+}
+CASES = ("deepseek_v4", "deepseek_v3")
+
+
+def five_rows(case: str) -> Rows:
+    first, second = rows_of(case)
+    return [first[:30], second[:7], first[:1], second[3:20], first[5:9]]
+
+
+@cache
+def placed(case: str, options: str, numerics: str = "reference", fused: bool = False) -> Model:
+    module = shared_model(case, numerics).module.clone()
+    fusions = ",fuse-norm,fuse-residual,fuse-attention,fuse-moe" if fused else ""
+    for one in parse_pipeline(f"canonicalize,cse,plan-experts{{{options}}}{fusions}"):
+        one.apply(context(), module)
+    plan = plan_module(module)
+    return Model(module, plan, Weights(Checkpoint(DATA / case), plan, list(plan.entries)))
+
+
+def run(
+    model: Model, rows: Rows, request: Request | None = None, recorder: Recorder | None = None
+) -> Generated:
+    request = request or Request()
+    watch = recorder.watch if recorder else None
+    assert model.plan.ranks is not None
+    executor = LockstepExecutor(Executor(model.plan, model.weights.get, watch), model.plan.ranks)
+    size = len(rows), max(map(len, rows)) + request.decode
+    draft = LockstepSession(executor, "draft", *size) if "draft" in model.plan.entries else None
+    generator = Generator(LockstepSession(executor, "logits", *size), draft, recorder)
+    return generator.run(rows, request)
+
+
+@cache
+def on_one_rank(case: str, feed: str = "one shot") -> Generated:
+    return shared_model(case).run(five_rows(case), FEEDS[feed])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_logits_are_those_of_one_rank(case: str, name: str) -> None:
+    options = PLACEMENTS[name][CASES.index(case)]
+    found = run(placed(case, options), five_rows(case))
+    assert apart(found.logits, on_one_rank(case).logits) < TOLERANCE
+    if name == "one rank":
+        assert found.logits.tobytes() == on_one_rank(case).logits.tobytes()
+
+
+def test_chunks_and_fused_groups() -> None:
+    model = placed("deepseek_v4", "ranks=4 slots=3,1,2,2", fused=True)
+    found = run(model, five_rows("deepseek_v4"), FEEDS["chunks of 7"])
+    assert apart(found.logits, on_one_rank("deepseek_v4", "chunks of 7").logits) < TOLERANCE
+
+
+def test_routes_are_equal_and_greedy_tokens_too() -> None:
+    """A difference in the last bits changes no choice here: the scores are apart."""
+    recorders = Recorder(("layers.*.chosen",)), Recorder(("layers.*.chosen",))
+    rows, request = five_rows("deepseek_v3"), Request(prompt=6, decode=3)
+    found = run(placed("deepseek_v3", "ranks=4 slots=6"), rows, request, recorders[0])
+    wanted = shared_model("deepseek_v3").run(rows, request, recorders[1])
+    assert found.tokens.tolist() == wanted.tokens.tolist()
+    ours, theirs = (recorder.arrays() for recorder in recorders)
+    assert ours and list(ours) == list(theirs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def spread(found: Array, wanted: Array) -> float:
+    return float(np.nanmean(np.abs(found - wanted)))
+
+
+def test_deployed_numerics_send_codes() -> None:
+    """Free runs differ by more: a last bit becomes another code, and that another selection."""
+    rows = five_rows("deepseek_v4_deployed")
+    model = placed("deepseek_v4_deployed", "ranks=4 slots=2", "deployed")
+    found = run(model, rows, FEEDS["chunks of 21"])
+    wanted = shared_model("deepseek_v4_deployed", "deployed").run(rows, FEEDS["chunks of 21"])
+    assert spread(found.logits, wanted.logits) < 0.1

@@ -1,0 +1,65 @@
+"""`supertile run --ep`: the same files as from one rank, and what is refused."""
+
+import shlex
+
+import numpy as np
+import pytest
+from command_files import DATA
+
+from supertile.cli.main import main
+
+TOLERANCE = 1e-4
+
+
+def command(options: str, case: str = "deepseek_v3") -> list[str]:
+    place = DATA / case
+    tokens = f"--tokens {place / 'io.npz'} --prompt 9"
+    return shlex.split(f"run {case} --config {place} --weights {place} {tokens} {options}")
+
+
+def arrays(folder, options: str) -> dict[str, np.ndarray]:
+    assert main(command(f"{options} -o {folder / 'out.npz'}")) == 0
+    with np.load(folder / "out.npz") as held:
+        return dict(held)
+
+
+@pytest.mark.parametrize("options", ["--ep 2", "--ep 4 --slots 7,1,3,5 --level fused"])
+def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
+    more = " --decode 2 --trace layers.*.chosen,layers.3.out"
+    found, wanted = arrays(tmp_path, options + more), arrays(tmp_path, more)
+    assert list(found) == list(wanted)
+    for name, held in wanted.items():
+        assert np.abs(found[name] - held).max() < TOLERANCE, name
+    level = "fused" if "fused" in options else "placed"
+    assert f"level {level}, {options.split()[1]} ranks" in capsys.readouterr().out
+
+
+def test_one_rank_with_slots_is_bit_equal(tmp_path):
+    found, wanted = arrays(tmp_path, "--slots 16"), arrays(tmp_path, "")
+    assert found["logits"].tobytes() == wanted["logits"].tobytes()
+
+
+def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
+    name = "layers.2.ffn.router.chosen"
+    chosen = np.zeros((2, 9, 4), np.int32) + np.array([5, 6, 7, 12], np.int32)
+    np.savez(tmp_path / "pin.npz", **{name: chosen})
+    options = f"--pin {tmp_path / 'pin.npz'} --trace {name}"
+    found, wanted = arrays(tmp_path, f"--ep 2 {options}"), arrays(tmp_path, options)
+    assert found[name].tolist() == chosen.tolist()
+    assert np.abs(found["logits"] - wanted["logits"]).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "case, options, told",
+    [
+        ("deepseek_v3", "--ep 4 --slots 1", "there are more experts than slots"),
+        ("deepseek_v3", "--ep 4 --slots 4,4,8", "not every rank gets its slots"),
+        ("deepseek_v3", "--ep 4 --slots 2,two", "argument --slots: 'two' is no whole number"),
+        ("deepseek_v3", "--ep 0", "argument --ep: '0' is no whole number"),
+        ("deepseek_v3", "--ep 2000000000", "1 to 1048576 ranks"),
+        ("llama", "--ep 2", "it has no experts to place"),
+    ],
+)
+def test_what_is_refused(case, options, told, capsys):
+    assert main(command(options, case)) == 1
+    assert told in capsys.readouterr().err

@@ -1,0 +1,230 @@
+"""Memory by hand on a small made-up model, then published sizes of the shipped ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cost_examples import B, figure, machine
+
+from supertile.frontend.build import build_model
+from supertile.frontend.hf_config import Config, read_config
+from supertile.ir.errors import UserError
+from supertile.ir.formula import symbol
+from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.targets.cost.memory import (
+    Fit,
+    check_fits,
+    fit_text,
+    memory_use,
+    usable_memory,
+    what_fits,
+)
+from supertile.targets.cost.storage import (
+    StoredState,
+    StoredWeight,
+    cached_row,
+    stored_states,
+    stored_weights,
+)
+from supertile.targets.deploy import Deployment, parse_deployment
+from supertile.targets.machine import load_machine
+from supertile.targets.timeline import MemoryUse
+
+ROOT = Path(__file__).parents[3]
+CONFIG: Any = SimpleNamespace(family="made", values={"n_routed_experts": 8})
+WEIGHTS = (
+    StoredWeight("layers.{l}.wq", 10, 1000, 0, True),
+    StoredWeight("layers.{l}.norm", 10, 10, 0, False),
+    StoredWeight("layers.{l}.experts.{e}.w1", 10, 800, 8, True),
+)
+ENTRIES = StoredState("layers.kept", "blocks", 10 * B * symbol("S:4"), 100, 50, 1)
+KEYS = StoredState("layers.indexer.kept", "blocks", 10 * B * symbol("S:4"), 10, 5, 1)
+HEADS = StoredState("layers.keys", "blocks", 10 * B * symbol("S:1"), 80, 40, 4)
+RECENT = StoredState("layers.recent", "ring", 10 * 16 * B, 100, 50, 1)
+STATES = (ENTRIES, KEYS, HEADS, RECENT)
+
+
+def use(text: str, **more: Any) -> dict[str, float]:
+    parts = memory_use(WEIGHTS, STATES, parse_deployment(text), CONFIG, machine(), **more).parts
+    return dict(parts)
+
+
+def test_everything_on_one_device() -> None:
+    # 4096 tokens and the one of the step: 1025 entries of 4.
+    assert use("phase=decode batch=2 context=4096") == {
+        "dense weights": 10 * 1010,
+        "expert weights": 10 * 800,
+        "main cache": 2 * 10 * (1025 * 100 + 4097 * 80),
+        "indexer cache": 2 * 10 * 1025 * 10,
+        "window and partial state": 2 * 10 * 16 * 100,
+        "activations": 0,
+        "communication buffers": 0,
+    }
+
+
+def test_a_device_has_the_experts_of_its_slots() -> None:
+    assert use("phase=decode ep=4")["expert weights"] == 10 * 800 / 8 * 2
+    assert use("phase=decode ep=4 slots=2x3,5x1")["expert weights"] == 10 * 800 / 8 * 5  # fullest
+
+
+def test_ranks_of_a_group_slice_matrices_and_heads() -> None:
+    found = use("phase=decode tp=2 batch=2 context=4096")
+    assert found["dense weights"] == 10 * (500 + 10)
+    assert found["expert weights"] == 10 * 400
+    assert found["main cache"] == 2 * 10 * (1025 * 100 + 4097 * 80 / 2)
+    kept = use("phase=decode tp=2", replicated=lambda name: name.endswith("wq"))
+    assert kept["dense weights"] == 10 * 1010
+
+
+def test_more_ranks_than_heads_hold_copies() -> None:
+    tp4, tp8 = (use(f"phase=decode tp={tp}")["main cache"] for tp in (4, 8))
+    assert tp4 == tp8
+
+
+def test_what_the_caller_counts() -> None:
+    found = use("phase=decode", activations=7.0, buffers=9.0)
+    assert (found["activations"], found["communication buffers"]) == (7, 9)
+
+
+def test_a_prompt_is_all_that_is_cached() -> None:
+    assert use("phase=prefill context=4096")["indexer cache"] == 10 * 1024 * 10
+
+
+# Channels of an entry and of these rotated -> bytes with cache=fp8.
+@pytest.mark.parametrize(
+    ("channels", "rotated", "expected"),
+    [
+        (512, 64, 584),  # DeepSeek-V4: 448 + 128 + 7 scales, to 4 bytes
+        (576, 64, 648),  # DeepSeek-V3: 512 + 128 + 8
+        (128, 0, 132),
+    ],
+)
+def test_entries_in_fp8(channels: int, rotated: int, expected: int) -> None:
+    state = StoredState("kept", "blocks", B, 2 * channels, channels, 1)
+    assert cached_row(state, "fp8", rotated) == expected
+    assert cached_row(state, "bf16", rotated) == 2 * channels
+    assert cached_row(replace(state, kind="partial"), "fp8", rotated) == 2 * channels
+
+
+def test_usable_memory() -> None:
+    assert usable_memory(machine()) == 100e9
+    held = machine()
+    less = replace(held.memories["hbm"], usable=figure(90e9))
+    assert usable_memory(replace(held, memories={**held.memories, "hbm": less})) == 90e9
+
+
+# ---- what fits --------------------------------------------------------------------------------
+
+
+def made_up(deployment: Deployment) -> MemoryUse:
+    return MemoryUse((("cache", float(deployment.batch * deployment.context)),), 1000.0)
+
+
+def test_the_most_that_fits() -> None:
+    held = parse_deployment("phase=decode batch=20 context=100")
+    fit = what_fits(made_up, held, CONFIG)
+    assert fit == Fit(batch=10, context=50)
+    expected = "2 KB on a chip of 1 KB do not fit; at most batch=10 at context=100 or context=50"
+    assert fit_text(made_up(held), fit, held, machine()).startswith(expected)
+    with pytest.raises(UserError) as caught:
+        check_fits(made_up(held), fit, held, machine())
+    assert "at most batch=10" in str(caught.value) and "cache 2 KB" in str(caught.value)
+
+
+def test_what_fits_is_no_error() -> None:
+    held = parse_deployment("phase=decode batch=2 context=100")
+    check_fits(made_up(held), Fit(10, 500), held, machine())
+    assert fit_text(made_up(held), Fit(10, 500), held, machine()).startswith("200 B of 1 KB on a")
+
+
+def test_nothing_fits_where_the_weights_do_not() -> None:
+    held = parse_deployment("phase=decode")
+    full = MemoryUse((("weights", 2000.0),), 1000.0)
+    fit = what_fits(lambda deployment: full, held, CONFIG)
+    assert fit == Fit(0, 0)
+    assert "no batch and no context fits" in fit_text(full, fit, held, machine())
+
+
+def test_chunks_shrink_with_the_prompt() -> None:
+    held = parse_deployment("phase=prefill batch=20 context=100 chunk=80")
+    seen: list[Deployment] = []
+
+    def watched(deployment: Deployment) -> MemoryUse:
+        seen.append(deployment)
+        return made_up(deployment)
+
+    assert what_fits(watched, held, CONFIG).context == 50
+    assert all((one.chunk or 0) <= one.context for one in seen)
+
+
+# ---- the shipped models -----------------------------------------------------------------------
+
+MODELS = {
+    "pro": ("deepseek_v4", "deepseek_v4_pro"),
+    "v3": ("deepseek_v3", "deepseek_v3"),
+    "llama": ("llama", "llama_3_1_8b"),
+}
+
+
+@cache
+def model(name: str) -> tuple[ModulePlan, Config]:
+    file, config = MODELS[name]
+    held = read_config(ROOT / "models" / "configs" / f"{config}.json")
+    return plan_module(build_model(ROOT / "models" / f"{file}.st", held, "deployed")), held
+
+
+def gigabytes(name: str, target: str, text: str) -> dict[str, float]:
+    plan, config = model(name)
+    held, deployment = load_machine(target), parse_deployment(text)
+    entries = plan.entries if deployment.mtp is not None else plan.entries[:1]
+    weights, states = stored_weights(plan, entries, held), stored_states(plan, entries)
+    found = memory_use(weights, states, deployment, config, held)
+    return {name: size / 1e9 for name, size in found.parts}
+
+
+def test_published_parameter_counts() -> None:
+    llama = gigabytes("llama", "h200", "phase=decode")
+    assert llama["dense weights"] == pytest.approx(2 * 8.03, rel=1e-3)  # 8.03 G in BF16
+    v3 = gigabytes("v3", "gb200-nvl72", "phase=decode")
+    # 671 G parameters in FP8, of which 1.85 G in embedding and head take two bytes.
+    assert v3["dense weights"] + v3["expert weights"] == pytest.approx(671 + 1.85, rel=2e-3)
+
+
+def test_one_expert_of_v4_pro() -> None:
+    """61 layers of 3 x 7168 x 3072 weights: FP4 with a scale for 32, or INT8 with one a row."""
+    text = "phase=decode ep=384"
+    count = 61 * 3 * 7168 * 3072 / 1e9
+    fp4 = gigabytes("pro", "gb200-nvl72", text)["expert weights"]
+    assert fp4 == pytest.approx(count * (1 / 2 + 1 / 32))
+    scales = 61 * 4 * (2 * 3072 + 7168) / 1e9
+    int8 = gigabytes("pro", "ascend-910c", text)["expert weights"]
+    assert int8 == pytest.approx(count + scales)
+
+
+def test_caches_of_v4_pro() -> None:
+    """30 layers keep an entry for 4 tokens, 31 one for 128; the indexer's have 128 channels."""
+    found = gigabytes("pro", "h200", "phase=prefill ep=384 context=1M cache=fp8")
+    assert found["main cache"] == pytest.approx(584 * 2**20 * (30 / 4 + 31 / 128) / 1e9)
+    assert found["indexer cache"] == pytest.approx(132 * 2**20 * 30 / 4 / 1e9)
+    wide = gigabytes("pro", "h200", "phase=prefill ep=384 context=1M")
+    assert wide["main cache"] == pytest.approx(1024 * 2**20 * (30 / 4 + 31 / 128) / 1e9)
+
+
+def test_draft_layers_count_if_they_run() -> None:
+    text = "phase=decode ep=384 batch=8"
+    without, with_drafts = (gigabytes("pro", "h200", text + more) for more in ("", " mtp=0.5"))
+    experts = [found["expert weights"] for found in (without, with_drafts)]
+    assert experts[1] / experts[0] == pytest.approx(62 / 61)
+    # Embedding and head are shared: a draft layer adds much less than they have.
+    assert 0 < with_drafts["dense weights"] - without["dense weights"] < 1
+
+
+def test_keys_and_values_are_sliced_by_heads() -> None:
+    one, four = (gigabytes("llama", "h200", f"phase=decode tp={tp} batch=4") for tp in (1, 4))
+    assert one["main cache"] == pytest.approx(4 * 4097 * 32 * 2 * 8 * 128 * 2 / 1e9)
+    assert four["main cache"] == pytest.approx(one["main cache"] / 4)

@@ -1,0 +1,180 @@
+"""Expert traffic: counted from a routing by a loop, expected against counted, published figures."""
+
+import numpy as np
+import pytest
+
+from supertile.ir.comm_work import CopyBytes
+from supertile.ir.placement import Placement, place
+from supertile.targets.traffic import (
+    chosen_chance,
+    expected_largest,
+    expected_traffic,
+    imbalance,
+    traffic_of,
+    traffic_table,
+)
+
+PRO = CopyBytes(out=7168 + 56, routing=12, back=2 * 7168)
+FIELDS = ("copies_out", "distinct_out", "copies_in", "distinct_in", "local", "arrived")
+
+PLACEMENTS = {
+    "one rank": place(12, 1),
+    "even": place(12, 4),
+    "uneven": place(12, 4, (7, 1, 3, 5)),
+    "replicas": place(12, 5, (4,)),
+    "more ranks than experts": place(12, 17),
+    "idle slots": place(3, 2, (5, 2)),
+}
+placed = pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
+
+
+def routed(placement: Placement, tokens: list[int], choices: int, seed: int = 0):
+    generator = np.random.default_rng(seed)
+    return [
+        generator.random((count, placement.experts)).argsort(1)[:, :choices] for count in tokens
+    ]
+
+
+# ---- counted -----------------------------------------------------------------------------------
+
+
+def counted_by_hand(chosen, placement):
+    found = {field: np.zeros(placement.ranks) for field in FIELDS}
+    for source, own in enumerate(chosen):
+        for token in own:
+            targets = [placement.target(expert, source).rank for expert in token]
+            for rank in targets:
+                found["arrived"][rank] += 1
+                found["local"][source] += rank == source
+                found["copies_out"][source] += rank != source
+                found["copies_in"][rank] += rank != source
+            for rank in set(targets) - {source}:
+                found["distinct_out"][source] += 1
+                found["distinct_in"][rank] += 1
+    return found
+
+
+@placed
+def test_a_routing_is_counted_as_by_hand(placement):
+    tokens = [(3 * rank) % 7 for rank in range(placement.ranks)]
+    chosen = routed(placement, tokens, 3)
+    found, wanted = traffic_of(chosen, placement), counted_by_hand(chosen, placement)
+    assert found.tokens.tolist() == tokens
+    for field in FIELDS:
+        assert getattr(found, field).tolist() == wanted[field].tolist(), field
+
+
+def test_bytes_and_messages():
+    """Rank 0 has experts 0 and 1, rank 1 has 2 and 3; both tokens are of rank 0."""
+    placement = Placement(4, ((0, 1), (2, 3)))
+    chosen = [np.array([[2, 3], [0, 2]]), np.empty((0, 2), int)]
+    found = traffic_of(chosen, placement)
+    each = CopyBytes(100, 1, 1000)
+    assert found.messages().tolist() == [3, 3]
+    assert found.messages(deduplicated=True).tolist() == [2, 2]
+    assert found.bytes_out(each).tolist() == [303, 3000]
+    assert found.bytes_in(each).tolist() == [3000, 303]
+    assert found.bytes_out(each, deduplicated=True).tolist() == [203, 2000]
+
+
+# ---- expected ----------------------------------------------------------------------------------
+
+
+@placed
+def test_expected_is_what_many_balanced_tokens_give(placement):
+    tokens, choices = 60_000 // placement.ranks, min(3, placement.experts - 1)
+    found = traffic_of(routed(placement, [tokens] * placement.ranks, choices), placement)
+    wanted = expected_traffic(tokens, choices, placement)
+    for field in FIELDS:
+        error = np.abs(getattr(found, field) - getattr(wanted, field)).max()
+        assert error <= 6 * np.sqrt(max(getattr(wanted, field).max(), 1)), field
+
+
+def test_what_is_sent_is_received():
+    for placement in PLACEMENTS.values():
+        held = expected_traffic(10, 2, placement)
+        assert held.copies_out.sum() == pytest.approx(held.copies_in.sum())
+        assert held.distinct_out.sum() == pytest.approx(held.distinct_in.sum())
+        assert held.arrived.sum() == pytest.approx(20 * placement.ranks)
+        assert (held.distinct_out <= held.copies_out + 1e-9).all()
+
+
+@pytest.mark.parametrize("ranks, distinct", [(32, 5.58), (64, 5.81), (384, 6.00)])
+def test_distinct_ranks_of_v4_pro(ranks, distinct):
+    """Equal groups: P (1 - C(E - E/P, k) / C(E, k)), E = 384, k = 6."""
+    share = chosen_chance(np.full(ranks, 384 // ranks), 384, 6)
+    assert share.sum() == pytest.approx(distinct, abs=0.005)
+    held = expected_traffic(1, 6, place(384, ranks))
+    assert held.distinct_out[0] == pytest.approx(distinct * (1 - 1 / ranks), abs=0.005)
+
+
+def test_chances_at_the_ends():
+    assert chosen_chance(np.array([0, 1, 8, 9, 10]), 10, 2).tolist() == pytest.approx(
+        [0, 0.2, 1 - 1 / 45, 1, 1]
+    )
+    many = chosen_chance(np.array([1]), 10**9, 8)
+    assert many[0] == pytest.approx(8e-9, rel=1e-12)
+
+
+def test_thousands_of_ranks_are_counted_exactly():
+    """8,192 ranks with two slots: 42 or 43 copies of each expert, all ranks about alike."""
+    placement = place(384, 8192, (2,))
+    held = expected_traffic(64, 6, placement)
+    assert held.arrived.sum() == pytest.approx(8192 * 64 * 6)
+    assert held.distinct_out.max() < 64 * 6
+    assert 5.98 < held.distinct_out.mean() / 64 < 6
+    assert imbalance(held) == pytest.approx(1.20, abs=0.03)
+
+
+# ---- the largest load --------------------------------------------------------------------------
+
+# Mean received tokens are 6 a token of the batch: ranks -> E[max] / mean for each batch.
+BATCHES = (1, 8, 32, 64, 128, 256, 1024)
+TAILS = {
+    32: (1.93, 1.31, 1.15, 1.11, 1.08, 1.05, 1.03),
+    384: (2.40, 1.45, 1.22, 1.15, 1.11, 1.08, 1.04),
+    8192: (2.89, 1.59, 1.29, 1.20, 1.14, 1.10, 1.05),
+}
+
+
+@pytest.mark.parametrize("ranks, wanted", TAILS.items())
+def test_tail_of_a_finite_batch(ranks, wanted):
+    found = [expected_largest(np.full(ranks, 6.0 * batch)) / (6 * batch) for batch in BATCHES]
+    assert found == pytest.approx(wanted, abs=0.0051)
+
+
+@pytest.mark.parametrize("ranks, mean", [(32, 6.0), (384, 48.0)])
+def test_largest_load_by_simulation(ranks, mean):
+    draws = np.random.default_rng(0).poisson(mean, (4000, ranks)).max(axis=1)
+    assert expected_largest(np.full(ranks, mean)) == pytest.approx(draws.mean(), abs=0.15)
+
+
+def test_largest_of_unequal_loads():
+    means = np.array([2.0, 30.0, 30.0, 0.0, 9.0])
+    draws = np.random.default_rng(1).poisson(means, (40_000, 5)).max(axis=1)
+    assert expected_largest(means) == pytest.approx(draws.mean(), abs=0.1)
+    assert expected_largest(np.zeros(3)) == 0
+
+
+# ---- as text -----------------------------------------------------------------------------------
+
+
+def test_the_table_stands_beside_the_usual_quote():
+    """B = 64, top 6: 768 messages of 7 and 14 KB are quoted."""
+    lines = traffic_table(expected_traffic(64, 6, place(384, 32)), PRO).splitlines()
+    assert lines[0].startswith("expert traffic of a rank in one layer, 64 tokens, top 6; a row is")
+    assert lines[2].split()[-3:] == ["768.0", "8.06", "6.00"]
+    messages, sent, largest, targets = map(float, lines[3].split()[-4:])
+    assert messages == pytest.approx(768 * 31 / 32, abs=0.1)
+    assert sent == pytest.approx(messages / 2 * (7224 + 12 + 14336) / 1e6, abs=0.01)
+    assert largest == sent and targets == pytest.approx(6 * 31 / 32, abs=0.01)
+    assert float(lines[4].split()[-1]) == pytest.approx(5.58 * 31 / 32, abs=0.01)
+    assert lines[5].endswith("the fullest rank has 1.11 times as many")
+
+
+def test_no_tokens():
+    held = expected_traffic(0, 6, place(384, 32))
+    assert imbalance(held) == 1
+    assert traffic_table(held, PRO)
+    empty = traffic_of([np.empty((0, 6), int)] * 2, place(8, 2))
+    assert empty.arrived.tolist() == [0, 0]
