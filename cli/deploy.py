@@ -1,4 +1,4 @@
-"""`supertile compile --target T --deploy D`: the passes for a machine, and what a step costs there."""
+"""`supertile compile --target T --deploy D`: passes for a machine, and what a step costs there."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xdsl.dialects.builtin import ModuleOp
 
-from supertile.ir import comm, graph, tile
+from supertile.ir import comm, graph, sched, tile
 
 STRUCTURE = frozenset({"builtin.module", "func.func", "func.return"})
 GROUPS = frozenset({graph.Fused.name, graph.Yield.name})
@@ -19,13 +19,18 @@ SPELLED_OUT = frozenset(
     )
 )  # fmt: skip
 TILE = frozenset(op.name for op in tile.OPS)
+SCHED = frozenset(op.name for op in sched.OPS)
+# What programs have ops of their own for.
+REPLACED = frozenset({tile.Launch.name, graph.Layers.name})
 
 LEVELS: dict[str, frozenset[str]] = {
     "graph": STRUCTURE | GRAPH,
     "placed": STRUCTURE | GRAPH | COMM,
     "fused": STRUCTURE | GRAPH | COMM | GROUPS,
     "tiled": STRUCTURE | COMM | TILE | (GRAPH - SPELLED_OUT),
-    "scheduled": STRUCTURE,
+    "scheduled": frozenset({"builtin.module"})
+    | SCHED
+    | ((TILE | GRAPH) - SPELLED_OUT - REPLACED),
 }
 
 

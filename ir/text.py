@@ -22,7 +22,7 @@ from xdsl.utils.exceptions import ParseError
 from xdsl.utils.lexer import Input
 from xdsl.utils.mlir_lexer import MLIRLexer
 
-from supertile.ir import comm, graph, tile
+from supertile.ir import comm, graph, sched, tile
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.levels import LEVELS
 from supertile.ir.locations import at
@@ -43,7 +43,7 @@ REWORDED = {
 def context() -> Context:
     """A context that knows our dialects and nothing else, so that it is made in no time."""
     result = Context()
-    for dialect in (Builtin, Func, graph.GRAPH, comm.COMM, tile.TILE):
+    for dialect in (Builtin, Func, graph.GRAPH, comm.COMM, tile.TILE, sched.SCHED):
         result.load_dialect(dialect)
     return result
 

@@ -14,8 +14,6 @@ from xdsl.utils.exceptions import VerifyException
 
 DEVICE = "gm"
 """The space of tiles that are not moved: device memory, read one element after the other."""
-SPACES = (DEVICE, "l1", "l0c", "ub", "smem", "reg", "tmem", "cache")
-"""Where a tile lies."""
 
 
 @irdl_attr_definition
@@ -29,7 +27,7 @@ class ExtentAttr(ParametrizedAttribute):
     """
 
     name = "tile.extent"
-    kind: StringAttr = param_def()
+    kind: StringAttr = param_def(StringAttr)
     numbers: ArrayAttr[IntAttr] = param_def()
 
     KINDS: ClassVar[tuple[str, ...]] = ("size", "most", "windows", "parts")
@@ -98,7 +96,7 @@ class PlaceAttr(ParametrizedAttribute):
         return self.fields()[1] < other.end() and other.fields()[1] < self.end()
 
     def verify(self) -> None:
-        if self.space.data not in SPACES or self.space.data == DEVICE:
+        if self.space.data in ("", DEVICE):
             raise VerifyException(f"a place is in on-chip memory, got {self.space.data}")
         if len(self.numbers) != 3:
             raise VerifyException("a place is a space, an offset, bytes and copies")

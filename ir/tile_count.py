@@ -38,7 +38,7 @@ def kernel_work(
     phases = tuple(
         counter.phase(op) for op in kernel.body.block.ops if isinstance(op, tile.Grid)
     )
-    names = {}
+    names: dict[SSAValue, str] = {}
     for ref, label in zip(kernel.body.block.args, labels, strict=False):
         names[ref] = label
     results = zip(kernel.results_, kernel.reuses.get_values(), strict=True)

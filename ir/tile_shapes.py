@@ -15,15 +15,12 @@ from supertile.ir.types import DYNAMIC
 Fresh = Callable[[str], Size]
 
 
-def kernel_of(launch: tile.Launch) -> tile.Kernel:
-    """The kernel of a launch, in the same module."""
-    root: Operation = launch
-    while not isinstance(root, ModuleOp):
-        parent = root.parent_op()
-        assert parent is not None, "a launch is in a module"
-        root = parent
-    kernels = (op for op in root.ops if isinstance(op, tile.Kernel))
-    return next(kernel for kernel in kernels if kernel.sym_name.data == launch.kernel.data)
+def kernels_of(op: Operation | None) -> dict[str, tile.Kernel]:
+    """The kernels of the module that an op is in, by name."""
+    while op is not None and not isinstance(op, ModuleOp):
+        op = op.parent_op()
+    held = () if op is None else op.ops
+    return {one.sym_name.data: one for one in held if isinstance(one, tile.Kernel)}
 
 
 def extent_size(extent: tile.ExtentAttr, arguments: Sequence[Shape], fresh: Fresh) -> Size:
@@ -48,16 +45,17 @@ def ref_shapes(
     for ref, reused in zip(kernel.results_, kernel.reuses.get_values(), strict=True):
         own = reused < 0
         shapes.append(_shape(ref, sizes, operands, fresh) if own else operands[reused])
-    held = dict(zip(kernel.body.block.args, shapes, strict=True))
+    held: dict[SSAValue, Shape] = dict(zip(kernel.body.block.args, shapes, strict=True))
     for op in kernel.body.block.ops:
         if isinstance(op, tile.Alloc):
             held[op.result] = _shape(op.result, iter(op.extents), shapes, fresh)
     return held
 
 
-def launch_shapes(launch: tile.Launch, operands: Sequence[Shape], fresh: Fresh) -> list[Shape]:
-    """The shapes of the results of a launch."""
-    kernel = kernel_of(launch)
+def launch_shapes(
+    kernel: tile.Kernel, operands: Sequence[Shape], fresh: Fresh
+) -> list[Shape]:
+    """The shapes of the results of a launch of the kernel."""
     shapes = ref_shapes(kernel, operands, fresh)
     return [shapes[ref] for ref in kernel.results_]
 

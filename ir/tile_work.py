@@ -78,4 +78,4 @@ class KernelWork:
     written: tuple[tuple[str, Size], ...]
     flops: Size
     held: tuple[tuple[str, Size], ...] = ()
-    """As `read`, all bytes of each operand: reads by row number are never more than that."""
+    """All bytes of each operand of `read`, in the same order; empty where `read` is exact."""

@@ -7,6 +7,7 @@
 5. Each op has a place in a source file.
 6. The functions that `graph.layers` names exist, and their types fit.
 7. Tiles that have places in on-chip memory keep them as long as they are used.
+8. Programs have no races and keep to their memory: see `sched_check.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.printer import Printer
 from xdsl.traits import IsTerminator
 
-from supertile.ir import graph, tile
+from supertile.ir import graph, sched, tile
 from supertile.ir.levels import LEVELS
 from supertile.ir.locations import file_line, location_text
 from supertile.ir.op import fits, properties_of, python_value
+from supertile.ir.sched_check import program_problems
 from supertile.ir.tile_check import problems
 from supertile.ir.types import DYNAMIC, index, tensor
 from supertile.ir.walk import is_state, operations
@@ -32,7 +34,7 @@ CONTEXT_LINES = 20
 LINE_WIDTH = 160
 
 Functions = dict[str, FuncOp]
-Symbol = FuncOp | tile.Kernel
+Symbol = FuncOp | tile.Kernel | sched.Program
 
 
 class VerifyError(Exception):
@@ -55,17 +57,28 @@ class VerifyError(Exception):
         return "\n".join([*lines, *ir_around(self.operation)])
 
 
-def verify_module(module: ModuleOp, level: str | None, changed: set[str] | None = None) -> None:
+Memory = dict[Operation, tuple[object, ...]]
+"""Ops whose definitions were found satisfied, with all that this depends on."""
+
+
+def verify_module(
+    module: ModuleOp,
+    level: str | None,
+    changed: set[str] | None = None,
+    memory: Memory | None = None,
+) -> None:
     """Raise `VerifyError` unless the module is sound IR of the level.
 
     `changed` names the functions to look into, None all. Level None allows the ops of any level.
+    With a `memory`, ops that are as they were when last looked at are not looked at again.
     """
+    held = {} if memory is None else memory
     symbols = _symbols(module)
     functions = {name: op for name, op in symbols.items() if isinstance(op, FuncOp)}
     allowed = LEVELS[level] if level else frozenset[str]().union(*LEVELS.values())
     for name, symbol in symbols.items():
         if changed is None or name in changed:
-            _verify_symbol(symbol, allowed, level or "any")
+            _verify_symbol(symbol, allowed, level or "any", held)
     # A changed signature breaks its callers, so all calls are looked at: they are few.
     for function in functions.values():
         for op in operations(function):
@@ -73,13 +86,22 @@ def verify_module(module: ModuleOp, level: str | None, changed: set[str] | None 
                 _check_layers(op, functions)
             if isinstance(op, tile.Launch):
                 _check_launch(op, symbols)
+    for symbol in symbols.values():
+        if isinstance(symbol, sched.Program):
+            for wrong, message in program_problems(symbol, symbols):
+                raise VerifyError(wrong, message)
 
 
-def _verify_symbol(symbol: Symbol, allowed: frozenset[str], level: str) -> None:
+def _verify_symbol(
+    symbol: Symbol, allowed: frozenset[str], level: str, memory: Memory
+) -> None:
     for op in symbol.walk():
         if op.name not in allowed:
             raise VerifyError(op, f"the level {level} does not hold this op")
-        _check_definition(op)
+        signature = _signature(op)
+        if op.regions or memory.get(op) != signature:
+            _check_definition(op)
+            memory[op] = signature
     for check in CHECKS:
         check(symbol)
 
@@ -87,8 +109,8 @@ def _verify_symbol(symbol: Symbol, allowed: frozenset[str], level: str) -> None:
 def _symbols(module: ModuleOp) -> dict[str, Symbol]:
     symbols: dict[str, Symbol] = {}
     for op in module.ops:
-        if not isinstance(op, FuncOp | tile.Kernel):
-            raise VerifyError(op, "a module holds functions and kernels only")
+        if not isinstance(op, Symbol):
+            raise VerifyError(op, "a module holds functions, kernels and programs only")
         if op.sym_name.data in symbols:
             raise VerifyError(op, f"there are two functions @{op.sym_name.data}")
         symbols[op.sym_name.data] = op
@@ -96,6 +118,16 @@ def _symbols(module: ModuleOp) -> dict[str, Symbol]:
 
 
 # ---- the checks of one function ----------------------------------------------------------------
+
+
+def _signature(op: Operation) -> tuple[object, ...]:
+    """All that the definition of an op without regions depends on."""
+    return (
+        *(value.type for value in op.operands),
+        *(value.type for value in op.results),
+        *op.properties.items(),
+        len(op.operands),
+    )
 
 
 def _check_definition(op: Operation) -> None:
@@ -272,7 +304,7 @@ class _Tracking(Printer):
 def function_name(op: Operation) -> str:
     """The name of the function that an op is in, "" outside of functions."""
     parent: Operation | None = op
-    while parent is not None and not isinstance(parent, FuncOp | tile.Kernel):
+    while parent is not None and not isinstance(parent, Symbol):
         parent = parent.parent_op()
     return "" if parent is None else parent.sym_name.data
 
@@ -280,7 +312,7 @@ def function_name(op: Operation) -> str:
 def ir_around(op: Operation, limit: int = CONTEXT_LINES) -> list[str]:
     """At most `limit` lines of the op's function with the op amid them, marked `>`."""
     root = op
-    while not isinstance(root, FuncOp | tile.Kernel) and (parent := root.parent_op()) is not None:
+    while not isinstance(root, Symbol) and (parent := root.parent_op()) is not None:
         root = parent
     stream = StringIO()
     printer = _Tracking(stream=stream)

@@ -26,7 +26,7 @@ from supertile.ir import comm, graph, tile
 from supertile.ir.formula import Formula, symbol
 from supertile.ir.op import properties_of, python_value, shape_of
 from supertile.ir.shapes import Shape, Size, symbolic_shapes
-from supertile.ir.tile_shapes import launch_shapes
+from supertile.ir.tile_shapes import kernels_of, launch_shapes
 from supertile.ir.types import DYNAMIC, ELEMENT_BITS, MxAttr, type_of
 from supertile.ir.walk import operations
 
@@ -36,6 +36,7 @@ Part = Shape | None  # the shape of what an op moves of a tensor; None: nothing
 Parts = tuple[Sequence[Part], Sequence[Part]]  # of the operands, of the results
 Touch = Callable[[Properties, list[Shape], list[Shape]], Parts]
 Shapes = Mapping[SSAValue, Shape]
+Kernels = Mapping[str, tile.Kernel]
 
 
 @dataclass(frozen=True)
@@ -366,8 +367,9 @@ def function_shapes(function: func.FuncOp) -> dict[SSAValue, Shape]:
             symbol(names[axis]) if size == DYNAMIC else size
             for axis, size in enumerate(shape_of(argument))
         )
+    kernels = kernels_of(function)
     for op in function.body.block.ops:
-        _propagate(op, shapes)
+        _propagate(op, shapes, kernels)
     return shapes
 
 
@@ -383,20 +385,21 @@ def _size_names(function: func.FuncOp, number: int) -> Sequence[str]:
     return held
 
 
-def _propagate(op: Operation, shapes: dict[SSAValue, Shape]) -> None:
+def _propagate(op: Operation, shapes: dict[SSAValue, Shape], kernels: Kernels) -> None:
     for inner in (op for region in op.regions for op in region.block.ops):
-        _propagate(inner, shapes)
-    for value, shape in zip(op.results, _result_shapes(op, shapes), strict=True):
+        _propagate(inner, shapes, kernels)
+    for value, shape in zip(op.results, _result_shapes(op, shapes, kernels), strict=True):
         shapes[value] = shape
 
 
-def _result_shapes(op: Operation, shapes: Shapes) -> list[Shape]:
+def _result_shapes(op: Operation, shapes: Shapes, kernels: Kernels) -> list[Shape]:
     if not op.results:
         return []
     if isinstance(op, graph.Fused):
         return [shapes[value] for value in _yielded(op)]
     if isinstance(op, tile.Launch):
-        return launch_shapes(op, [shapes[value] for value in op.operands], symbol)
+        operands = [shapes[value] for value in op.operands]
+        return launch_shapes(kernels[op.kernel.data], operands, symbol)
     if isinstance(op, graph.Quantize):  # its declared type has no names
         return [shapes[op.x]]
     return symbolic_shapes([shapes[value] for value in op.operands], op, symbol)

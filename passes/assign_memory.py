@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import ArrayAttr, ModuleOp
 from supertile.ir import tile
 from supertile.ir.errors import UserError
 from supertile.ir.locations import location_text
+from supertile.ir.tile_attributes import DEVICE
 from supertile.ir.tile_places import CAPACITIES, by_space, capacities, tile_spaces
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
 from supertile.passes.tile_layout import Layout, layout_of
@@ -60,13 +61,12 @@ def read_memory(text: str, name: str) -> dict[str, int]:
     limits: dict[str, int] = {}
     for word in text.split():
         match = re.fullmatch(r"(\w+)=(\d{1,18})", word)
-        if match is None or match[1] not in tile.SPACES[1:] or match[1] in limits:
-            known = ", ".join(tile.SPACES[1:])
+        if match is None or match[1] == DEVICE or match[1] in limits:
             raise UserError(
                 "pass.option_value",
                 name=name,
                 option="memory",
-                expected=f"each space once with its bytes, such as 'l1=524288 ub=196608'; {known}",
+                expected="each memory once with its bytes, such as 'l1=524288 ub=196608'",
                 found=word,
             )
         limits[match[1]] = int(match[2])

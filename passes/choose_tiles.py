@@ -2,7 +2,8 @@
 
 Options describe the machine: how many cores, what lies where and how much fits, and `balance`, the
 operations of a core for each byte that it can load. `tokens`, `arrived`,
-`sequences` and `context` are the sizes to choose for: tokens of a call, rows that other ranks send. Nothing is built here: a choice is a line of numbers on the function.
+`sequences` and `context` are the sizes to choose for: tokens of a call, rows that other ranks send.
+Nothing is built here: a choice is a line of numbers on the function.
 
 With `force=test` tiles are smaller than every size that they cut, and do not divide it where they
 need not, so that tests see remainders and several steps of every loop.
@@ -76,4 +77,5 @@ class ChooseTiles(Pass):
             operand_bytes=self.operand_bytes,
             accumulator_bytes=self.accumulator_bytes,
             vector_bytes=self.vector_bytes,
+            spaces=(self.operand, self.accumulator, self.vector),
         )

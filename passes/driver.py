@@ -25,11 +25,13 @@ from supertile.ir.errors import UserError
 from supertile.ir.files import write_text
 from supertile.ir.levels import later, level_of
 from supertile.ir.text import HEADER, print_module
-from supertile.ir.verify import VerifyError, verify_module
+from supertile.ir.verify import Memory, VerifyError, verify_module
 from supertile.passes.instruments import (
+    Fingerprints,
     Texts,
     changed_functions,
     fill_locations,
+    fingerprints,
     function_texts,
     op_counts,
 )
@@ -121,33 +123,45 @@ class _Run:
         self.level = ""
         self.texts: Texts = {}
         self.counts: dict[str, int] = {}
+        self.verified: Memory = {}
+        self.prints: Fingerprints = {}
 
     def run(self) -> Report:
+        original = self.module.clone()
         self.start()
         for number, one in enumerate(self.passes):
-            before = self.module.clone()
+            before = self.module.clone() if self.options.after_pass is not None else None
             try:
                 self.apply(one, number, before)
             except UserError:
                 raise
             except Exception as error:
-                raise self.failure(one.name, error, before, self.passes[number:]) from error
+                shown = before or self.replay(original, number)
+                raise self.failure(one.name, error, shown, self.passes[number:]) from error
         self.write_trace()
         return self.report
+
+    def replay(self, original: ModuleOp, count: int) -> ModuleOp:
+        """The module as it was before a pass: passes give the same again, and copies cost time."""
+        for one in self.passes[:count]:
+            one.apply(PassContext(Rewrites(self.options.budget)), original)
+            fill_locations(original)
+        return original
 
     def start(self) -> None:
         """Look at the module as it is handed over."""
         try:
             if self.options.verify:
-                verify_module(self.module, None)
+                verify_module(self.module, None, memory=self.verified)
             self.level = level_of(self.module) or "graph"
             self.counts = op_counts(self.module)
+            self.prints = fingerprints(self.module)
             self.texts = self.current_texts()
         except Exception as error:
             raise self.failure("frontend", error, self.module, self.passes) from error
         self.dump("00-frontend.mlir")
 
-    def apply(self, one: Pass, number: int, before: ModuleOp) -> None:
+    def apply(self, one: Pass, number: int, before: ModuleOp | None) -> None:
         record = self.record(one, number)
         rewrites = Rewrites(self.options.budget)
         start = time.perf_counter()
@@ -158,10 +172,10 @@ class _Run:
             record.patterns = dict(sorted(rewrites.by_pattern.items()))
         fill_locations(self.module)
         self.level = later(self.level, one.leaves or record.phase)
-        self.compare(record, before)
+        self.compare(record)
         if self.options.verify:
-            verify_module(self.module, self.level, set(record.changed))
-        if self.options.after_pass is not None:
+            verify_module(self.module, self.level, set(record.changed), self.verified)
+        if self.options.after_pass is not None and before is not None:
             self.options.after_pass(one.name, before, self.module)
         self.dump(record.file)
 
@@ -177,9 +191,11 @@ class _Run:
         self.report.passes.append(record)
         return record
 
-    def compare(self, record: PassRecord, before: ModuleOp) -> None:
+    def compare(self, record: PassRecord) -> None:
         """Note what changed, and remember the module as it is now."""
-        record.changed = changed_functions(before, self.module)
+        prints = fingerprints(self.module)
+        record.changed = changed_functions(self.prints, prints)
+        self.prints = prints
         texts = self.current_texts() if record.changed else self.texts
         record.texts = {
             name: (self.texts.get(name, ""), texts.get(name, "")) for name in record.changed

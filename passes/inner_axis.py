@@ -104,7 +104,8 @@ def _check(
     if isinstance(encoding, MxAttr) and axis == len(shape) - 1 and unit % encoding.sizes[-1]:
         raise _ConflictError
     made_here = isinstance(value.owner, Operation) and value.owner in phase.ops
-    if not spaces.get(value) and (made_here or axis == 0 and len(shape) > 1):
+    shared = bool(phase.space) and not spaces.get(value)
+    if shared and (made_here or (axis == 0 and len(shape) > 1)):
         raise _ConflictError
 
 

@@ -56,7 +56,8 @@ def spans_of(steps: Sequence[Step], sizes: dict[Root, int]) -> list[Span]:
     for number, step in enumerate(steps):
         for root in step.touched & sizes.keys():
             users.setdefault(root, []).append(number)
-    order = sorted(users, key=lambda root: (users[root][0], list(sizes).index(root)))
+    rank = {root: number for number, root in enumerate(sizes)}
+    order = sorted(users, key=lambda root: (users[root][0], rank[root]))
     return [Span(root, tuple(users[root]), sizes[root]) for root in order]
 
 
@@ -81,9 +82,7 @@ def plan_arena(steps: Sequence[Step], edges: Sequence[set[int]], spans: Sequence
         {spans[number].root: start for number, start in starts.items()},
         max((start + spans[number].padded for number, start in starts.items()), default=0),
         live_bytes(spans, len(steps)),
-        tuple(
-            sorted({(user, spans[b].writer) for a, b in shared for user in spans[a].users})
-        ),
+        tuple(sorted({(user, spans[b].writer) for a, b in shared for user in spans[a].users})),
     )
 
 

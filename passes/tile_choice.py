@@ -1,9 +1,9 @@
-"""Closed forms behind `choose-tiles`: bytes that a block holds, work that it does, time it takes."""
+"""Closed forms behind `choose-tiles`: bytes that a block holds, its work, the time it takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -19,9 +19,11 @@ from supertile.passes.inner_axis import inner_axis
 from supertile.passes.tile_factors import factors_of
 from supertile.passes.tile_memory import row_bytes
 from supertile.passes.tile_sizes import PhaseSizes
-from supertile.passes.tiling import Phase, Spaces, Unit, stored_values
+from supertile.passes.tiling import Phase, Spaces, Unit, has_columns, stored_values
 
 POWERS = tuple(1 << power for power in range(12))
+ROUNDING = 512
+"""Bytes left free for the small tiles of a block, which take up a multiple of 32 each."""
 SMALLEST_SIDE = 16
 """Of a product: matrix engines work on 16 rows or columns at once."""
 
@@ -41,6 +43,20 @@ class Limits:
     operand_bytes: int
     accumulator_bytes: int
     vector_bytes: int
+    spaces: tuple[str, str, str]
+    """Those of operands, accumulators and other tiles."""
+
+    def fit(self, operand: float = 0, accumulator: float = 0, vector: float = 0) -> bool:
+        """Whether so many bytes of each use fit. Uses that lie in one space share it."""
+        needed = (operand, accumulator, vector)
+        held = (self.operand_bytes, self.accumulator_bytes, self.vector_bytes)
+        if any(use > limit for use, limit in zip(needed, held, strict=True)):
+            return False
+        return all(
+            sum(use for use, at in zip(needed, self.spaces, strict=True) if at == space)
+            <= max(limit for limit, at in zip(held, self.spaces, strict=True) if at == space)
+            for space in self.spaces
+        )
 
     def rows(self, space: str) -> int:
         """How many rows a row space has in the calls to choose for."""
@@ -61,7 +77,7 @@ def chosen_sizes(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> Ph
     choose = CHOICES[phase.kind]
     try:
         return choose(phase, unit, spaces, limits)
-    except _TooLarge as error:
+    except _TooLargeError as error:
         raise UserError(
             "pass.tile_too_large",
             name=unit.kind,
@@ -72,7 +88,7 @@ def chosen_sizes(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> Ph
         ) from None
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """The smallest block needs more than a memory holds."""
 
     def __init__(self, memory: str, needed: int, held: int) -> None:
@@ -113,7 +129,7 @@ def _product(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseS
     return _matrix_sizes(
         _Matrix(
             limits.rows(phase.space), columns, depth, beside, shared,
-            _bits(factors.x), _bits(factors.w),
+            _bits(factors.x), _bits(factors.w), _bits(op.results[0]),
             _blocks(factors.w, 2), (*_blocks(factors.x, 1), *_blocks(factors.w, 1)),
         ),
         limits,
@@ -130,7 +146,7 @@ def _grouped(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseS
     used = min(rows, experts)
     return _matrix_sizes(
         _Matrix(
-            -(-rows // used), columns, depth, 1, used, _bits(x), _bits(w),
+            -(-rows // used), columns, depth, 1, used, _bits(x), _bits(w), _bits(op.result),
             _blocks(w, 2), (*_blocks(x, 1), *_blocks(w, 1)),
         ),
         limits,
@@ -148,6 +164,7 @@ class _Matrix:
     shared: int
     x_bits: float
     w_bits: float
+    y_bits: float
     column_blocks: tuple[int, ...]
     depth_blocks: tuple[int, ...]
 
@@ -160,9 +177,9 @@ def _matrix_sizes(m: _Matrix, limits: Limits) -> PhaseSizes:
     least: tuple[float, ...] | None = None
     best = PhaseSizes()
     for rows, columns, depth in _candidates(m):
-        if _operand_bytes(m, rows, columns, depth) > limits.operand_bytes:
-            continue
-        if rows * m.beside * columns * 4 > limits.accumulator_bytes:
+        sums = rows * m.beside * columns
+        rounded = sums * m.y_bits / 8 if m.y_bits < 32 else 0
+        if not limits.fit(_operand_bytes(m, rows, columns, depth), sums * 4, rounded):
             continue
         rank = (_time(m, rows, columns, depth, limits), -depth, -columns, -rows)
         if least is None or rank < least:
@@ -170,11 +187,11 @@ def _matrix_sizes(m: _Matrix, limits: Limits) -> PhaseSizes:
     if least is None:
         rows, columns, depth = next(_candidates(m))
         needed = _operand_bytes(m, rows, columns, depth)
-        raise _TooLarge("the memory of operands", needed, limits.operand_bytes)
+        raise _TooLargeError("the memory of operands", needed, limits.operand_bytes)
     return best
 
 
-def _candidates(m: _Matrix) -> Iterable[tuple[int, int, int]]:
+def _candidates(m: _Matrix) -> Iterator[tuple[int, int, int]]:
     """(rows, columns, depth), the smallest first: powers of two, no larger than needed."""
     rows = [1] if m.beside >= SMALLEST_SIDE else _sides(m.rows, ())
     return iter(
@@ -230,7 +247,7 @@ def _rows(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSize
     each, fixed = row_bytes(phase, spaces)
     fits = each + fixed <= limits.vector_bytes
     inner = None
-    if phase.space and (limits.test or not fits):
+    if limits.test or not fits:
         inner = inner_axis(phase, stored_values(phase, unit), spaces)
     if limits.test:
         return PhaseSizes(2, heads=smaller(inner.parts) if inner else 0)
@@ -240,14 +257,14 @@ def _rows(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSize
         share = dict.fromkeys(inner.cuts, parts / inner.parts)
         if 2 * sum(row_bytes(phase, spaces, share)) <= limits.vector_bytes:
             return PhaseSizes(1, heads=parts)
-    raise _TooLarge("the memory of vectors", each + fixed, limits.vector_bytes)
+    raise _TooLargeError("the memory of vectors", each + fixed, limits.vector_bytes)
 
 
 def _fitting_rows(bytes_of: tuple[int, int], space: str, limits: Limits) -> int:
     """Rows of a block: as many as fit twice, but no fewer blocks than cores."""
     each, fixed = bytes_of
     if fixed + each > limits.vector_bytes:
-        raise _TooLarge("the memory of vectors", fixed + each, limits.vector_bytes)
+        raise _TooLargeError("the memory of vectors", fixed + each, limits.vector_bytes)
     room = max(limits.vector_bytes // 2 - fixed, each)
     share = -(-limits.rows(space) // limits.vector_cores)
     return max(1, min(room // max(each, 1), share, 1024))
@@ -276,6 +293,17 @@ def _plain_rows(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> Pha
     return PhaseSizes(_fitting_rows((2 * _bytes_of_row(_moved(op)), 0), phase.space, limits))
 
 
+def _combine(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSizes:
+    """Sums of rows: two rows and their sum in float32."""
+    (op,) = phase.ops
+    assert isinstance(op, graph.Combine)
+    if limits.test:
+        return _plain_rows(phase, unit, spaces, limits)
+    each = 2 * _bytes_of_row(op.rows) + 4 * math.prod(shape_of(op.rows)[1:])
+    places = 16 * op.choices.value.data
+    return PhaseSizes(_fitting_rows((each + places, 0), phase.space, limits))
+
+
 def _moved_columns(op: Operation) -> int:
     """For tests: part of the width of what is moved."""
     width = shape_of(op.results[0])[-1] if shape_of(op.results[0]) else 1
@@ -293,7 +321,7 @@ def _pool_windows(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> P
     each = 16 * slots
     fits = [c for c in POWERS if c <= width and each * c <= limits.vector_bytes // 2]
     if not fits:
-        raise _TooLarge("the memory of vectors", 2 * each, limits.vector_bytes)
+        raise _TooLargeError("the memory of vectors", 2 * each, limits.vector_bytes)
     columns = max(fits)
     rows = max(1, min(16, limits.vector_bytes // 2 // (each * columns)))
     return PhaseSizes(rows, columns)
@@ -309,17 +337,34 @@ def _columns(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseS
         if len(shape_of(value)) > 1
     ]
     held = 2 * sum(sorted(widths)[-2:]) * 4 + 8
+    scores = 4 * max(widths)
+    keys = max((_entry_bytes(op) for op in phase.ops if isinstance(op, graph.Einsum)), default=0)
     kept = sum(16 * op.k.value.data for op in phase.ops if isinstance(op, graph.TopK))
+    # Rows without entries, such as queries, are there all the time.
+    asked = dict.fromkeys(value for op in phase.ops for value in op.operands)
+    kept += sum(
+        _bytes_of_row(value)
+        for value in asked
+        if spaces.get(value) == phase.space and not has_columns(value)
+    )
     fits = [
         (rows * columns, rows, columns)
         for rows in POWERS[: limits.rows_of_one().bit_length()]
         for columns in POWERS[4:]
-        if rows * (columns * held + kept) <= limits.vector_bytes and columns <= 1024
+        if columns <= 1024
+        and limits.fit(2 * columns * keys, rows * columns * scores, rows * (columns * held + kept))
     ]
     if not fits:
-        raise _TooLarge("the memory of vectors", 16 * held + kept, limits.vector_bytes)
+        raise _TooLargeError("the memory of vectors", 16 * held + kept, limits.vector_bytes)
     _, rows, columns = max(fits)
     return PhaseSizes(rows, columns)
+
+
+def _entry_bytes(op: graph.Einsum) -> float:
+    """Bytes of one entry of the operand that the sequences of the rows name."""
+    terms = op.equation.data.split("->")[0].split(",")
+    found = [v for v, term in zip(op.inputs, terms, strict=True) if "b" in term]
+    return sum(math.prod(shape_of(value)[2:]) * _bits(value) / 8 for value in found)
 
 
 # ---- attention ---------------------------------------------------------------------------------
@@ -337,7 +382,8 @@ def _attend(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSi
         columns = block if block > 1 else 3
         return PhaseSizes(2, columns, heads=_divisor(group, 3) if shared else smaller(heads))
     keys = _Keys(
-        heads, channels, op.value_width.value.data, _bits(op.keys[0]),
+        heads, channels, op.value_width.value.data, _bits(op.q),
+        sum(shape_of(held[0])[-1] * _bits(held[0]) for held in (op.keys, op.values) if held),
         any(len(shape_of(value)) == 2 for value in op.index),
     )  # fmt: skip
     sizes = [
@@ -348,39 +394,45 @@ def _attend(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSi
         and keys.fit(rows, part, columns, limits)
     ]
     if not sizes:
-        needed = math.ceil(32 * channels * keys.bits / 8)
-        raise _TooLarge("the memory of operands", needed, limits.operand_bytes)
+        needed = math.ceil(32 * keys.bits / 8)
+        raise _TooLargeError("the memory of operands", needed, limits.operand_bytes)
     rows, part, columns = min(
-        sizes, key=lambda size: (keys.time(*size, limits), -size[2], -size[1], size[0])
+        sizes,
+        key=lambda size: (keys.time(*size, limits=limits), -size[2], -size[1], size[0]),
     )
     return PhaseSizes(rows, columns, heads=part)
 
 
 @dataclass(frozen=True)
 class _Keys:
-    """What attention works on: query heads, channels, width of the values, bits of a key."""
+    """What attention works on: query heads, channels, width of the values and of results."""
 
     heads: int
     channels: int
     width: int
+    q_bits: float
     bits: float
+    """Of a key and its value, all channels."""
     gathered: bool
     """Each row has keys of its own."""
 
     def fit(self, rows: int, part: int, columns: int, limits: Limits) -> bool:
-        """Whether queries and two tiles of keys, the sums, and three tiles of scores fit."""
-        keys = 2 * columns * self.channels * self.bits / 8 * (rows if self.gathered else 1)
-        return (
-            keys + rows * part * self.channels * 2 <= limits.operand_bytes
-            and rows * part * self.width * 4 <= limits.accumulator_bytes
-            and 3 * rows * part * columns * 4 <= limits.vector_bytes
-        )
+        """Whether queries and two tiles of keys, one product, the sums and the scores fit."""
+        each = rows * part
+        keys = 2 * columns * self.bits / 8 * (rows if self.gathered else 1)
+        product = 4 * each * max(self.width, columns)
+        # Scores with their indices, two of them in flight, and eight numbers for each head.
+        vector = 4 * each * (self.width + columns + 8) + 8 * rows * columns + ROUNDING
+        if (part if self.gathered else each) < SMALLEST_SIDE:
+            # The vector engine multiplies, where its results lie.
+            return limits.fit(keys + each * self.channels * self.q_bits / 8, 0, vector + product)
+        return limits.fit(keys + each * self.channels * self.q_bits / 8, product, vector)
 
     def time(self, rows: int, part: int, columns: int, limits: Limits) -> float:
         """For each key, of all waves, in operations of one core; a step has a cost of its own."""
         blocks = -(-limits.tokens // rows) * (self.heads // part)
         computed = 4 * rows * max(part, SMALLEST_SIDE) * self.channels
-        loaded = self.channels * self.bits / 8 * (rows if self.gathered else 1) * limits.balance
+        loaded = self.bits / 8 * (rows if self.gathered else 1) * limits.balance
         return -(-blocks // limits.cores) * (max(computed, loaded) + 64 * self.channels / columns)
 
 
@@ -413,6 +465,5 @@ CHOICES: dict[str, Choice] = {
     "window_index": _plain_rows,
     "attend": _attend,
     "dispatch": _plain_rows,
-    "combine": _plain_rows,
+    "combine": _combine,
 }
-

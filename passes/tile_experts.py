@@ -152,14 +152,13 @@ def _sum(
     """Rows of each token added one after the other, in float32."""
     source, (count, choices) = builder.ref(op.rows), shape_of(rows)
     shape = [count, *shape_of(op.rows)[1:-1], columns]
-    held: list[SSAValue] = []
+    total: SSAValue | None = None
     for choice in range(choices):
         own = builder.op(graph.Slice, [rows], axis=1, start=choice, size=1)
         own = builder.op(graph.Reshape, [own], shape=[count])
-        held.append(builder.gather(source, own, shape, place=[(len(shape) - 2, column)]))
-    total = held[0]
-    for more in held[1:]:
-        total = builder.op(graph.Add, [total, more])
+        held = builder.gather(source, own, shape, place=[(len(shape) - 2, column)])
+        total = held if total is None else builder.op(graph.Add, [total, held])
+    assert total is not None, "a token has at least one expert"
     element = type_of(op.result).element_type
     if type_of(total).element_type != element:
         total = builder.op(graph.Cast, [total], element)

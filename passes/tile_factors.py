@@ -1,4 +1,4 @@
-"""Products by named axes seen as products of matrices: which axes are rows, columns, summed, shared.
+"""Products by named axes as products of matrices: which axes are rows, columns, summed, shared.
 
 `tkc,krc->tkr` is, for each k, a product of rows t and columns r summed over c.
 """

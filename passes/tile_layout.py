@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 
@@ -24,8 +25,13 @@ from supertile.ir.tile_places import (
     tile_bytes,
 )
 
-Span = tuple[int, int]
-"""The first and the last op of a stretch of the kernel, by number."""
+
+class Span(NamedTuple):
+    """A stretch of the kernel, first and last op by number, and the bytes that are taken in it."""
+
+    first: int
+    last: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -38,25 +44,24 @@ class Layout:
 
 @dataclass(eq=False)
 class Buffer:
-    """Bytes of one space that some values have, one after the other."""
+    """Bytes of one space that some values have, one after the other, from one offset on."""
 
     space: str
-    size: int
-    copies: int
+    copies: int = 1
     spans: list[Span] = field(default_factory=list)
     offset: int = 0
 
     @property
-    def total(self) -> int:
-        return self.size * self.copies
+    def bytes(self) -> int:
+        return max(span.bytes for span in self.spans)
 
     @property
     def end(self) -> int:
-        return self.offset + self.total
+        return self.offset + self.bytes
 
     @property
     def length(self) -> int:
-        return sum(last - first + 1 for first, last in self.spans)
+        return sum(span.last - span.first + 1 for span in self.spans)
 
 
 def layout_of(kernel: tile.Kernel, spaces: TileSpaces) -> Layout:
@@ -73,7 +78,7 @@ def layout_of(kernel: tile.Kernel, spaces: TileSpaces) -> Layout:
 
 def _place_of(value: SSAValue, held: Buffer) -> tile.PlaceAttr:
     """A tile may be smaller than its buffer; copies are as far apart as the buffer is large."""
-    size = held.size if held.copies > 1 else tile_bytes(value)
+    size = tile_bytes(value) if held.copies == 1 else held.bytes // held.copies
     return tile.PlaceAttr.of(held.space, held.offset, size, held.copies)
 
 
@@ -105,15 +110,21 @@ class _Times:
 
     def spans(self, value: SSAValue) -> list[Span]:
         """When the bytes of a value are taken."""
+        size = tile_bytes(value)
         if isinstance(value, BlockArgument):
             loop = value.block.parent_op()
             assert isinstance(loop, tile.Loop)
             first, last = self.start[loop], self.end[loop]
             # Where a step ends, the value of the next is put there.
-            return [(first, self._last_use(value, first)), (last, last)]
+            return [Span(first, self._last_use(value, first), size), Span(last, last, size)]
         assert isinstance(value.owner, Operation)
         made = self.end[value.owner] if value.owner.regions else self.start[value.owner]
-        return [(made, self._last_use(value, made))]
+        return [Span(made, self._last_use(value, made), size)]
+
+    def of_loop(self, loop: tile.Loop, value: SSAValue) -> Span:
+        """All steps of a loop, with a copy of a value for each of those in flight."""
+        size = tile_bytes(value) * loop.stages.value.data
+        return Span(self.start[loop], self.end[loop], size)
 
     def _last_use(self, value: SSAValue, made: int) -> int:
         block = value.owner if isinstance(value.owner, Block) else value.owner.parent
@@ -137,16 +148,12 @@ def _buffers(kernel: tile.Kernel, spaces: TileSpaces) -> dict[SSAValue, Buffer]:
     buffers: dict[SSAValue, Buffer] = {}
     for value in placed_values(kernel):
         shared = _same_bytes(value)
-        held = buffers.get(shared)
-        if held is None:
-            held = Buffer(space_of(value, spaces), 0, 1)
+        held = buffers.get(shared) or Buffer(space_of(value, spaces))
         buffers[value] = held
-        held.size = max(held.size, tile_bytes(value))
         held.spans += times.spans(value)
         if value in made_ahead:
-            loop = made_ahead[value]
-            held.copies = loop.stages.value.data
-            held.spans.append((times.start[loop], times.end[loop]))
+            held.copies = made_ahead[value].stages.value.data
+            held.spans.append(times.of_loop(made_ahead[value], value))
     _share(kernel, buffers, times)
     return buffers
 
@@ -189,7 +196,6 @@ def _share(kernel: tile.Kernel, buffers: dict[SSAValue, Buffer], times: _Times) 
     for one in handovers:
         first, second = buffers[one.old], buffers[one.new]
         if first is not second and _can_join(first, second, handovers, buffers):
-            first.size = max(first.size, second.size)
             first.spans += second.spans
             for value, held in buffers.items():
                 if held is second:
@@ -219,9 +225,10 @@ def _can_join(
     """Whether two buffers only meet where a value of one hands over to a value of the other."""
     if first.space != second.space or first.copies + second.copies > 2:
         return False
-    met = {time for span in _common(first, second) for time in span}
-    if any(span[0] != span[1] for span in _common(first, second)):
+    meetings = [(max(a.first, b.first), min(a.last, b.last)) for a, b in _common(first, second)]
+    if any(begin != end for begin, end in meetings):
         return False
+    met = {time for time, _ in meetings}
     for one in handovers:
         old, new = buffers[one.old], buffers[one.new]
         if {old, new} == {first, second} and _is_clean(old, new, one.time):
@@ -231,16 +238,16 @@ def _can_join(
 
 def _is_clean(old: Buffer, new: Buffer, time: int) -> bool:
     """Whether nothing in one buffer lives past the time, and nothing in the other before it."""
-    stays = any(first <= time < last for first, last in old.spans)
-    return not stays and not any(first < time <= last for first, last in new.spans)
+    stays = any(span.first <= time < span.last for span in old.spans)
+    return not stays and not any(span.first < time <= span.last for span in new.spans)
 
 
-def _common(first: Buffer, second: Buffer) -> Iterator[Span]:
-    """The stretches in which both are taken."""
-    for a, b in first.spans:
-        for c, d in second.spans:
-            if max(a, c) <= min(b, d):
-                yield max(a, c), min(b, d)
+def _common(first: Buffer, second: Buffer) -> Iterator[tuple[Span, Span]]:
+    """The spans of two buffers that meet."""
+    for a in first.spans:
+        for b in second.spans:
+            if max(a.first, b.first) <= min(a.last, b.last):
+                yield a, b
 
 
 # ---- first fit ---------------------------------------------------------------------------------
@@ -248,9 +255,9 @@ def _common(first: Buffer, second: Buffer) -> Iterator[Span]:
 Rank = Callable[[Buffer], tuple[int, int, int]]
 
 ORDERS: tuple[Rank, ...] = (
-    lambda buffer: (-buffer.total, buffer.spans[0][0], -buffer.length),
-    lambda buffer: (-buffer.length, -buffer.total, buffer.spans[0][0]),
-    lambda buffer: (-buffer.total * buffer.length, -buffer.total, buffer.spans[0][0]),
+    lambda buffer: (-buffer.bytes, buffer.spans[0].first, -buffer.length),
+    lambda buffer: (-buffer.length, -buffer.bytes, buffer.spans[0].first),
+    lambda buffer: (-buffer.bytes * buffer.length, -buffer.bytes, buffer.spans[0].first),
 )
 """In which order buffers take the first gap that they fit in: the best order is kept."""
 
@@ -265,11 +272,15 @@ def _first_fit(buffers: list[Buffer]) -> int:
     """Each buffer at the lowest offset that is free while it lives; the bytes taken."""
     placed: list[Buffer] = []
     for buffer in buffers:
+        # Offsets between two bounds put bytes of the two into one place.
+        taken = sorted(
+            (other.offset - own.bytes, other.offset + theirs.bytes)
+            for other in placed
+            for own, theirs in _common(buffer, other)
+        )
         buffer.offset = 0
-        rivals = [other for other in placed if any(True for _ in _common(buffer, other))]
-        for other in sorted(rivals, key=lambda held: held.offset):
-            if buffer.end <= other.offset:
-                break
-            buffer.offset = max(buffer.offset, other.end)
+        for low, high in taken:
+            if low < buffer.offset < high:
+                buffer.offset = high
         placed.append(buffer)
     return max((buffer.end for buffer in placed), default=0)

@@ -22,8 +22,8 @@ def row_bytes(
 
     `share` is how much of a value a block has of each row, where that is not all.
 
-    A value lives from its load or its op to its last use. An elementwise op may write over an
-    operand that ends with it, and a reshape is the same value.
+    A value lives from its load or its op to its last use. An elementwise op may write over
+    one operand that ends with it and is no smaller, and a reshape is the same value.
     """
     origins = {value: _origin(value) for op in phase.ops for value in (*op.operands, *op.results)}
     last = {origins[value]: number for number, op in enumerate(phase.ops) for value in op.operands}
@@ -35,10 +35,14 @@ def row_bytes(
         _load(op, phase, spaces, origins, live, fixed, share)
         dying = [v for v in dict.fromkeys(origins[x] for x in op.operands) if last[v] == number]
         before = sum(live.values())
-        freed = sum(live.get(v, 0) for v in dying if isinstance(op, ELEMENTWISE))
+        largest = max((live.get(v, 0) for v in dying), default=0)
         for value in op.results:
             live[origins[value]] = _part(value, share)
-        peak = max(peak, before, sum(live.values()) - freed)
+        taken = sum(live.values())
+        made_bytes = _part(op.results[0], share)
+        if isinstance(op, ELEMENTWISE) and made_bytes <= largest:
+            taken -= made_bytes
+        peak = max(peak, before, taken)
         for value in dying:
             if value in made or value in live:
                 live.pop(value, None)

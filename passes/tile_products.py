@@ -35,7 +35,7 @@ def lower_product(builder: KernelBuilder, phase: Phase, sizes: PhaseSizes) -> No
     with builder.grid(dimensions) as starts:
         at = dict(zip([factors.row, *factors.shared, factors.column], starts, strict=True))
         length = {c: factors.size(c) for c in factors.x_letters[1:]}
-        length |= {c: 1 for c in factors.shared}
+        length |= dict.fromkeys(factors.shared, 1)
         length |= {factors.row: sizes.rows, factors.column: sizes.columns}
         total = _sum(builder, factors, sizes, at, length)
         _store_total(builder, total, result, _place(factors.y_letters, at))

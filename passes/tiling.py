@@ -32,7 +32,7 @@ Spaces = dict[SSAValue, str]
 
 
 def row_spaces(function: func.FuncOp) -> Spaces:
-    """The row space of the first axis of every value of a function; states and weights have none."""
+    """The row space of the first axis of each value of a function; states and weights have none."""
     spaces: Spaces = {}
     for number, argument in enumerate(function.body.block.args):
         spaces[argument] = _argument_space(function, number)
@@ -99,7 +99,6 @@ def stored_values(phase: Phase, unit: Unit) -> list[SSAValue]:
 
 def has_columns(value: SSAValue) -> bool:
     """Whether the last axis is that of the entries of a state: too long for a tile, so cut."""
-    shape = shape_of(value)
     made = value.op if isinstance(value, OpResult) else None
     match made:
         case graph.Einsum():
@@ -165,7 +164,7 @@ class Unit:
         """The values inside that the results of the unit are."""
         if isinstance(self.op, graph.Fused):
             assert self.op.body.block.last_op is not None
-            return [value for value in self.op.body.block.last_op.operands]
+            return list(self.op.body.block.last_op.operands)
         return list(self.op.results)
 
     def inputs(self) -> list[SSAValue]:

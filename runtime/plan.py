@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
@@ -24,12 +24,16 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
-from supertile.ir import comm, graph, tile
+from supertile.ir import comm, graph, sched, tile
 from supertile.ir.locations import file_line, name_of
 from supertile.ir.op import properties_of, python_value
 from supertile.ir.placement import Placement
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
+if TYPE_CHECKING:
+    from supertile.runtime.tile_execute import KernelPlan
+
+LAYERS = (graph.Layers, sched.Layers)
 Group = int | list[int] | None  # one register, a list of them, or an operand that is absent
 
 
@@ -173,8 +177,9 @@ class ModulePlan:
     def ranks(self) -> int | None:
         """How many ranks its experts are placed on; None: they are not placed."""
         steps = (step for function in self.functions.values() for step in function.steps)
-        placed = (step.op for step in steps if isinstance(step.op, comm.Dispatch))
-        return max((op.placement.placement.ranks for op in placed), default=None)
+        kinds = (comm.Dispatch, sched.Transfer)
+        placed = (step.op.placement for step in steps if isinstance(step.op, kinds))
+        return max((held.placement.ranks for held in placed if held is not None), default=None)
 
     def prefix(self, entry: str) -> str:
         """What the names of an entry's own values begin with: nothing for the first entry."""
@@ -183,7 +188,7 @@ class ModulePlan:
     def value_names(self, entry: str) -> Iterator[str]:
         """The name of every named value that a call of an entry computes, in order."""
         for step in self.functions[entry].steps:
-            if isinstance(step.op, graph.Layers):
+            if isinstance(step.op, LAYERS):
                 yield from self._layer_names(step.properties)
             if step.name is not None:
                 yield self.prefix(entry) + step.name
@@ -200,10 +205,10 @@ class ModulePlan:
         for use in plan.weights():
             yield use, []
         for step in plan.steps:
-            if isinstance(step.op, graph.Layers):
+            if isinstance(step.op, LAYERS):
                 yield from self._layer_weights(step.op)
 
-    def _layer_weights(self, op: graph.Layers) -> Iterator[tuple[WeightUse, list[int]]]:
+    def _layer_weights(self, op: graph.Layers | sched.Layers) -> Iterator[tuple[WeightUse, list[int]]]:
         kinds = op.kinds.get_values()
         for number, symbol in enumerate(op.functions):
             layers = [layer for layer, kind in enumerate(kinds) if kind == number]
@@ -212,13 +217,14 @@ class ModulePlan:
 
 
 def plan_module(module: ModuleOp) -> ModulePlan:
-    """The plan of every function of a module."""
+    """The plan of every function and program of a module."""
     kernels = _kernels(module)
-    functions = {
-        op.sym_name.data: _FunctionPlanner(op, kernels).plan()
-        for op in module.ops
-        if isinstance(op, func.FuncOp)
-    }
+    functions = {}
+    for op in module.ops:
+        if isinstance(op, func.FuncOp):
+            functions[op.sym_name.data] = _FunctionPlanner(op, kernels).plan()
+        if isinstance(op, sched.Program):
+            functions[op.sym_name.data] = _program_plan(op, kernels)
     entries = module.attributes.get("supertile.entries", ArrayAttr([]))
     assert isinstance(entries, ArrayAttr)
     numerics = module.attributes.get("supertile.numerics", StringAttr("reference"))
@@ -226,16 +232,22 @@ def plan_module(module: ModuleOp) -> ModulePlan:
     return ModulePlan(functions, tuple(entry.data for entry in entries), numerics.data)
 
 
-def _kernels(module: ModuleOp) -> dict[str, Callable[..., Any]]:
+def _program_plan(op: sched.Program, kernels: dict[str, KernelPlan]) -> FunctionPlan:
+    from supertile.runtime.sched_plan import program_plan
+
+    return program_plan(op, kernels)
+
+
+def _kernels(module: ModuleOp) -> dict[str, KernelPlan]:
     """What runs each kernel of the module."""
     from supertile.runtime.tile_execute import KernelPlan
 
     kernels = [op for op in module.ops if isinstance(op, tile.Kernel)]
-    return {kernel.sym_name.data: KernelPlan(kernel).launch for kernel in kernels}
+    return {kernel.sym_name.data: KernelPlan(kernel) for kernel in kernels}
 
 
 class _FunctionPlanner:
-    def __init__(self, function: func.FuncOp, kernels: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, function: func.FuncOp, kernels: dict[str, KernelPlan]) -> None:
         self.function = function
         self.kernels = kernels
         self.register: dict[SSAValue, int] = {}
@@ -300,15 +312,7 @@ class _FunctionPlanner:
     def _argument(self, position: int) -> Argument:
         value = self.function.body.block.args[position]
         held = self.function.arg_attrs.data[position] if self.function.arg_attrs else None
-        fields = held.data if isinstance(held, DictionaryAttr) else {}
-        name, state = fields.get("graph.name"), fields.get("graph.state")
-        axes = fields.get("graph.sizes", ArrayAttr([]))
-        return Argument(
-            name.data if isinstance(name, StringAttr) else f"argument{position}",
-            value.type,
-            state if isinstance(state, StateAttr) else None,
-            python_value(axes),
-        )
+        return argument_of(position, value.type, held)
 
     def _step(
         self, op: Operation, number: int, last: dict[SSAValue, int], kept: set[SSAValue]
@@ -329,7 +333,7 @@ class _FunctionPlanner:
         launched = isinstance(op, tile.Launch)
         return Step(
             op,
-            self.kernels[op.kernel.data] if launched else FUNCTIONS.get(type(op)),
+            self.kernels[op.kernel.data].launch if launched else FUNCTIONS.get(type(op)),
             inputs,
             {} if launched else call_properties(op),
             tuple(self.register[value] for value in op.results),
@@ -338,6 +342,19 @@ class _FunctionPlanner:
             name_of(op.location),
             source_line(op),
         )
+
+
+def argument_of(position: int, kind: Attribute, held: Attribute | None) -> Argument:
+    """An argument with its attributes."""
+    fields = held.data if isinstance(held, DictionaryAttr) else {}
+    name, state = fields.get("graph.name"), fields.get("graph.state")
+    axes = fields.get("graph.sizes", ArrayAttr([]))
+    return Argument(
+        name.data if isinstance(name, StringAttr) else f"argument{position}",
+        kind,
+        state if isinstance(state, StateAttr) else None,
+        python_value(axes),
+    )
 
 
 def operand_groups(op: Operation, register: Callable[[SSAValue], int]) -> tuple[Group, ...]:

@@ -60,13 +60,24 @@ class KernelPlan:
         self.instructions = planner.block(kernel.body.block)
         self.registers = len(planner.registers)
 
-    def launch(self, operands: list[Any]) -> tuple[Any, ...]:
-        """The results of the kernel on these operands; reused operands are overwritten."""
+    def own_results(self, operands: Sequence[Any]) -> list[tuple[TensorType[Attribute], list[int]]]:
+        """Type and shape of each result that overwrites no operand."""
         sizes = iter(self.extents)
-        results = [
-            operands[reused] if reused >= 0 else allocate(kind, shape_for(kind, sizes, operands))
+        return [
+            (kind, shape_for(kind, sizes, operands))
             for kind, reused in zip(self.kinds, self.reuses, strict=True)
+            if reused < 0
         ]
+
+    def launch(self, operands: list[Any], own: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """The results of the kernel on these operands; reused operands are overwritten.
+
+        `own` is memory for the results that overwrite none; without it they get new memory.
+        """
+        if own is None:
+            own = [allocate(kind, shape) for kind, shape in self.own_results(operands)]
+        places = iter(own)
+        results = [operands[reused] if reused >= 0 else next(places) for reused in self.reuses]
         frame: Frame = [None] * self.registers
         frame[: self.inputs + len(results)] = [*operands, *results]
         # Rows of padding may divide by zero: nobody stores what comes of it.

@@ -32,7 +32,7 @@ from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
 from supertile.targets.deploy import Config, Deployment, deployment_text
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import Costs, Sizes, StepWork, activation_bytes, costed, step_work
+from supertile.targets.step import Activations, Costs, Sizes, StepWork, costed, step_work
 from supertile.targets.timeline import MemoryUse, Timeline
 
 
@@ -104,12 +104,13 @@ def _memory(
     weights = stored_weights(plan, entries, machine)
     states = stored_states(plan, entries)
     functions = [op for op in module.ops if isinstance(op, FuncOp)]
+    activations = [Activations(function) for function in functions]
     names = names_of(work.works())
     each = _row_bytes(functions)
 
     def use(deployment: Deployment) -> MemoryUse:
         values = sizes_of(deployment, config, names)
-        live = max(activation_bytes(function, values) for function in functions)
+        live = max(one.peak(values) for one in activations)
         buffers = _buffer_bytes(each, values) if deployment.ep > 1 else 0.0
         return memory_use(weights, states, deployment, config, machine, live, buffers)
 

@@ -1,4 +1,4 @@
-"""One step of a deployment as tasks on lanes, from a tiled module: what runs when, and what it costs.
+"""One step of a deployment as tasks on lanes, from a tiled module: what runs when, at what cost.
 
     timeline = step_timeline(module, machine, deployment, config, names)
 
@@ -24,8 +24,8 @@ from supertile.ir.locations import file_line
 from supertile.ir.op import properties_of
 from supertile.ir.shapes import Shape
 from supertile.ir.tile_count import kernel_work
-from supertile.ir.tile_shapes import kernel_of
-from supertile.ir.tile_work import KernelWork
+from supertile.ir.tile_shapes import kernels_of
+from supertile.ir.tile_work import KernelWork, Size
 from supertile.ir.types import StateAttr, type_of
 from supertile.ir.work import bytes_of, function_shapes
 from supertile.targets.cost.kernel import kernel_time
@@ -118,13 +118,14 @@ class _Reader:
 
     def __init__(self) -> None:
         self.stretches: dict[str, Stretch] = {}
+        self.works: dict[Hashable, KernelWork] = {}
         self.prepared = 0
 
     def read(self, function: FuncOp, names: list[str]) -> list[str]:
         """The stretches of a function: one, or one on each side of its layers."""
         if names[0] in self.stretches:
             return names
-        walk = _Walk(function)
+        walk = _Walk(function, self.works)
         for name in names:
             self.stretches[name] = Stretch(name)
         number = 0
@@ -141,9 +142,11 @@ class _Reader:
 class _Walk:
     """One pass over a function: who makes each value, and which values are weights."""
 
-    def __init__(self, function: FuncOp) -> None:
+    def __init__(self, function: FuncOp, works: dict[Hashable, KernelWork]) -> None:
         self.function = function
+        self.works = works
         self.shapes = function_shapes(function)
+        self.kernels = kernels_of(function)
         self.maker: dict[SSAValue, int] = {}
         self.labels: dict[SSAValue, str] = {}
         self.prepared = 0
@@ -182,8 +185,10 @@ class _Walk:
             return
         shapes = [self.shapes[value] for value in op.operands]
         labels = [self.labels.get(value, "") for value in op.operands]
-        work = kernel_work(kernel_of(op), shapes, labels)
-        self._add(Item(op, self._waits(op), work=work), stretch)
+        key = (op.kernel.data, tuple(shapes), tuple(labels))
+        if key not in self.works:
+            self.works[key] = kernel_work(self.kernels[op.kernel.data], shapes, labels)
+        self._add(Item(op, self._waits(op), work=self.works[key]), stretch)
 
     def _is_weight(self, value: SSAValue) -> bool:
         return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
@@ -337,30 +342,40 @@ def _start(task: Task, done: Mapping[int, Task], free: Mapping[str, float]) -> f
 # ---- memory ------------------------------------------------------------------------------------
 
 
-def activation_bytes(function: FuncOp, values: Mapping[str, Value]) -> float:
-    """The most bytes of values made in a function that live at once; states and weights aside."""
-    shapes = function_shapes(function)
-    ops = list(function.body.block.ops)
-    last = {value: n for n, op in enumerate(ops) for value in op.operands}
-    live: dict[SSAValue, float] = {}
-    peak = 0.0
-    for number, op in enumerate(ops):
-        if isinstance(op, tile.Launch | comm.Dispatch | comm.Combine):
-            for value in op.results:
-                if not _is_kept(op, value):
-                    live[value] = float(value_of(bytes_of(type_of(value), shapes[value]), values))
-        peak = max(peak, sum(live.values()))
-        for value in op.operands:
-            if last[value] == number:
-                live.pop(value, None)
-    return peak
+class Activations:
+    """The values made in a function that live at once; states and weights aside.
+
+    Formulas are made once, so that many deployments can be asked about.
+    """
+
+    def __init__(self, function: FuncOp) -> None:
+        shapes = function_shapes(function)
+        kernels = kernels_of(function)
+        ops = list(function.body.block.ops)
+        last = {value: n for n, op in enumerate(ops) for value in op.operands}
+        live: dict[SSAValue, Size] = {}
+        sums: dict[Size, None] = {}
+        for number, op in enumerate(ops):
+            if isinstance(op, tile.Launch | comm.Dispatch | comm.Combine):
+                for value in op.results:
+                    if not _is_kept(op, value, kernels):
+                        live[value] = bytes_of(type_of(value), shapes[value])
+                sums[sum(live.values())] = None
+            for value in op.operands:
+                if last[value] == number:
+                    live.pop(value, None)
+        self.sums = tuple(sums)
+
+    def peak(self, values: Mapping[str, Value]) -> float:
+        """The most bytes at one time."""
+        return max((float(value_of(size, values)) for size in self.sums), default=0.0)
 
 
-def _is_kept(op: Operation, value: SSAValue) -> bool:
+def _is_kept(op: Operation, value: SSAValue, kernels: Mapping[str, tile.Kernel]) -> bool:
     """Whether a result is a state, which has memory of its own."""
     if not isinstance(op, tile.Launch):
         return False
-    reuses = kernel_of(op).reuses.get_values()
-    return bool(reuses[op.results.index(value)] >= 0)
-
-
+    reuses = kernels[op.kernel.data].reuses.get_values()
+    return any(
+        held is value and reused >= 0 for held, reused in zip(op.results, reuses, strict=True)
+    )

@@ -51,13 +51,12 @@ def memory_text(machine: Machine) -> str:
 
 
 def tile_options(machine: Machine, tokens: int, sequences: int, context: int) -> dict[str, Any]:
-    """The fields of the pass choose-tiles. Uses that share a memory get equal parts of it."""
+    """The fields of the pass choose-tiles."""
     held = tile_memories(machine)
     options: dict[str, Any] = {"tokens": tokens, "sequences": sequences, "context": context}
-    names = [memory.name for memory in held.values()]
     for use, memory in held.items():
         options[use] = memory.name
-        options[f"{use}_bytes"] = capacity(machine, memory) // names.count(memory.name)
+        options[f"{use}_bytes"] = capacity(machine, memory)
     matrix, vector = machine.engine("matrix"), machine.engine("vector")
     options["cores"] = _cores(matrix)
     options["vector_cores"] = _cores(vector)

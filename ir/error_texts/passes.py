@@ -45,6 +45,11 @@ PASS_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="try larger sizes; see which sizes the op needs",
     ),
+    "pass.not_tiled": Text(
+        "@{name} has an op outside of kernels: {op}",
+        expected="a tiled module",
+        suggestion="run choose-tiles and lower-to-tile before build-schedule",
+    ),
     "pass.no_tiles": Text(
         "@{name} has no tile sizes",
         expected="what choose-tiles leaves on each function",

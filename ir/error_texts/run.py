@@ -3,6 +3,18 @@
 from supertile.ir.error_texts.text import Text
 
 RUN_TEXTS: dict[str, Text] = {
+    # Programs
+    "run.schedule_memory": Text(
+        "@{name} counts bytes as a device holds them, NumPy holds values in float32",
+        expected="a program scheduled with memory=runtime",
+        suggestion="schedule with build-schedule{{memory=runtime}}",
+    ),
+    "run.schedule_size": Text(
+        "the call is larger than what the program was scheduled for",
+        expected="values of at most {held} bytes in this buffer",
+        found="{needed} bytes",
+        suggestion="schedule for more tokens, or feed fewer at once",
+    ),
     # Token files
     "run.tokens_missing": Text("{file} {reason}", expected="a token file"),
     "run.tokens_huge": Text("{file} is too large", expected="at most {limit} bytes"),

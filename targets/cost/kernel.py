@@ -78,7 +78,7 @@ def kernel_time(
     experts without rows is not. Raises `machine.unknown_figure` where a rate is unknown.
     """
     ledger = Ledger(machine, f"the time of {work.symbol}")
-    read = _bytes(work.read, values, touched or {})
+    read = _bytes(work.read, values, touched or {}, work.held)
     written = _bytes(work.written, values, {})
     grids = [_grid(phase, ledger, values) for phase in work.phases]
     shares = _shares([grid.loaded + grid.stored for grid in grids])
@@ -189,10 +189,17 @@ def _phase_text(grid: _Grid, memories: Mapping[str, Value]) -> str:
 # ---- bytes ------------------------------------------------------------------------------------
 
 
+Operands = tuple[tuple[str, int | Formula], ...]
+
+
 def _bytes(
-    operands: tuple[tuple[str, int | Formula], ...], values: Mapping[str, Value], touched: Touched
+    operands: Operands, values: Mapping[str, Value], touched: Touched, held: Operands = ()
 ) -> Value:
-    sizes = (value_of(size, values) * touched.get(label, 1) for label, size in operands)
+    """Bytes of all operands. What is read by row number is never more than all that is `held`."""
+    sizes = [value_of(size, values) * touched.get(label, 1) for label, size in operands]
+    for number, (label, whole) in enumerate(held):
+        limit = value_of(whole, values) * touched.get(label, 1)
+        sizes[number] = np.minimum(sizes[number], limit)
     return sum(float(size) if not is_array(size) else size for size in sizes)
 
 

@@ -1,0 +1,167 @@
+"""Reads a tiled function as actions on pieces of memory.
+
+A piece is named by the value that stands for it first: results that overwrite operands, and
+reshapes, are the memory of their operands. A result of the function that no action makes in place
+is copied to memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import DictionaryAttr
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
+
+from supertile.ir import comm, graph, tile
+from supertile.ir.errors import UserError
+from supertile.ir.tile_access import LaunchAccess, launch_access
+from supertile.passes.schedule_edges import COMPUTE, LINK, Root, Step, data_edges
+from supertile.passes.schedule_sizes import Bounds, buffer_bytes
+
+
+@dataclass(frozen=True)
+class Spare:
+    """The second buffer of what layers carry from one to the next."""
+
+    carried: SSAValue
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Memory for result `number` of a function."""
+
+    number: int
+
+
+@dataclass
+class Reading:
+    """A function as steps."""
+
+    steps: list[Step] = field(default_factory=list)
+    ops: list[Operation | Copied] = field(default_factory=list)
+    """What each step is."""
+    root: dict[SSAValue, SSAValue] = field(default_factory=dict)
+    """The piece of memory that each value lies in."""
+    results: list[Root] = field(default_factory=list)
+    """The memory of each result of the function: an argument if that is state."""
+    sizes: dict[Root, int] = field(default_factory=dict)
+    """Bytes of each piece that needs a place in the arena."""
+
+    @property
+    def edges(self) -> list[set[int]]:
+        return data_edges(self.steps)
+
+    def add(
+        self,
+        op: Operation | Copied,
+        reads: Sequence[Root],
+        writes: Sequence[Root],
+        lane: str = COMPUTE,
+    ) -> None:
+        self.ops.append(op)
+        self.steps.append(Step(list(dict.fromkeys(reads)), list(dict.fromkeys(writes)), lane))
+
+    def roots(self, values: Sequence[SSAValue]) -> list[SSAValue]:
+        return [self.root[value] for value in values]
+
+
+def read_function(function: FuncOp, kernels: Mapping[str, tile.Kernel], bounds: Bounds) -> Reading:
+    """The steps of a tiled function and the memory that they need."""
+    reading = _Reader(function, kernels).read()
+    made = [value for op in reading.ops if isinstance(op, Operation) for value in op.results]
+    own = [value for value in made if reading.root[value] is value]
+    sizes = buffer_bytes(function, own, bounds)
+    spares = {root for step in reading.steps for root in step.writes if isinstance(root, Spare)}
+    for value in own:
+        if value not in reading.results:
+            reading.sizes[value] = sizes[value]
+        if Spare(value) in spares:
+            reading.sizes[Spare(value)] = sizes[value]
+    return reading
+
+
+class _Reader:
+    def __init__(self, function: FuncOp, kernels: Mapping[str, tile.Kernel]) -> None:
+        self.function = function
+        self.access: dict[str, LaunchAccess] = {}
+        self.kernels = kernels
+        self.held = Reading()
+
+    def read(self) -> Reading:
+        for value in self.function.body.block.args:
+            self.held.root[value] = value
+        for op in self.function.body.block.ops:
+            self.visit(op)
+        return self.held
+
+    def visit(self, op: Operation) -> None:
+        match op:
+            case graph.Weight():
+                self.held.root[op.result] = op.result
+            case graph.Reshape():
+                self.held.root[op.result] = self.held.root[op.x]
+            case tile.Launch():
+                self.launch(op)
+            case comm.Dispatch() | comm.Combine():
+                self.own(op)
+                self.held.add(op, self.held.roots(op.operands), op.results, LINK)
+            case graph.Layers():
+                self.layers(op)
+            case ReturnOp():
+                self.end(op)
+            case _:
+                name = self.function.sym_name.data
+                raise UserError("pass.not_tiled", name=name, op=op.name)
+
+    def own(self, op: Operation) -> None:
+        """Every result has memory of its own."""
+        for value in op.results:
+            self.held.root[value] = value
+
+    def launch(self, op: tile.Launch) -> None:
+        kernel = self.kernels[op.kernel.data]
+        access = self.access.setdefault(op.kernel.data, launch_access(kernel))
+        roots: list[Root] = list(self.held.roots(op.operands))
+        for value, reused in zip(op.results, kernel.reuses.get_values(), strict=True):
+            self.held.root[value] = value if reused < 0 else self.held.root[op.operands[reused]]
+        own = [value for value in op.results if self.held.root[value] is value]
+        pairs = list(zip(roots, access.inputs, strict=True))
+        self.held.add(
+            op,
+            [root for root, held in pairs if held.reads],
+            [*(root for root, held in pairs if held.writes), *own],
+        )
+
+    def layers(self, op: graph.Layers) -> None:
+        count = len(op.carried)
+        self.held.root.update({value: value for value in op.results[:count]})
+        for value, state in zip(op.results[count:], op.states, strict=True):
+            self.held.root[value] = self.held.root[state]
+        written: list[Root] = list(op.results[:count])
+        written += [Spare(value) for value in op.results[:count]]
+        self.held.add(op, self.held.roots(op.operands), [*written, *self.held.roots(op.states)])
+
+    def end(self, op: ReturnOp) -> None:
+        for number, value in enumerate(op.operands):
+            root = self.held.root[value]
+            if _is_state(self.function, root):
+                self.held.results.append(root)
+            elif _is_made(value) and root is value and root not in self.held.results:
+                self.held.results.append(root)
+            else:
+                copied = Copied(number)
+                self.held.add(copied, [root], [copied])
+                self.held.results.append(copied)
+
+
+def _is_made(value: SSAValue) -> bool:
+    return isinstance(value, OpResult) and not isinstance(value.op, graph.Weight)
+
+
+def _is_state(function: FuncOp, root: SSAValue) -> bool:
+    if not isinstance(root, BlockArgument) or function.arg_attrs is None:
+        return False
+    held = function.arg_attrs.data[root.index]
+    return isinstance(held, DictionaryAttr) and "graph.state" in held.data

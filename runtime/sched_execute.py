@@ -1,0 +1,317 @@
+"""Runs programs with NumPy: tasks in any order that their events allow, in the planned bytes.
+
+    executor = ScheduledExecutor(plan, weights, order=random_order(seed))
+
+The arena of a program is one array of bytes. Before every call all of them are 0xFF, which is NaN,
+so that a task that runs before what it needs, or in bytes that others still need, changes numbers.
+Sizes that shapes tell are settled before the first task runs, as a host does that launches kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from xdsl.ir import OpResult, SSAValue
+
+from supertile.ir import comm, sched
+from supertile.ir.errors import UserError
+from supertile.ir.op import properties_of
+from supertile.ir.sched import tensor_of
+from supertile.ir.tile_access import COUNTED
+from supertile.runtime import comm_ops
+from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.graph_ops import reshape
+from supertile.runtime.lockstep import LockstepExecutor, merged
+from supertile.runtime.plan import FunctionPlan, Step
+from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
+from supertile.runtime.tile_execute import allocate
+
+Order = Callable[[ProgramPlan], Sequence[Step]]
+
+TRANSFERS = {"dispatch": comm.Dispatch, "combine": comm.Combine}
+
+
+def program_order(program: ProgramPlan) -> Sequence[Step]:
+    """The order in which the text has the tasks."""
+    return program.actions
+
+
+def random_order(seed: int) -> Order:
+    """One of the orders that the events allow, another one in each call."""
+    generator = np.random.default_rng(seed)
+
+    def order(program: ProgramPlan) -> Sequence[Step]:
+        waiting = {step.op: {*_awaited(step)} for step in program.actions}
+        steps = {step.op: step for step in program.actions}
+        chosen = []
+        while waiting:
+            ready = [op for op, awaited in waiting.items() if not awaited & waiting.keys()]
+            op = ready[generator.integers(len(ready))]
+            del waiting[op]
+            chosen.append(steps[op])
+        return chosen
+
+    return order
+
+
+def _awaited(step: Step) -> list[sched.Action]:
+    assert isinstance(step.op, sched.Action)
+    return step.op.awaited
+
+
+@dataclass
+class ScheduledExecutor(Executor):
+    """An executor of programs; functions of other levels run as they do there."""
+
+    order: Order = program_order
+    arenas: dict[tuple[str, int], Bytes] = field(default_factory=dict)
+    """By program and rank; undefined between calls."""
+
+    def _run(
+        self, function: FunctionPlan, arguments: list[Any], layer: int | None, prefix: str
+    ) -> list[Any]:
+        if not isinstance(function, ProgramPlan):
+            return super()._run(function, arguments, layer, prefix)
+        call = _Call(self, [self], function, layer, prefix)
+        return call.run([arguments], [{}])[0]
+
+
+class ScheduledRanks(LockstepExecutor):
+    """Programs on many ranks: each task on all of them in turn, transfers on all at once."""
+
+    whole: ScheduledExecutor
+
+    def __init__(self, whole: ScheduledExecutor, ranks: int) -> None:
+        super().__init__(whole, ranks)
+
+    def call(self, entry: str, arguments: Sequence[list[Any]]) -> list[list[Any]]:
+        self.whole.begin_call()
+        program = self.plan.functions[entry]
+        assert isinstance(program, ProgramPlan), f"@{entry} is no program"
+        call = _Call(self.whole, self.ranks, program, None, self.plan.prefix(entry))
+        return call.run(arguments, [{} for _ in arguments])
+
+
+@dataclass
+class _Frame:
+    """The memory of a call on one rank: values whose sizes are settled, and the bytes of buffers."""
+
+    values: dict[SSAValue, Any]
+    memory: dict[SSAValue, Bytes]
+
+    def value(self, held: SSAValue) -> Any:
+        if isinstance(held, OpResult) and isinstance(held.op, sched.View):
+            return reshape(self.value(held.op.x), tuple(held.op.shape.get_values()))
+        if held not in self.values:
+            raise ExecutionError("a task reads what no task has made")
+        return self.values[held]
+
+    def has(self, held: SSAValue) -> bool:
+        while isinstance(held, OpResult) and isinstance(held.op, sched.View):
+            held = held.op.x
+        return held in self.values
+
+    def make(self, held: SSAValue, shape: Sequence[int]) -> None:
+        """Settle the size of a value that is to be written."""
+        if held in self.values:
+            return
+        kind = tensor_of(held)
+        memory = self.memory.get(held)
+        self.values[held] = allocate(kind, shape) if memory is None else place(memory, kind, shape)
+
+    def values_of(self, held: Sequence[SSAValue]) -> list[Any]:
+        return [self.value(value) for value in held]
+
+
+class _Call:
+    """One call of a program, on all ranks."""
+
+    def __init__(
+        self,
+        executor: ScheduledExecutor,
+        ranks: Sequence[Executor],
+        program: ProgramPlan,
+        layer: int | None,
+        prefix: str,
+    ) -> None:
+        if program.program.memory.data != "runtime":
+            raise UserError("run.schedule_memory", name=program.name)
+        self.executor = executor
+        self.ranks = ranks
+        self.program = program
+        self.layer = layer
+        self.prefix = prefix
+        self.frames: list[_Frame] = []
+
+    def run(
+        self, arguments: Sequence[list[Any]], outputs: Sequence[dict[SSAValue, Any]]
+    ) -> list[list[Any]]:
+        """The results of each rank; `outputs` are memory for them, new memory where there is none."""
+        for rank, (own, given) in enumerate(zip(arguments, outputs, strict=True)):
+            self.frames.append(self._frame(rank, own, given))
+        for step in self.program.actions:
+            self._settle(step)
+        for step in self.executor.order(self.program):
+            self._guarded(step)
+            self._watched(step)
+        return [frame.values_of(self.program.program.end.values) for frame in self.frames]
+
+    def _frame(self, rank: int, arguments: list[Any], outputs: dict[SSAValue, Any]) -> _Frame:
+        program = self.program.program
+        frame = _Frame(dict(zip(program.body.block.args, arguments, strict=False)) | outputs, {})
+        key = self.program.name, rank
+        if key not in self.executor.arenas:
+            self.executor.arenas[key] = np.empty(program.arena.value.data, np.uint8)
+        arena = self.executor.arenas[key]
+        arena.fill(POISON)
+        for op in program.body.block.ops:
+            if isinstance(op, sched.Buffer):
+                start, end = op.span
+                frame.memory[op.result] = arena[start:end]
+        for step in self.program.steps:
+            if step.weight is not None:
+                held = self.ranks[rank].weights(step.weight, self.layer)
+                frame.values[step.op.results[0]] = self._weight(step, held)
+        return frame
+
+    def _weight(self, step: Step, held: Any) -> Any:
+        if step.name is None or self.executor.watch is None:
+            return held
+        return self.executor.watch(self.prefix + step.name, held, step)
+
+    # ---- sizes ---------------------------------------------------------------------------------
+
+    def _settle(self, step: Step) -> None:
+        """The sizes of what an action writes, as far as they follow from what is there."""
+        for frame in self.frames:
+            match step.op:
+                case sched.Task():
+                    self._settle_task(frame, step.op)
+                case sched.Copy():
+                    if frame.has(step.op.inputs[0]):
+                        frame.make(step.op.outputs[0], frame.value(step.op.inputs[0]).shape)
+                case sched.Layers():
+                    if all(frame.has(value) for value in step.op.carried):
+                        _settle_layers(frame, step.op)
+
+    def _settle_task(self, frame: _Frame, op: sched.Task, running: bool = False) -> None:
+        if not op.outputs or not (running or self._is_settled(frame, op)):
+            return
+        shapes = self.program.kernels[op.kernel.data].own_results(frame.values_of(op.inputs))
+        for output, (_, shape) in zip(op.outputs, shapes, strict=True):
+            frame.make(output, shape)
+
+    def _is_settled(self, frame: _Frame, op: sched.Task) -> bool:
+        """Whether all inputs have their sizes, and numbers that count are there from the start."""
+        counted = [
+            op.inputs[argument]
+            for kind, argument, *_ in self.program.kernels[op.kernel.data].extents
+            if kind in COUNTED
+        ]
+        own = set(self.program.program.body.block.args)
+        return all(map(frame.has, op.inputs)) and own.issuperset(counted)
+
+    # ---- actions -------------------------------------------------------------------------------
+
+    def _guarded(self, step: Step) -> None:
+        try:
+            self._action(step)
+        except (ExecutionError, UserError, MemoryError):
+            raise
+        except Exception as error:
+            place = f"{step.source} " if step.source else ""
+            raise ExecutionError(
+                f"{place}{step.op.name} in @{self.program.name}: {error}"
+            ) from error
+
+    def _action(self, step: Step) -> None:
+        match step.op:
+            case sched.Task():
+                for frame in self.frames:
+                    self._task(frame, step.op)
+            case sched.Copy():
+                self._settle(step)
+                for frame in self.frames:
+                    overwrite(frame.value(step.op.outputs[0]), frame.value(step.op.inputs[0]))
+            case sched.Transfer():
+                self._transfer(step.op)
+            case sched.Layers():
+                self._settle(step)
+                self._layers(step, step.op)
+
+    def _task(self, frame: _Frame, op: sched.Task) -> None:
+        self._settle_task(frame, op, running=True)
+        kernel = self.program.kernels[op.kernel.data]
+        kernel.launch(frame.values_of(op.inputs), frame.values_of(op.outputs))
+
+    def _transfer(self, op: sched.Transfer) -> None:
+        columns = zip(*[frame.values_of(op.inputs) for frame in self.frames], strict=True)
+        properties = properties_of(op)
+        placed = {key: properties[key] for key in ("placement",) if key in properties}
+        results = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]](*map(list, columns), **placed)
+        for frame, held in zip(self.frames, results, strict=True):
+            for output, value in zip(op.outputs, held, strict=True):
+                frame.make(output, value.shape)
+                overwrite(frame.value(output), value)
+
+    def _layers(self, step: Step, op: sched.Layers) -> None:
+        """Every layer in order; its state is its row of each stack that its program uses."""
+        kinds, rows = step.properties["kinds"], [0] * len(op.states)
+        carried = [frame.values_of(op.carried) for frame in self.frames]
+        for number, kind in enumerate(kinds):
+            name, uses = step.properties["functions"][kind], step.properties["uses"][kind]
+            program = self.executor.plan.functions[name]
+            assert isinstance(program, ProgramPlan), f"@{name} is no program"
+            arguments = []
+            for frame, own in zip(self.frames, carried, strict=True):
+                states = frame.values_of(op.states)
+                held = [states[stack][rows[stack]] for stack in uses]
+                arguments.append([*own, *frame.values_of(op.shared), number, *held])
+            for stack in uses:
+                rows[stack] += 1
+            # The last layer writes the outputs, the one before it the spares.
+            targets = op.spares if (len(kinds) - number) % 2 == 0 else op.outputs
+            carried = [frame.values_of(targets) for frame in self.frames]
+            given = [dict(zip(program.program.outputs, own, strict=True)) for own in carried]
+            prefix = f"{step.properties['label']}.{number}."
+            _Call(self.executor, self.ranks, program, number, prefix).run(arguments, given)
+        if not kinds:
+            self._passed_on(op, carried)
+
+    def _passed_on(self, op: sched.Layers, carried: list[list[Any]]) -> None:
+        for frame, own in zip(self.frames, carried, strict=True):
+            for output, value in zip(op.outputs, own, strict=True):
+                overwrite(frame.value(output), value)
+
+    # ---- those who look on ---------------------------------------------------------------------
+
+    def _watched(self, step: Step) -> None:
+        """Named values as they are when their task ends; what comes back takes their place."""
+        watch = self.executor.watch
+        if watch is None:
+            return
+        for named, held in self.program.named.get(step.op, []):
+            values = [frame.value(held) for frame in self.frames]
+            whole = values[0] if len(values) == 1 else merged(values)
+            back = watch(f"{self.prefix}{named.name}", whole, named)
+            if back is not whole:
+                _write_back(values, back)
+
+
+def _settle_layers(frame: _Frame, op: sched.Layers) -> None:
+    """What layers carry keeps its sizes."""
+    for targets in (op.outputs, op.spares):
+        for target, value in zip(targets, op.carried, strict=True):
+            frame.make(target, frame.value(value).shape)
+
+
+def _write_back(values: list[Any], whole: Any) -> None:
+    """Each rank gets its rows of a value for all of them."""
+    start = 0
+    for held in values:
+        part = whole if len(values) == 1 else whole[start : start + len(held)]
+        overwrite(held, part)
+        start += held.shape[0] if held.shape else 1
