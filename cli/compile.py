@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supertile.cli.deploy import Goal
+from supertile.cli.deploy import Answer, Goal
 from supertile.cli.inputs import (
     add_model_options,
     check_output_folder,
@@ -39,10 +39,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--target", default=NUMPY, metavar="T", help="a machine (list targets), or a machine file"
     )
     command.add_argument(
-        "--deploy", metavar="D", help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md"
+        "--deploy",
+        metavar="D",
+        help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md",
     )
     command.add_argument(
-        "--tiles", choices=("machine", "test"), default="machine", help="test: smaller than all sizes"
+        "--tiles",
+        choices=("machine", "test"),
+        default="machine",
+        help="test: smaller than all sizes",
     )
     command.add_argument(
         "-p", "--pipeline", metavar="P", help="passes to run instead of all: 'pass{a=1},pass2'"
@@ -80,15 +85,17 @@ def run(options: argparse.Namespace) -> int:
     dump = Path(options.dump_ir) if options.dump_ir else None
     folder = reproducer_folder(options.dump_ir, options.output)
     notes = (f"model: {options.model}", f"config: {options.config}")
-    report = run_passes(module, passes, Options(dump=dump, reproducers=folder, notes=notes))
+    answer = Answer(goal)
+    how = Options(dump=dump, reproducers=folder, notes=notes, behind=answer.behind)
+    report = run_passes(module, passes, how)
     done = time.perf_counter()
-    timeline = goal.answer(module)
+    timeline = answer.timeline(module)
     answered = time.perf_counter()
     _write_output(options, module, report, timeline)
     written = time.perf_counter()
     _print_summary(options, module, report)
     if timeline is not None:
-        goal.print_answer(module, timeline)
+        answer.print(timeline)
     if options.stats:
         phases = {"front end": built - start, "numeric check": checked - built}
         phases |= {"passes": done - checked, "schedule and cost": answered - done}
@@ -96,9 +103,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def build(
-    options: argparse.Namespace, entries: list[str] | None = None
-) -> tuple[ModuleOp, Config]:
+def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:
     """The graph-level module of the model under its config, with these entries or all."""
     from supertile.frontend.build import build_model
     from supertile.frontend.hf_config import read_config

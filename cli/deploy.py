@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from supertile.passes.rewriting import Pass
     from supertile.targets.deploy import Deployment
     from supertile.targets.machine_types import Machine
+    from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.timeline import Timeline
 
+TILED = "assign-memory"
+"""The last pass of the tiled level."""
 NUMPY, FUSED, DRAFT = "numpy", "fused", "draft"
 OPEN_SIZES = (16, 1, 4096)
 """Tokens, sequences and context that tiles are chosen for where nothing is deployed."""
@@ -73,7 +76,7 @@ class Goal:
         given = options.pipeline or options.stop_after
         stop = FUSED if plain and not given else options.stop_after
         passes = select_passes(options.pipeline, stop)
-        return passes if options.pipeline else with_options(passes, self.pass_options(), options)
+        return passes if options.pipeline else with_options(passes, self.pass_options(), options.tiles)
 
     def pass_options(self) -> dict[str, dict[str, Any]]:
         """Pass -> its options for the machine, and for the deployment on it."""
@@ -106,38 +109,62 @@ class Goal:
             options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
         return options
 
-    def answer(self, module: ModuleOp) -> Timeline | None:
-        """What a step of the deployment costs."""
-        if self.deployment is None:
+
+class Answer:
+    """The answer to a deployment, read off the module on its way through the passes."""
+
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
+        self.tiled: Tiled | None = None
+        self.tables: list[str] = []
+
+    @property
+    def behind(self) -> dict[str, Callable[[ModuleOp], None]]:
+        """What to do behind which pass: work is counted once tiles have their places."""
+        return {} if self.goal.deployment is None else {TILED: self.read}
+
+    @property
+    def question(self) -> Question:
+        from supertile.targets.deployment_timeline import Question
+
+        goal = self.goal
+        assert goal.deployment is not None
+        model, config = (Path(name).stem for name in goal.names)
+        entries = tuple(goal.entries or ())
+        return Question(model, config, goal.config, goal.machine, goal.deployment, entries)
+
+    def read(self, module: ModuleOp) -> None:
+        from supertile.targets.cost.sizes import sizes_of
+        from supertile.targets.deployment_timeline import read_tiled
+
+        assert self.goal.deployment is not None
+        tokens = float(sizes_of(self.goal.deployment, self.goal.config)["T"])
+        self.tables = expert_tables(module, tokens)
+        self.tiled = read_tiled(module, self.question)
+
+    def timeline(self, module: ModuleOp) -> Timeline | None:
+        """What a step costs; a scheduled module gets the costs of its tasks."""
+        if self.tiled is None:
             return None
-        from supertile.runtime.plan import plan_module
-        from supertile.targets.deployment_timeline import Question, deployment_timeline
+        from supertile.targets.deployment_timeline import deployment_timeline
 
-        model, config = (Path(name).stem for name in self.names)
-        question = Question(
-            model, config, self.config, self.machine, self.deployment, tuple(self.entries or ())
-        )
-        return deployment_timeline(module, plan_module(module), question)
+        return deployment_timeline(self.tiled, module, self.question)
 
-    def print_answer(self, module: ModuleOp, timeline: Timeline) -> None:
+    def print(self, timeline: Timeline) -> None:
         """Where the experts are, what they make ranks send, and the figures of the step."""
         from supertile.targets.output.summary import print_summary
 
-        assert self.deployment is not None
-        from supertile.targets.cost.sizes import sizes_of
-
-        tokens = float(sizes_of(self.deployment, self.config)["T"])
-        for text in expert_tables(module, tokens):
+        for text in self.tables:
             print(text)
         print_summary(timeline)
 
 
 def with_options(
-    passes: Sequence[Pass], options: Mapping[str, dict[str, Any]], given: argparse.Namespace
+    passes: Sequence[Pass], options: Mapping[str, dict[str, Any]], tiles: str | None
 ) -> list[Pass]:
     """The passes with their options; `--tiles test` asks for tiles smaller than every size."""
     made = [type(one)(**options[one.name]) if one.name in options else one for one in passes]
-    if getattr(given, "tiles", None) != "test":
+    if tiles != "test":
         return made
     return [type(one)(force="test") if one.name == "choose-tiles" else one for one in made]
 

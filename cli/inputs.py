@@ -59,9 +59,7 @@ def choose(value: str, known: Iterable[str], code: str) -> str:
     return value
 
 
-def add_model_options(
-    command: argparse.ArgumentParser, numerics: str | None = "reference"
-) -> None:
+def add_model_options(command: argparse.ArgumentParser, numerics: str | None = "reference") -> None:
     """MODEL, --config, --numerics with this default; None where the command decides."""
     command.add_argument("model", metavar="MODEL", help="a model file, or a shipped name")
     command.add_argument(

@@ -28,9 +28,7 @@ LEVELS: dict[str, frozenset[str]] = {
     "placed": STRUCTURE | GRAPH | COMM,
     "fused": STRUCTURE | GRAPH | COMM | GROUPS,
     "tiled": STRUCTURE | COMM | TILE | (GRAPH - SPELLED_OUT),
-    "scheduled": frozenset({"builtin.module"})
-    | SCHED
-    | ((TILE | GRAPH) - SPELLED_OUT - REPLACED),
+    "scheduled": frozenset({"builtin.module"}) | SCHED | ((TILE | GRAPH) - SPELLED_OUT - REPLACED),
 }
 
 

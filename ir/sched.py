@@ -17,12 +17,23 @@ from abc import ABC
 from collections.abc import Sequence
 from typing import ClassVar
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntAttr, StringAttr, SymbolRefAttr
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    DictionaryAttr,
+    IntAttr,
+    StringAttr,
+    SymbolRefAttr,
+    i32,
+)
 from xdsl.ir import Attribute, Dialect, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import (
+    AnyOf,
     AttrSizedOperandSegments,
+    BaseAttr,
     irdl_attr_definition,
     irdl_op_definition,
+    irdl_to_attr_constraint,
     operand_def,
     opt_prop_def,
     param_def,
@@ -42,6 +53,7 @@ from supertile.ir.placement import PlacementAttr
 from supertile.ir.tile import RefType, Tensor
 from supertile.ir.types import type_of
 
+Memory = AnyOf((BaseAttr(RefType), irdl_to_attr_constraint(Tensor)))
 LANE_KINDS = ("compute", "link")
 MEMORIES = ("device", "runtime")
 """How long values are: as their types declare, or as the NumPy executor holds them."""
@@ -196,7 +208,7 @@ class View(SchedOp):
     """The same bytes in another shape; each -1 stands for the next run-time size of x."""
 
     name = "sched.view"
-    x = operand_def(RefType | Tensor)
+    x = operand_def(Memory)
     shape = prop_def(Integers)
     result = result_def(RefType)
 
@@ -218,13 +230,22 @@ class Action(SchedOp, ABC):
         events = [value for value in self.operands if isinstance(value.type, EventType)]
         return [event.owner for event in events if isinstance(event.owner, Action)]
 
+    def wait_for(self, events: Sequence[SSAValue]) -> None:
+        """Wait for these events and no others: they are the last group of operands."""
+        kept = [value for value in self.operands if not isinstance(value.type, EventType)]
+        sizes = self.properties["operandSegmentSizes"]
+        assert isinstance(sizes, DenseArrayBase)
+        groups = [*sizes.get_values()[:-1], len(events)]
+        self.properties["operandSegmentSizes"] = DenseArrayBase.from_list(i32, groups)
+        self.operands = [*kept, *events]
+
 
 @irdl_op_definition
 class Task(Action):
     """One launch of a kernel. `outputs` are the results that overwrite no operand, in order."""
 
     name = "sched.task"
-    inputs = var_operand_def(RefType | Tensor)
+    inputs = var_operand_def(Memory)
     outputs = var_operand_def(RefType)
     waits = var_operand_def(EventType)
     kernel = prop_def(StringAttr)
@@ -235,7 +256,7 @@ class Transfer(Action):
     """One op of the comm dialect, on a link: `kind` is its name."""
 
     name = "sched.transfer"
-    inputs = var_operand_def(RefType | Tensor)
+    inputs = var_operand_def(Memory)
     outputs = var_operand_def(RefType)
     waits = var_operand_def(EventType)
     kind = prop_def(StringAttr)
@@ -247,7 +268,7 @@ class Copy(Action):
     """The bytes of one piece of memory into another: a result that no task makes in place."""
 
     name = "sched.copy"
-    inputs = var_operand_def(RefType | Tensor)
+    inputs = var_operand_def(Memory)
     outputs = var_operand_def(RefType)
     waits = var_operand_def(EventType)
 
@@ -265,9 +286,9 @@ class Layers(Action):
     """
 
     name = "sched.layers"
-    carried = var_operand_def(RefType | Tensor)
-    shared = var_operand_def(RefType | Tensor)
-    states = var_operand_def(RefType | Tensor)
+    carried = var_operand_def(Memory)
+    shared = var_operand_def(Memory)
+    states = var_operand_def(Memory)
     outputs = var_operand_def(RefType)
     spares = var_operand_def(RefType)
     waits = var_operand_def(EventType)
@@ -290,7 +311,7 @@ class End(SchedOp):
     """
 
     name = "sched.end"
-    values = var_operand_def(RefType | Tensor)
+    values = var_operand_def(Memory)
     traits = traits_def(IsTerminator())
 
 

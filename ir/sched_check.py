@@ -64,7 +64,7 @@ class Trace:
     """A program as the checks see it."""
 
     actions: list[sched.Action]
-    before: list[int] = field(default_factory=list)
+    before: list[int]
     """For each action all that it waits for, directly or not."""
     uses: dict[Piece, Uses] = field(default_factory=dict)
 
@@ -79,6 +79,11 @@ def program_problems(
         return
     trace = traced(program, symbols)
     yield from _check_arena(program, capacity)
+    yield from order_problems(program, trace)
+
+
+def order_problems(program: sched.Program, trace: Trace) -> Iterator[Problem]:
+    """What is wrong with the order of actions on memory."""
     yield from _check_races(trace)
     yield from _check_sharing(trace)
     yield from _check_contents(program, trace)
@@ -89,18 +94,25 @@ def program_problems(
 
 def traced(program: sched.Program, symbols: Symbols) -> Trace:
     """Order and accesses of all actions."""
-    trace = Trace(program.actions)
-    numbers: dict[Operation, int] = {op: n for n, op in enumerate(trace.actions)}
+    trace = Trace(program.actions, before_each(program.actions))
     for number, op in enumerate(trace.actions):
-        held = 0
-        for other in op.awaited:
-            held |= trace.before[numbers[other]] | 1 << numbers[other]
-        trace.before.append(held)
         for value, access in accesses(op, symbols):
             uses = trace.uses.setdefault(piece_of(value), Uses())
             uses.reads |= access.reads << number
             uses.writes |= access.writes << number
     return trace
+
+
+def before_each(actions: Sequence[sched.Action]) -> list[int]:
+    """For each action, in program order, all that it waits for, directly or not."""
+    numbers: dict[Operation, int] = {op: number for number, op in enumerate(actions)}
+    before: list[int] = []
+    for op in actions:
+        held = 0
+        for other in op.awaited:
+            held |= before[numbers[other]] | 1 << numbers[other]
+        before.append(held)
+    return before
 
 
 def accesses(op: sched.Action, symbols: Symbols) -> Iterator[tuple[SSAValue, Access]]:

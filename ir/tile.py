@@ -408,7 +408,7 @@ def _check_place(
     ref: SSAValue,
     select: Sequence[SSAValue],
     offsets: Sequence[SSAValue],
-    axes: DenseArrayBase[I64],
+    axes: Integers,
     tile: SSAValue,
     space: StringAttr | None,
 ) -> None:
@@ -416,7 +416,7 @@ def _check_place(
     assert isinstance(ref.type, RefType)
     assert isinstance(tile.type, TensorType)
     whole, part = ref.type.tensor.get_shape()[len(select) :], tile.type.get_shape()
-    named = axes.get_values()
+    named: Sequence[int] = axes.get_values()
     if len(whole) != len(part) or len(named) != len(offsets):
         raise VerifyException(f"a tile of {list(part)} does not lie in {list(whole)}")
     in_place = space is not None and space.data == DEVICE

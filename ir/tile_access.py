@@ -26,15 +26,15 @@ class Access:
 
 @dataclass(frozen=True)
 class LaunchAccess:
-    """The accesses of a launch: of its operands, and of the results that have memory of their own."""
+    """The accesses of a launch: of its operands, and of results with memory of their own."""
 
     inputs: tuple[Access, ...]
     outputs: tuple[Access, ...]
 
 
 def launch_access(kernel: tile.Kernel) -> LaunchAccess:
-    """What a launch of the kernel does; a result that overwrites an operand counts as that operand."""
-    found = dict.fromkeys(kernel.body.block.args, Access())
+    """What a launch of the kernel does; results that overwrite operands count as those."""
+    found: dict[SSAValue, Access] = dict.fromkeys(kernel.body.block.args, Access())
     for ref, access in _accesses(kernel):
         if ref in found:
             found[ref] = found[ref] | access

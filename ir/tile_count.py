@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from xdsl.ir import Attribute, Block as IrBlock, Operation, SSAValue
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Attribute, Block as IrBlock, Operation, OpResult, SSAValue
 
 from supertile.ir import graph, tile
 from supertile.ir.formula import symbol
@@ -35,9 +36,7 @@ def kernel_work(
     """The work of a kernel on operands of these shapes; see `KernelWork` for labels."""
     shapes = ref_shapes(kernel, operands, symbol)
     counter = _Counter(shapes)
-    phases = tuple(
-        counter.phase(op) for op in kernel.body.block.ops if isinstance(op, tile.Grid)
-    )
+    phases = tuple(counter.phase(op) for op in kernel.body.block.ops if isinstance(op, tile.Grid))
     names: dict[SSAValue, str] = {}
     for ref, label in zip(kernel.body.block.args, labels, strict=False):
         names[ref] = label
@@ -51,9 +50,7 @@ def kernel_work(
         tuple((names[ref], size) for ref, size in counter.read.items() if ref in names),
         tuple((names[ref], size) for ref, size in counter.written.items() if ref in names),
         counter.flops,
-        tuple(
-            (names[ref], counter.total(ref)) for ref in counter.read if ref in names
-        ),
+        tuple((names[ref], counter.total(ref)) for ref in counter.read if ref in names),
     )
 
 
@@ -89,7 +86,9 @@ class _Counter:
             if ragged:
                 next(indices)
             start = next(indices)
-            extent = self._ragged(grid, start, ref, step) if ragged else self._plain(ref, axis, step)
+            extent = (
+                self._ragged(grid, start, ref, step) if ragged else self._plain(ref, axis, step)
+            )
             if ragged:
                 next(indices)
             extents.append(extent)
@@ -174,13 +173,27 @@ class _Counter:
     def _numbers(self, rows: SSAValue, around: dict[SSAValue, Extent]) -> Size:
         """How many row numbers there are in all: along axes that a grid or loop cuts, its size."""
         total: Size = 1
-        free = [e for e in around.values() if _is_cut(e)]
+        used = _starts(rows)
+        free = [e for start, e in around.items() if start in used and _is_cut(e)]
         for size in shape_of(rows):
             match = next((e for e in free if e.step == size), None)
             if match is not None:
                 free.remove(match)
             total = total * (size if match is None else match.size)
         return total
+
+
+def _starts(value: SSAValue) -> set[SSAValue]:
+    """The indices that a tile depends on: where the blocks and steps begin that it is cut by."""
+    found: set[SSAValue] = set()
+    waiting = [value]
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held.type, IndexType):
+            found.add(held)
+        elif isinstance(held, OpResult) and not isinstance(held.op, tile.Alloc):
+            waiting += held.op.operands
+    return found
 
 
 def _is_cut(extent: Extent) -> bool:

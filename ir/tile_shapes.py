@@ -52,9 +52,7 @@ def ref_shapes(
     return held
 
 
-def launch_shapes(
-    kernel: tile.Kernel, operands: Sequence[Shape], fresh: Fresh
-) -> list[Shape]:
+def launch_shapes(kernel: tile.Kernel, operands: Sequence[Shape], fresh: Fresh) -> list[Shape]:
     """The shapes of the results of a launch of the kernel."""
     shapes = ref_shapes(kernel, operands, fresh)
     return [shapes[ref] for ref in kernel.results_]

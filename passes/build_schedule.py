@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
+from xdsl.rewriter import Rewriter
 
 from supertile.ir import tile
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
@@ -49,7 +50,6 @@ class BuildSchedule(Pass):
             arena = plan_arena(held.steps, held.edges, spans_of(held.steps, held.sizes))
             program = ProgramBuilder(function, held, arena, bounds).build()
             op.body.block.insert_op_before(program, function)
-            function.detach()
-            function.erase()
+            Rewriter.erase_op(function)
             for _ in held.steps:
                 rewrites_of(ctx).count("schedule a task")

@@ -1,7 +1,7 @@
 """Chooses the tile sizes of every phase, from closed forms under the capacities of a machine.
 
 Options describe the machine: how many cores, what lies where and how much fits, and `balance`, the
-operations of a core for each byte that it can load. `tokens`, `arrived`,
+operations of a core, in 16-bit formats, for each byte that it can load. `tokens`, `arrived`,
 `sequences` and `context` are the sizes to choose for: tokens of a call, rows that other ranks send.
 Nothing is built here: a choice is a line of numbers on the function.
 

@@ -14,7 +14,7 @@ import json
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Options:
     """How to run passes.
 
     `after_pass(name, module before, module after)` is called once a pass is verified; an exception
-    of its is a failure of the pass. `notes` (configuration, seed) go into reproducers.
+    of its is a failure of the pass. `behind[name](module)` is called behind the pass of that name. `notes` (configuration, seed) go into reproducers.
     """
 
     dump: Path | None = None
@@ -56,6 +56,7 @@ class Options:
     verify: bool = True
     notes: tuple[str, ...] = ()
     after_pass: AfterPass | None = None
+    behind: Mapping[str, Callable[[ModuleOp], None]] = field(default_factory=dict)
 
     @property
     def reproducer_folder(self) -> Path:
@@ -177,6 +178,8 @@ class _Run:
             verify_module(self.module, self.level, set(record.changed), self.verified)
         if self.options.after_pass is not None and before is not None:
             self.options.after_pass(one.name, before, self.module)
+        if one.name in self.options.behind:
+            self.options.behind[one.name](self.module)
         self.dump(record.file)
 
     def record(self, one: Pass, number: int) -> PassRecord:

@@ -92,9 +92,7 @@ def _spread(phase: Phase, cuts: Cuts, parts: int, spaces: Spaces) -> Cuts:
     return cuts
 
 
-def _check(
-    value: SSAValue, cut: Cut, cuts: Cuts, parts: int, spaces: Spaces, phase: Phase
-) -> None:
+def _check(value: SSAValue, cut: Cut, cuts: Cuts, parts: int, spaces: Spaces, phase: Phase) -> None:
     """A cut must agree with what is known, take part of an axis, and split no scale block."""
     axis, unit = cut
     shape = shape_of(value)
@@ -163,7 +161,7 @@ def _before_last(count: int) -> Rule:
         if axis >= rank - count:
             raise _ConflictError
         same = [v for v in (*op.operands, *op.results) if len(shape_of(v)) == rank]
-        return {v: (axis, unit) for v in same}
+        return dict.fromkeys(same, (axis, unit))
 
     return rule
 
@@ -189,7 +187,7 @@ def _along_other_axis(op: Operation, cuts: Cuts, parts: int) -> Cuts:
     _, (axis, unit) = _known(op, cuts)
     if op.properties["axis"].value.data == axis:  # type: ignore[attr-defined]
         raise _ConflictError
-    return {value: (axis, unit) for value in (*op.operands, *op.results)}
+    return dict.fromkeys((*op.operands, *op.results), (axis, unit))
 
 
 def _repeat(op: Operation, cuts: Cuts, parts: int) -> Cuts:

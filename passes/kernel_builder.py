@@ -1,8 +1,8 @@
 """Builds one tile kernel: its references, grids and loops, loads and stores, graph ops on tiles.
 
-    with builder.grid([(ref, 0, rows)]) as (row,):
-        x = builder.load(builder.ref(value), [(0, row)], [rows, 64])
-        builder.store(builder.compute(op, {op.x: x}), builder.ref(result), [(0, row)])
+with builder.grid([(ref, 0, rows)]) as (row,):
+    x = builder.load(builder.ref(value), [(0, row)], [rows, 64])
+    builder.store(builder.compute(op, {op.x: x}), builder.ref(result), [(0, row)])
 """
 
 from __future__ import annotations

@@ -168,5 +168,3 @@ def _key(unit: Unit, spaces: Spaces, sizes: list[PhaseSizes]) -> Any:
 
 def _properties(op: Operation) -> tuple[Any, ...]:
     return tuple(sorted(op.properties.items()))
-
-

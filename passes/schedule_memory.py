@@ -1,8 +1,9 @@
 """Places the buffers of a program in one arena: bytes are shared by buffers that never meet.
 
 Two buffers never meet if every user of one ends before the other is written. Where that does not
-follow from what tasks read, edges make it so, but only between tasks of the compute lane: that lane
-runs them one after the other anyway, so that nothing which could overlap is held back.
+follow from what tasks read, edges make it so, but only between tasks of the compute lane, which
+runs them one after the other anyway, and only if no transfer gets more to wait for, or is waited
+for by more: nothing which could overlap with a transfer is held back.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def spans_of(steps: Sequence[Step], sizes: dict[Root, int]) -> list[Span]:
 
 def plan_arena(steps: Sequence[Step], edges: Sequence[set[int]], spans: Sequence[Span]) -> Arena:
     """First fit, the largest buffer first; ties in order of first use."""
-    sharing = _Sharing(steps, ancestors(edges))
+    sharing = _Sharing.of(steps, ancestors(edges))
     numbers = sorted(range(len(spans)), key=lambda n: (-spans[n].padded, n))
     starts: dict[int, int] = {}
     for number in numbers:
@@ -103,6 +104,20 @@ def live_bytes(spans: Sequence[Span], actions: int) -> int:
 class _Sharing:
     steps: Sequence[Step]
     before: Sequence[int]
+    """For each action all that comes before it for its data."""
+    behind: Sequence[int]
+    """For each action all that comes behind it."""
+    links: int
+    """The actions that are not on the compute lane."""
+
+    @staticmethod
+    def of(steps: Sequence[Step], before: Sequence[int]) -> _Sharing:
+        behind = [
+            sum(1 << late for late, held in enumerate(before) if held >> early & 1)
+            for early in range(len(steps))
+        ]
+        links = sum(1 << number for number, step in enumerate(steps) if step.lane != COMPUTE)
+        return _Sharing(steps, before, behind, links)
 
     def may(self, first: Span, second: Span) -> bool:
         """Whether the second may take bytes of the first, which is written before it."""
@@ -111,8 +126,12 @@ class _Sharing:
     def _precedes(self, user: int, writer: int) -> bool:
         if self.before[writer] >> user & 1:
             return True
-        lanes = {self.steps[user].lane, self.steps[writer].lane}
-        return user < writer and lanes == {COMPUTE}
+        if user >= writer or (1 << user | 1 << writer) & self.links:
+            return False
+        # Chains of such edges keep to this too: the sets only grow along them.
+        held_back = self.links & self.before[user] & ~self.before[writer]
+        holding = self.links & self.behind[writer] & ~self.behind[user]
+        return not held_back and not holding
 
 
 def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:

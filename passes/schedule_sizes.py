@@ -74,7 +74,7 @@ def _most(size: Formula | int, bounds: Bounds, arrived: int) -> int:
 
 
 def _arrived(function: FuncOp, tokens: int) -> int:
-    """A rank gets at most one row for each token of any rank and slot, or choice if there are fewer."""
+    """A rank gets a row for each token of any rank and slot at most, or for each choice."""
     rows = [0]
     for op in function.body.block.ops:
         if isinstance(op, comm.Dispatch):

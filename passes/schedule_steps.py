@@ -146,9 +146,8 @@ class _Reader:
     def end(self, op: ReturnOp) -> None:
         for number, value in enumerate(op.operands):
             root = self.held.root[value]
-            if _is_state(self.function, root):
-                self.held.results.append(root)
-            elif _is_made(value) and root is value and root not in self.held.results:
+            in_place = _is_made(value) and root is value and root not in self.held.results
+            if in_place or _is_state(self.function, root):
                 self.held.results.append(root)
             else:
                 copied = Copied(number)

@@ -24,6 +24,10 @@ from supertile.passes.tiling import Phase, Spaces, Unit, has_columns, stored_val
 POWERS = tuple(1 << power for power in range(12))
 ROUNDING = 512
 """Bytes left free for the small tiles of a block, which take up a multiple of 32 each."""
+BALANCE_BITS = 16
+"""Of the format whose rate `balance` refers to."""
+STEP_BYTES = 16384
+"""What starting a step costs, as bytes that could have been loaded: keeps steps from being tiny."""
 SMALLEST_SIDE = 16
 """Of a product: matrix engines work on 16 rows or columns at once."""
 
@@ -215,8 +219,9 @@ def _time(m: _Matrix, rows: int, columns: int, depth: int, limits: Limits) -> fl
     blocks = -(-m.rows // rows) * -(-m.columns // columns) * m.shared
     waves = -(-blocks // limits.cores)
     steps = -(-m.depth // depth)
-    computed = 2 * rows * m.beside * columns * depth
-    loaded = _operand_bytes(m, rows, columns, depth) / 2 * limits.balance
+    # Engines multiply formats of half the bits twice as fast.
+    computed = 2 * rows * m.beside * columns * depth * max(m.x_bits, m.w_bits) / BALANCE_BITS
+    loaded = (_operand_bytes(m, rows, columns, depth) / 2 + STEP_BYTES) * limits.balance
     stored = rows * m.beside * columns * 4 * limits.balance
     return waves * (steps * max(computed, loaded) + loaded + stored)
 
@@ -377,8 +382,9 @@ def _attend(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSi
     shared = _key_heads(op)
     group = heads // shared if shared else heads
     block = op.block.value.data if op.block is not None and op.round is not None else 1
+    # Blocks of rounded weights belong to the result: a tile is one of them.
+    steps = POWERS[4:10] if block == 1 else (block,)
     if limits.test:
-        # Blocks of rounded weights belong to the result: tiles hold whole ones.
         columns = block if block > 1 else 3
         return PhaseSizes(2, columns, heads=_divisor(group, 3) if shared else smaller(heads))
     keys = _Keys(
@@ -388,9 +394,8 @@ def _attend(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSi
     )  # fmt: skip
     sizes = [
         (rows, part, columns)
-        for rows, part, columns in product(POWERS[:7], _divisors(group), POWERS[4:10])
+        for rows, part, columns in product(POWERS[:7], _divisors(group), steps)
         if rows <= (1 if keys.gathered else limits.rows_of_one())
-        and columns % block == 0
         and keys.fit(rows, part, columns, limits)
     ]
     if not sizes:

@@ -174,9 +174,7 @@ def _entries(builder: KernelBuilder, phase: Phase) -> tuple[SSAValue, int]:
         terms = product.equation.data.split("->")[0].split(",")
         number = next(n for n, term in enumerate(terms) if "b" in term)
         return builder.ref(product.inputs[number]), 1
-    value = next(
-        value for op in phase.ops for value in op.operands if has_columns(value)
-    )
+    value = next(value for op in phase.ops for value in op.operands if has_columns(value))
     return builder.ref(value), len(shape_of(value)) - 1
 
 

@@ -97,6 +97,7 @@ def stored_values(phase: Phase, unit: Unit) -> list[SSAValue]:
 
 # ---- columns -----------------------------------------------------------------------------------
 
+
 def has_columns(value: SSAValue) -> bool:
     """Whether the last axis is that of the entries of a state: too long for a tile, so cut."""
     made = value.op if isinstance(value, OpResult) else None

@@ -208,7 +208,9 @@ class ModulePlan:
             if isinstance(step.op, LAYERS):
                 yield from self._layer_weights(step.op)
 
-    def _layer_weights(self, op: graph.Layers | sched.Layers) -> Iterator[tuple[WeightUse, list[int]]]:
+    def _layer_weights(
+        self, op: graph.Layers | sched.Layers
+    ) -> Iterator[tuple[WeightUse, list[int]]]:
         kinds = op.kinds.get_values()
         for number, symbol in enumerate(op.functions):
             layers = [layer for layer, kind in enumerate(kinds) if kind == number]
@@ -330,12 +332,12 @@ class _FunctionPlanner:
         dead = [v for v in op.results if last[v] == number and v not in kept]
         frees = tuple(self.register[value] for value in (*dying, *dead))
         self.free.extend(reversed(frees))
-        launched = isinstance(op, tile.Launch)
+        kernel = self.kernels[op.kernel.data] if isinstance(op, tile.Launch) else None
         return Step(
             op,
-            self.kernels[op.kernel.data].launch if launched else FUNCTIONS.get(type(op)),
+            FUNCTIONS.get(type(op)) if kernel is None else kernel.launch,
             inputs,
-            {} if launched else call_properties(op),
+            call_properties(op) if kernel is None else {},
             tuple(self.register[value] for value in op.results),
             frees,
             rounding(op),

@@ -67,6 +67,9 @@ class ScheduledExecutor(Executor):
     """An executor of programs; functions of other levels run as they do there."""
 
     order: Order = program_order
+    planned: bool = True
+    """Whether buffers lie in the arena. Without it each has memory of its own, so that calls of any
+    size run, in programs that count the bytes of a device too; what shares bytes is not tried."""
     arenas: dict[tuple[str, int], Bytes] = field(default_factory=dict)
     """By program and rank; undefined between calls."""
 
@@ -88,16 +91,17 @@ class ScheduledRanks(LockstepExecutor):
         super().__init__(whole, ranks)
 
     def call(self, entry: str, arguments: Sequence[list[Any]]) -> list[list[Any]]:
-        self.whole.begin_call()
         program = self.plan.functions[entry]
-        assert isinstance(program, ProgramPlan), f"@{entry} is no program"
+        if not isinstance(program, ProgramPlan):
+            return super().call(entry, arguments)
+        self.whole.begin_call()
         call = _Call(self.whole, self.ranks, program, None, self.plan.prefix(entry))
         return call.run(arguments, [{} for _ in arguments])
 
 
 @dataclass
 class _Frame:
-    """The memory of a call on one rank: values whose sizes are settled, and the bytes of buffers."""
+    """The memory of a call on one rank: values with settled sizes, and the bytes of buffers."""
 
     values: dict[SSAValue, Any]
     memory: dict[SSAValue, Bytes]
@@ -137,7 +141,7 @@ class _Call:
         layer: int | None,
         prefix: str,
     ) -> None:
-        if program.program.memory.data != "runtime":
+        if executor.planned and program.program.memory.data != "runtime":
             raise UserError("run.schedule_memory", name=program.name)
         self.executor = executor
         self.ranks = ranks
@@ -149,7 +153,7 @@ class _Call:
     def run(
         self, arguments: Sequence[list[Any]], outputs: Sequence[dict[SSAValue, Any]]
     ) -> list[list[Any]]:
-        """The results of each rank; `outputs` are memory for them, new memory where there is none."""
+        """The results of each rank; `outputs` are memory for them, if there is any."""
         for rank, (own, given) in enumerate(zip(arguments, outputs, strict=True)):
             self.frames.append(self._frame(rank, own, given))
         for step in self.program.actions:
@@ -161,21 +165,24 @@ class _Call:
 
     def _frame(self, rank: int, arguments: list[Any], outputs: dict[SSAValue, Any]) -> _Frame:
         program = self.program.program
-        frame = _Frame(dict(zip(program.body.block.args, arguments, strict=False)) | outputs, {})
-        key = self.program.name, rank
-        if key not in self.executor.arenas:
-            self.executor.arenas[key] = np.empty(program.arena.value.data, np.uint8)
-        arena = self.executor.arenas[key]
-        arena.fill(POISON)
-        for op in program.body.block.ops:
-            if isinstance(op, sched.Buffer):
-                start, end = op.span
-                frame.memory[op.result] = arena[start:end]
+        values = dict(zip(program.body.block.args, arguments, strict=False)) | outputs
+        frame = _Frame(values, self._buffers(rank) if self.executor.planned else {})
         for step in self.program.steps:
             if step.weight is not None:
                 held = self.ranks[rank].weights(step.weight, self.layer)
                 frame.values[step.op.results[0]] = self._weight(step, held)
         return frame
+
+    def _buffers(self, rank: int) -> dict[SSAValue, Bytes]:
+        """The bytes of each buffer, all of them undefined."""
+        program, arenas = self.program.program, self.executor.arenas
+        key = self.program.name, rank
+        if key not in arenas:
+            arenas[key] = np.empty(program.arena.value.data, np.uint8)
+        arena = arenas[key]
+        arena.fill(POISON)
+        buffers = [op for op in program.body.block.ops if isinstance(op, sched.Buffer)]
+        return {op.result: arena[slice(*op.span)] for op in buffers}
 
     def _weight(self, step: Step, held: Any) -> Any:
         if step.name is None or self.executor.watch is None:

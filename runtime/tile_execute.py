@@ -10,6 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,16 @@ class KernelPlan:
         self.reuses = tuple(kernel.reuses.get_values())
         self.kinds = [argument.type.tensor for argument in kernel.results_]  # type: ignore[attr-defined]
         self.extents = [extent.fields() for extent in kernel.extents]
+        self.kernel = kernel
+
+    @cached_property
+    def program(self) -> tuple[list[Instruction], int]:
+        """The instructions and how many registers they need; made at the first launch."""
         planner = _Planner()
-        for argument in kernel.body.block.args:
+        for argument in self.kernel.body.block.args:
             planner.register(argument)
-        self.instructions = planner.block(kernel.body.block)
-        self.registers = len(planner.registers)
+        instructions = planner.block(self.kernel.body.block)
+        return instructions, len(planner.registers)
 
     def own_results(self, operands: Sequence[Any]) -> list[tuple[TensorType[Attribute], list[int]]]:
         """Type and shape of each result that overwrites no operand."""
@@ -78,11 +84,12 @@ class KernelPlan:
             own = [allocate(kind, shape) for kind, shape in self.own_results(operands)]
         places = iter(own)
         results = [operands[reused] if reused >= 0 else next(places) for reused in self.reuses]
-        frame: Frame = [None] * self.registers
+        instructions, registers = self.program
+        frame: Frame = [None] * registers
         frame[: self.inputs + len(results)] = [*operands, *results]
         # Rows of padding may divide by zero: nobody stores what comes of it.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for instruction in self.instructions:
+            for instruction in instructions:
                 instruction(frame)
         return tuple(results)
 
@@ -208,9 +215,7 @@ def _grid(planner: _Planner, op: Operation) -> Instruction:
     assert isinstance(op, tile.Grid)
     refs, arguments = planner.all(op.refs), planner.all(op.body.block.args)
     body = planner.block(op.body.block)
-    axes, steps, ragged = (
-        tuple(held.get_values()) for held in (op.axes, op.steps, op.ragged)
-    )
+    axes, steps, ragged = (tuple(held.get_values()) for held in (op.axes, op.steps, op.ragged))
 
     def run(frame: Frame) -> None:
         dimensions = [

@@ -43,9 +43,7 @@ def group_blocks(counts: Index, step: int) -> list[tuple[int, ...]]:
 
 def sequence_blocks(sequence: Index, step: int) -> list[tuple[int, ...]]:
     """(sequence, first row, end of its rows) of each block of the rows of a call."""
-    return [
-        (b, row, stop) for b, start, stop in runs(sequence) for row in range(start, stop, step)
-    ]
+    return [(b, row, stop) for b, start, stop in runs(sequence) for row in range(start, stop, step)]
 
 
 def blocks_of(ref: Any, axis: int, step: int, ragged: int) -> list[tuple[int, ...]]:
@@ -113,9 +111,7 @@ def _load_scaled(ref: Scaled, spans: Spans, shape: Sequence[int]) -> Scaled:
     ]
     sizes = tile_block(block, shape)
     one = ONE_E8M0 if scales.dtype == np.uint8 else 1
-    counts = [
-        -(-size // part) for size, part in zip(shape, [1] * lead + list(sizes), strict=True)
-    ]
+    counts = [-(-size // part) for size, part in zip(shape, [1] * lead + list(sizes), strict=True)]
     width = shape[-1] // 2 if ref.packed else shape[-1]
     return Scaled(
         _padded(codes, [*shape[:-1], width], 0),
@@ -216,9 +212,7 @@ def mma(x: Any, w: Any, accumulator: F32) -> F32:
     return product
 
 
-def merge_top_k(
-    best: F32, index: Index, scores: F32, start: int, count: Index
-) -> tuple[F32, I32]:
+def merge_top_k(best: F32, index: Index, scores: F32, start: int, count: Index) -> tuple[F32, I32]:
     """The best k of k carried (best, index) and of scores [m, n] of indices start, start + 1, ...
 
     What is carried comes first and has smaller indices, so that position breaks ties.

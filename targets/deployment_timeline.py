@@ -1,9 +1,9 @@
 """The answer to a deployment: the timeline of one step, with memory, evidence and notes.
 
-    timeline = deployment_timeline(module, Question("deepseek_v4", "deepseek_v4_pro", config,
-                                                    machine, deployment, ("logits",)))
+    tiled = read_tiled(module, question)        # behind the passes of the tiled level
+    timeline = deployment_timeline(tiled, module, question)         # behind build-schedule
 
-The module is tiled. Costs are those of the fullest rank: it has the average rows of its experts
+Costs are those of the fullest rank: it has the average rows of its experts
 times the tail that chance alone gives (`cost.sizes.imbalance`).
 """
 
@@ -17,7 +17,7 @@ from xdsl.dialects.func import FuncOp
 
 from supertile.ir import comm
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
-from supertile.runtime.plan import ModulePlan
+from supertile.runtime.plan import ModulePlan, plan_module
 from supertile.targets.cost.evidence import assumed_text, figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
@@ -32,7 +32,17 @@ from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
 from supertile.targets.deploy import Config, Deployment, deployment_text
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import Activations, Costs, Sizes, StepWork, costed, step_work
+from supertile.targets.step import (
+    Activations,
+    Costs,
+    Sizes,
+    StepWork,
+    annotate_cost,
+    costed,
+    program_of,
+    step_work,
+    with_events,
+)
 from supertile.targets.timeline import MemoryUse, Timeline
 
 
@@ -49,21 +59,40 @@ class Question:
     """What a step calls: "logits", and "draft" where drafts are verified."""
 
 
-def deployment_timeline(module: ModuleOp, plan: ModulePlan, question: Question) -> Timeline:
-    """The timeline of one step. UserErrors name figures of the machine that are unknown."""
-    machine, deployment, config = question.machine, question.deployment, question.config
+@dataclass(frozen=True)
+class Tiled:
+    """What is read of the tiled module: the work of a step, and memory as a function."""
+
+    work: StepWork
+    memory: Callable[[Deployment], MemoryUse]
+
+
+def read_tiled(module: ModuleOp, question: Question) -> Tiled:
+    """The work and the memory of a step, over named sizes."""
     work = step_work(module, question.entries)
+    return Tiled(work, _memory(module, plan_module(module), question, work))
+
+
+def deployment_timeline(tiled: Tiled, module: ModuleOp, question: Question) -> Timeline:
+    """The timeline of one step; the costs also go to the tasks of a scheduled module.
+
+    UserErrors name figures of the machine that are unknown.
+    """
+    machine, deployment, config = question.machine, question.deployment, question.config
+    work = with_events(tiled.work, module)
     sizes = step_sizes(work, deployment, config)
     costs = Costs()
-    programs = tuple(costed(one, machine, sizes, costs) for one in work.stretches)
+    tasks = {one.name: costed(one, machine, sizes, costs) for one in work.stretches}
+    annotate_cost(work, tasks, module, machine.main_memory.name)
+    programs = tuple(program_of(name, held) for name, held in tasks.items())
     figures = figure_uses(programs, work.order, machine)
-    use = _memory(module, plan, question, work)
-    memory = use(deployment)
+    memory = tiled.memory(deployment)
     evidence = verdict(figures)
     summary, definitions = totals(
         programs, work.order, deployment, config, machine, memory, evidence
     )
-    fit = fit_text(memory, what_fits(use, deployment, config), deployment, machine)
+    fits = what_fits(tiled.memory, deployment, config)
+    fit = fit_text(memory, fits, deployment, machine)
     notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes, assumed_text(figures))
     return Timeline(
         model=question.model,

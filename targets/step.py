@@ -18,11 +18,10 @@ from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
-from supertile.ir import comm, graph, tile
+from supertile.ir import comm, graph, sched, tile
 from supertile.ir.comm_work import CopyBytes, copy_bytes
 from supertile.ir.locations import file_line
 from supertile.ir.op import properties_of
-from supertile.ir.shapes import Shape
 from supertile.ir.tile_count import kernel_work
 from supertile.ir.tile_shapes import kernels_of
 from supertile.ir.tile_work import KernelWork, Size
@@ -39,11 +38,16 @@ COMPUTE = "compute"
 
 @dataclass
 class Item:
-    """A task before it is costed: the op, and the tasks that it waits for."""
+    """A task before it is costed: what it does, and the tasks that it waits for."""
 
-    op: Operation
+    number: int
+    """Of the launches, transfers and layers of its function."""
     waits: tuple[int, ...]
+    source: str
     work: KernelWork | None = None
+    """Of a launch."""
+    transfer: str = ""
+    """Of a transfer: dispatch or combine."""
     each: CopyBytes | None = None
 
 
@@ -52,8 +56,8 @@ class Stretch:
     """The tasks of a function, or of an entry before or behind its layers."""
 
     name: str
+    function: str
     items: list[Item] = field(default_factory=list)
-    live: list[Shape] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,12 @@ class _Reader:
             return names
         walk = _Walk(function, self.works)
         for name in names:
-            self.stretches[name] = Stretch(name)
+            self.stretches[name] = Stretch(name, function.sym_name.data)
         number = 0
         for op in function.body.block.ops:
             if isinstance(op, graph.Layers):
                 number += 1
-                walk.forget()
+                walk.pass_layers()
             else:
                 walk.visit(op, self.stretches[names[min(number, len(names) - 1)]])
         self.prepared += walk.prepared
@@ -150,12 +154,14 @@ class _Walk:
         self.maker: dict[SSAValue, int] = {}
         self.labels: dict[SSAValue, str] = {}
         self.prepared = 0
+        self.number = 0
         for number, argument in enumerate(function.body.block.args):
             self.labels[argument] = _state_name(function, argument, number)
 
-    def forget(self) -> None:
+    def pass_layers(self) -> None:
         """Behind the layers nothing waits for what came before them."""
         self.maker.clear()
+        self.number += 1
 
     def visit(self, op: Operation, stretch: Stretch) -> None:
         match op:
@@ -166,7 +172,7 @@ class _Walk:
             case tile.Launch():
                 self._launch(op, stretch)
             case comm.Dispatch() | comm.Combine():
-                self._add(Item(op, self._waits(op), each=_copy_bytes(op)), stretch)
+                self._transfer(op, stretch)
             case graph.Constant() | ReturnOp():
                 return
             case _:
@@ -177,7 +183,14 @@ class _Walk:
         if value in self.maker:
             self.maker[result] = self.maker[value]
 
+    def _transfer(self, op: comm.Dispatch | comm.Combine, stretch: Stretch) -> None:
+        name = op.name.removeprefix("comm.")
+        waits, each = self._waits(op), _copy_bytes(op)
+        self._add(op, Item(self.number, waits, _source(op), transfer=name, each=each), stretch)
+        self.number += 1
+
     def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
+        number, self.number = self.number, self.number + 1
         if op.operands and all(self._is_weight(value) for value in op.operands):
             self.prepared += 1
             for result in op.results:
@@ -188,7 +201,7 @@ class _Walk:
         key = (op.kernel.data, tuple(shapes), tuple(labels))
         if key not in self.works:
             self.works[key] = kernel_work(self.kernels[op.kernel.data], shapes, labels)
-        self._add(Item(op, self._waits(op), work=self.works[key]), stretch)
+        self._add(op, Item(number, self._waits(op), _source(op), self.works[key]), stretch)
 
     def _is_weight(self, value: SSAValue) -> bool:
         return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
@@ -196,8 +209,8 @@ class _Walk:
     def _waits(self, op: Operation) -> tuple[int, ...]:
         return tuple(sorted({self.maker[value] for value in op.operands if value in self.maker}))
 
-    def _add(self, item: Item, stretch: Stretch) -> None:
-        for result in item.op.results:
+    def _add(self, op: Operation, item: Item, stretch: Stretch) -> None:
+        for result in op.results:
             self.maker[result] = len(stretch.items)
         stretch.items.append(item)
 
@@ -219,6 +232,43 @@ def _copy_bytes(op: comm.Dispatch | comm.Combine) -> CopyBytes:
     return copy_bytes(op.origin.op, op)
 
 
+# ---- from the schedule -------------------------------------------------------------------------
+
+
+def with_events(work: StepWork, module: ModuleOp) -> StepWork:
+    """The tasks with the waits of the programs of a scheduled module, sharing of memory included.
+
+    A program has one action for each launch and transfer of its function, in order; then copies.
+    """
+    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
+    if not programs:
+        return work
+    held = [_with_events(stretch, programs[stretch.function]) for stretch in work.stretches]
+    return replace(work, stretches=tuple(held))
+
+
+def _with_events(stretch: Stretch, program: sched.Program) -> Stretch:
+    actions = program.actions
+    numbers = {actions[item.number]: n for n, item in enumerate(stretch.items)}
+    items = [replace(item, waits=_events(actions[item.number], numbers)) for item in stretch.items]
+    return replace(stretch, items=items)
+
+
+def _events(action: sched.Action, numbers: Mapping[sched.Action, int]) -> tuple[int, ...]:
+    """Tasks to wait for; through actions that are no tasks of the stretch, what those wait for."""
+    found: set[int] = set()
+    seen: set[sched.Action] = set()
+    waiting = action.awaited
+    while waiting:
+        held = waiting.pop()
+        if held in numbers:
+            found.add(numbers[held])
+        elif held not in seen and not isinstance(held, sched.Layers):
+            seen.add(held)
+            waiting += held.awaited
+    return tuple(sorted(found))
+
+
 # ---- costs -------------------------------------------------------------------------------------
 
 
@@ -234,10 +284,9 @@ class Sizes:
     ranks: int
 
 
-def costed(stretch: Stretch, machine: Machine, sizes: Sizes, cache: Costs) -> Program:
-    """The program of a stretch: every task with its time, on its lane."""
-    tasks = [cache.task(item, machine, sizes) for item in stretch.items]
-    return Program(stretch.name, scheduled(tasks))
+def costed(stretch: Stretch, machine: Machine, sizes: Sizes, costs: Costs) -> list[Task]:
+    """The tasks of a stretch in program order: every one with its time, on its lane."""
+    return timed([costs.task(item, machine, sizes) for item in stretch.items])
 
 
 @dataclass
@@ -252,7 +301,7 @@ class Costs:
             made = self._transfer(item, machine, sizes)
         else:
             made = self._kernel(item.work, machine, sizes)
-        return replace(made, waits=item.waits, source=_source(item.op))
+        return replace(made, waits=item.waits, source=item.source)
 
     def _kernel(self, work: KernelWork, machine: Machine, sizes: Sizes) -> Task:
         # Launches of one kernel on operands of the same sizes.
@@ -279,14 +328,13 @@ class Costs:
 
     def _transfer(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
         assert item.each is not None
-        operation = item.op.name.removeprefix("comm.")
-        outward = operation == "dispatch"
+        outward = item.transfer == "dispatch"
         each = item.each.out + item.each.routing if outward else item.each.back
         size = sizes.copies * each
-        time = transfer_time(machine, sizes.ranks, sizes.copies, size, operation)
+        time = transfer_time(machine, sizes.ranks, sizes.copies, size, item.transfer)
         self.notes.update(dict.fromkeys(time.notes))
         return Task(
-            name=operation,
+            name=item.transfer,
             kind="communication",
             lane=_lane(time, machine),
             start=0.0,
@@ -316,8 +364,8 @@ def _source(op: Operation) -> str:
 # ---- time --------------------------------------------------------------------------------------
 
 
-def scheduled(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Starts for all tasks, in order of start: as early as waits and lanes allow."""
+def timed(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with starts: as early as waits and lanes allow."""
     free: dict[str, float] = {}
     done: dict[int, Task] = {}
     waiting = list(range(len(tasks)))
@@ -328,15 +376,42 @@ def scheduled(tasks: Sequence[Task]) -> tuple[Task, ...]:
         done[chosen] = replace(tasks[chosen], start=starts[chosen])
         free[tasks[chosen].lane] = done[chosen].end
         waiting.remove(chosen)
-    order = sorted(done, key=lambda n: (done[n].start, n))
+    return [done[n] for n in range(len(tasks))]
+
+
+def program_of(name: str, tasks: Sequence[Task]) -> Program:
+    """The tasks in order of start."""
+    order = sorted(range(len(tasks)), key=lambda n: (tasks[n].start, n))
     place = {n: at for at, n in enumerate(order)}
-    return tuple(
-        replace(done[n], waits=tuple(sorted(place[m] for m in done[n].waits))) for n in order
+    return Program(
+        name,
+        tuple(
+            replace(tasks[n], waits=tuple(sorted(place[m] for m in tasks[n].waits))) for n in order
+        ),
     )
 
 
 def _start(task: Task, done: Mapping[int, Task], free: Mapping[str, float]) -> float:
     return max([free.get(task.lane, 0.0), *(done[n].end for n in task.waits)])
+
+
+def annotate_cost(
+    work: StepWork, tasks: Mapping[str, Sequence[Task]], module: ModuleOp, memory: str
+) -> None:
+    """Write start, duration, FLOPs and bytes of `memory` of each task to the action that runs it."""
+    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
+    for stretch in work.stretches:
+        if stretch.function not in programs:
+            continue
+        actions = programs[stretch.function].actions
+        for item, task in zip(stretch.items, tasks[stretch.name], strict=True):
+            actions[item.number].cost = sched.CostAttr.of(
+                start=round(task.start * 1e9),
+                duration=round(task.duration * 1e9),
+                flops=round(task.flops),
+                bytes=round(task.bytes.get(memory, 0.0)),
+                wire=round(task.wire_bytes),
+            )
 
 
 # ---- memory ------------------------------------------------------------------------------------

@@ -70,9 +70,10 @@ def _cores(engine: Any) -> int:
 
 
 def _balance(machine: Machine) -> float:
-    """Operations of the matrix engine for each byte that all cores can load."""
+    """Operations of the matrix engine, in 16-bit formats, for each byte that its cores can load."""
     matrix = machine.engine("matrix")
-    rates = [] if matrix is None else [f.value for f in matrix.rate.values() if f.value]
+    known = {} if matrix is None else {name: f.value for name, f in matrix.rate.items() if f.value}
+    rates = [known[name] for name in ("bf16", "f16") if name in known] or list(known.values())
     caches = [m for m in machine.memories.values() if m.per == "device" and m.outer]
     reads = [m.read.value for m in (*caches, machine.main_memory) if m.read.value]
-    return round(min(rates) / reads[0], 3) if rates and reads else 64.0
+    return round(rates[0] / reads[0], 3) if rates and reads else 64.0

@@ -57,7 +57,7 @@ def test_without_locations():
 
 
 def test_a_context_knows_our_dialects_alone():
-    ours = {"graph", "comm", "tile"}
+    ours = {"graph", "comm", "tile", "sched"}
     assert {one.name for one in context().loaded_dialects} == {"builtin", "func", *ours}
 
 
