@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.passes.rewriting import Pass
     from supertile.targets.deploy import Deployment
-    from supertile.targets.machine_types import Machine
     from supertile.targets.deployment_timeline import Question, Tiled
+    from supertile.targets.machine_types import Machine
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -52,7 +52,7 @@ class Goal:
             return Goal(names, config, machine, None)
         from supertile.targets.deploy import check_deployment, parse_deployment
 
-        if options.pipeline or options.stop_after:
+        if options.pipeline is not None or options.stop_after is not None:
             raise UserError("command.deploy_pipeline")
         options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
@@ -73,10 +73,12 @@ class Goal:
         from supertile.cli.compile import select_passes
 
         plain = self.machine.name == NUMPY and self.deployment is None
-        given = options.pipeline or options.stop_after
+        given = options.pipeline is not None or options.stop_after is not None
         stop = FUSED if plain and not given else options.stop_after
         passes = select_passes(options.pipeline, stop)
-        return passes if options.pipeline else with_options(passes, self.pass_options(), options.tiles)
+        if options.pipeline is not None:
+            return passes
+        return with_options(passes, self.pass_options(), options.tiles)
 
     def pass_options(self) -> dict[str, dict[str, Any]]:
         """Pass -> its options for the machine, and for the deployment on it."""
@@ -163,10 +165,10 @@ def with_options(
     passes: Sequence[Pass], options: Mapping[str, dict[str, Any]], tiles: str | None
 ) -> list[Pass]:
     """The passes with their options; `--tiles test` asks for tiles smaller than every size."""
-    made = [type(one)(**options[one.name]) if one.name in options else one for one in passes]
-    if tiles != "test":
-        return made
-    return [type(one)(force="test") if one.name == "choose-tiles" else one for one in made]
+    if tiles == "test":
+        sizes = options.get("choose-tiles", {})
+        options = {**options, "choose-tiles": {**sizes, "force": "test"}}
+    return [type(one)(**options[one.name]) if one.name in options else one for one in passes]
 
 
 def expert_tables(module: ModuleOp, tokens: float) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supertile.runtime.plan import ModulePlan
     from supertile.runtime.trace import Recorder
 
-LEVELS = ("graph", "placed", "fused")
+LEVELS = ("graph", "placed", "fused", "tiled")
 SHOWN_ROWS = 8
 SHOWN_NAMES = 8
 OUTPUTS = ("logits", "lengths", "tokens", "draft_logits")
@@ -54,7 +54,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--draft", action="store_true", help="also run the entry `draft` (MTP): draft_logits"
     )
     command.add_argument(
-        "--level", default="graph", metavar="L", help="graph (default), placed or fused"
+        "--level", default="graph", metavar="L", help="graph (default), placed, fused or tiled"
+    )
+    command.add_argument(
+        "--tiles",
+        choices=("machine", "test"),
+        metavar="K",
+        help="of the tiled level: machine (default), or test: smaller than all sizes",
     )
     command.add_argument(
         "--ep",
@@ -87,11 +93,13 @@ def run(options: argparse.Namespace) -> int:
     choose(options.level, LEVELS, "command.level")
     if _is_placed(options) and options.level == "graph":
         options.level = "placed"
+    if options.tiles is not None and options.level != "tiled":
+        raise UserError("command.tiles_level", found=options.level)
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
     pins = _read_pins(options.pin) if options.pin else {}
     module, config = build(options)
-    plan = _compiled(module, options)
+    plan = _compiled(module, options, rows)
     entries = _entries(plan, options.draft)
     patterns = _patterns(options.trace, plan, entries)
     check_vocabulary(rows, _vocabulary(plan))
@@ -121,19 +129,39 @@ def slot_list(text: str) -> tuple[int, ...]:
     return tuple(positive(part.strip()) for part in text.split(","))
 
 
-def _compiled(module: ModuleOp, options: argparse.Namespace) -> ModulePlan:
+def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) -> ModulePlan:
     """The plan of the level, the experts placed if that is asked for."""
+    from supertile.cli.deploy import with_options
     from supertile.passes.driver import run_passes
-    from supertile.passes.plan_experts import PlanExperts
     from supertile.runtime.plan import plan_module
 
-    placing = PlanExperts(options.ep, options.slots)
-    passes = select_passes(None, options.level)
-    run_passes(module, [placing if one.name == placing.name else one for one in passes])
+    given: dict[str, dict[str, Any]] = {
+        "plan-experts": {"ranks": options.ep, "slots": options.slots}
+    }
+    if options.level == "tiled":
+        given |= _tiling(rows, options)
+    passes = with_options(select_passes(None, options.level), given, options.tiles)
+    run_passes(module, passes)
     plan = plan_module(module)
     if _is_placed(options) and plan.ranks is None:
         raise UserError("placement.dense", model=options.model)
     return plan
+
+
+def _tiling(rows: list[Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Pass -> its options: tiles for the machine `numpy` and the longest call of the prefill."""
+    from supertile.targets.machine import load_machine
+    from supertile.targets.tile_limits import memory_text, tile_options
+
+    machine = load_machine("numpy")
+    longest = max(len(row) for row in rows)
+    part = min(longest, options.prompt or longest, options.chunk or longest)
+    memory = {"memory": memory_text(machine)}
+    return {
+        "choose-tiles": tile_options(machine, len(rows) * part, len(rows), longest),
+        "pipeline-loops": memory,
+        "assign-memory": memory,
+    }
 
 
 def _is_placed(options: argparse.Namespace) -> bool:

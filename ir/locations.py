@@ -37,6 +37,12 @@ def name_of(location: Attribute) -> str | None:
     return next((part.desc.data for part in _parts(location) if isinstance(part, NameLoc)), None)
 
 
+def place_of(location: Attribute) -> str:
+    """`file:line`, or "" if unknown."""
+    place = file_line(location)
+    return f"{place.filename.data}:{place.line.data}" if place else ""
+
+
 def is_unknown(location: Attribute) -> bool:
     return isinstance(location, UnknownLoc)
 

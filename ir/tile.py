@@ -41,7 +41,7 @@ from xdsl.irdl import (
 from xdsl.traits import IsolatedFromAbove, IsTerminator, Pure, RecursiveMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
-from supertile.ir.op import Integer, Integers, SupertileOp, shape_of
+from supertile.ir.op import Integer, Integers, SupertileOp, python_value, shape_of
 from supertile.ir.tile_attributes import (
     DEVICE,
     ExtentAttr as ExtentAttr,
@@ -112,6 +112,8 @@ class Launch(TileOp):
 
     name = "tile.launch"
     kernel = prop_def(StringAttr)
+    values = opt_prop_def(ArrayAttr[StringAttr])
+    """What each result is: its name, or its place in the model file, and the op that makes it."""
     operands_ = var_operand_def(Tensor)
     outputs = var_result_def(Tensor)
 
@@ -416,7 +418,7 @@ def _check_place(
     assert isinstance(ref.type, RefType)
     assert isinstance(tile.type, TensorType)
     whole, part = ref.type.tensor.get_shape()[len(select) :], tile.type.get_shape()
-    named: Sequence[int] = axes.get_values()
+    named: tuple[int, ...] = python_value(axes)
     if len(whole) != len(part) or len(named) != len(offsets):
         raise VerifyException(f"a tile of {list(part)} does not lie in {list(whole)}")
     in_place = space is not None and space.data == DEVICE

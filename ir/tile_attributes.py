@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, StringAttr
 from xdsl.ir import Attribute, ParametrizedAttribute
-from xdsl.irdl import irdl_attr_definition, param_def
+from xdsl.irdl import base, irdl_attr_definition, param_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
@@ -27,7 +27,7 @@ class ExtentAttr(ParametrizedAttribute):
     """
 
     name = "tile.extent"
-    kind: StringAttr = param_def(StringAttr)
+    kind: StringAttr = param_def(base(StringAttr))
     numbers: ArrayAttr[IntAttr] = param_def()
 
     KINDS: ClassVar[tuple[str, ...]] = ("size", "most", "windows", "parts")
@@ -71,7 +71,7 @@ class PlaceAttr(ParametrizedAttribute):
     """
 
     name = "tile.place"
-    space: StringAttr = param_def()
+    space: StringAttr = param_def(base(StringAttr))
     numbers: ArrayAttr[IntAttr] = param_def()
 
     @staticmethod

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import cast
 
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block as IrBlock, Operation, OpResult, SSAValue
@@ -38,8 +39,8 @@ def kernel_work(
     counter = _Counter(shapes)
     phases = tuple(counter.phase(op) for op in kernel.body.block.ops if isinstance(op, tile.Grid))
     names: dict[SSAValue, str] = {}
-    for ref, label in zip(kernel.body.block.args, labels, strict=False):
-        names[ref] = label
+    for argument, label in zip(kernel.body.block.args, labels, strict=False):
+        names[argument] = label
     results = zip(kernel.results_, kernel.reuses.get_values(), strict=True)
     for ref, reused in results:
         names[ref] = labels[reused] if reused >= 0 else ""
@@ -58,7 +59,8 @@ def _times(around: dict[SSAValue, Extent]) -> Size:
     """How often an op runs in all, remainders counted as the part that they are."""
     product: Size = 1
     for extent in around.values():
-        product = product * (extent.size * Fraction(1, extent.step))
+        # A formula: its coefficients may be fractions; a part of a step counts as that part.
+        product = cast(Size, product * extent.size * Fraction(1, extent.step))
     return product
 
 
@@ -109,7 +111,8 @@ class _Counter:
         """The rows of the reference that a row index is an offset of."""
         for use in start.uses:
             if isinstance(use.operation, tile.Load | tile.Store):
-                return self.shapes[use.operation.ref][len(use.operation.select)]
+                rows: Size = self.shapes[use.operation.ref][len(use.operation.select)]
+                return rows
         raise ValueError("nothing is loaded at the rows of a ragged grid")
 
     # ---- blocks --------------------------------------------------------------------------------
@@ -149,7 +152,8 @@ class _Counter:
     def total(self, ref: SSAValue) -> Size:
         """All bytes of a reference."""
         assert isinstance(ref.type, tile.RefType)
-        return bytes_of(ref.type.tensor, self.shapes[ref])
+        size: Size = bytes_of(ref.type.tensor, self.shapes[ref])
+        return size
 
     def _touch(
         self,

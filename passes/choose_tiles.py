@@ -1,5 +1,7 @@
 """Chooses the tile sizes of every phase, from closed forms under the capacities of a machine.
 
+    func.func @layers(...)  ->  func.func @layers(...) attributes {supertile.tiles = [..]}
+
 Options describe the machine: how many cores, what lies where and how much fits, and `balance`, the
 operations of a core, in 16-bit formats, for each byte that it can load. `tokens`, `arrived`,
 `sequences` and `context` are the sizes to choose for: tokens of a call, rows that other ranks send.

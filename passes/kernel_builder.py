@@ -12,11 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, IndexType, TensorType, i32, i64
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    IndexType,
+    StringAttr,
+    TensorType,
+    i32,
+    i64,
+)
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from supertile.ir import graph, tile
-from supertile.ir.locations import file_line
+from supertile.ir.locations import file_line, name_of, place_of
 from supertile.ir.op import attribute_of, segments, shape_of
 from supertile.ir.tile_places import TileSpaces as TileSpaces
 from supertile.ir.types import DYNAMIC, MxAttr, tensor, type_of
@@ -376,7 +384,10 @@ class KernelBuilder:
         """The launch that takes the place of the unit."""
         made = tile.Launch.create(
             operands=self.inputs,
-            properties={"kernel": attribute_of(self.symbol)},
+            properties={
+                "kernel": attribute_of(self.symbol),
+                "values": ArrayAttr([StringAttr(value_label(value)) for value in self.results]),
+            },
             result_types=[value.type for value in self.unit.op.results],
         )
         made.location = self._result_location()
@@ -388,6 +399,13 @@ class KernelBuilder:
         if isinstance(first, OpResult) and first.index == 0:
             return first.op.location
         return file_line(self.unit.op.location) or self.unit.op.location
+
+
+def value_label(value: SSAValue) -> str:
+    """`attn.q graph.rope`; an argument or a result behind the first has none."""
+    if not isinstance(value, OpResult) or value.index:
+        return ""
+    return f"{name_of(value.op.location) or place_of(value.op.location)} {value.op.name}"
 
 
 @dataclass

@@ -38,6 +38,7 @@ PIPELINE: tuple[tuple[str, str], ...] = (
     ("tiled", "lower-to-tile"),
     ("tiled", "pipeline-loops"),
     ("tiled", "assign-memory"),
+    ("scheduled", "build-schedule"),
 )
 
 Extra = Mapping[str, "type[Pass]"]

@@ -403,7 +403,7 @@ def _attend(phase: Phase, unit: Unit, spaces: Spaces, limits: Limits) -> PhaseSi
         raise _TooLargeError("the memory of operands", needed, limits.operand_bytes)
     rows, part, columns = min(
         sizes,
-        key=lambda size: (keys.time(*size, limits=limits), -size[2], -size[1], size[0]),
+        key=lambda size: (keys.time(size, limits), -size[2], -size[1], size[0]),
     )
     return PhaseSizes(rows, columns, heads=part)
 
@@ -433,8 +433,10 @@ class _Keys:
             return limits.fit(keys + each * self.channels * self.q_bits / 8, 0, vector + product)
         return limits.fit(keys + each * self.channels * self.q_bits / 8, product, vector)
 
-    def time(self, rows: int, part: int, columns: int, limits: Limits) -> float:
+    def time(self, sizes: tuple[int, int, int], limits: Limits) -> float:
         """For each key, of all waves, in operations of one core; a step has a cost of its own."""
+        rows, part, columns = sizes
+        rows, part, columns = sizes
         blocks = -(-limits.tokens // rows) * (self.heads // part)
         computed = 4 * rows * max(part, SMALLEST_SIDE) * self.channels
         loaded = self.bits / 8 * (rows if self.gathered else 1) * limits.balance

@@ -183,7 +183,7 @@ def _workspace(builder: KernelBuilder, phase: Phase, value: SSAValue) -> None:
         row_workspaces(builder, phase, [value])
         return
     ref, axis = _entries(builder, phase)
-    argument = list(builder.body.args).index(ref)
+    argument = list[SSAValue](builder.body.args).index(ref)
     extents = [builder.row_extent(phase.space)] if shape_of(value)[0] == DYNAMIC else []
     if shape_of(value)[-1] == DYNAMIC:
         extents.append(tile.ExtentAttr.of("size", argument, axis))

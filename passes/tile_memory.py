@@ -36,8 +36,8 @@ def row_bytes(
         dying = [v for v in dict.fromkeys(origins[x] for x in op.operands) if last[v] == number]
         before = sum(live.values())
         largest = max((live.get(v, 0) for v in dying), default=0)
-        for value in op.results:
-            live[origins[value]] = _part(value, share)
+        for result in op.results:
+            live[origins[result]] = _part(result, share)
         taken = sum(live.values())
         made_bytes = _part(op.results[0], share)
         if isinstance(op, ELEMENTWISE) and made_bytes <= largest:
@@ -75,10 +75,8 @@ def _part(value: SSAValue, share: Mapping[SSAValue, float]) -> int:
 
 def _origin(value: SSAValue) -> SSAValue:
     """The value whose bytes these are."""
-    value = value
-    while isinstance(value.owner, graph.Reshape):
-        value = value.owner.x
-    return value
+    owner = value.owner
+    return _origin(owner.x) if isinstance(owner, graph.Reshape) else value
 
 
 def value_bytes(value: SSAValue, rows: bool = True) -> int:

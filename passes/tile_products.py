@@ -27,7 +27,7 @@ def lower_product(builder: KernelBuilder, phase: Phase, sizes: PhaseSizes) -> No
     factors, result = factors_of(op), op.results[0]
     row_workspaces(builder, phase, [result])
     target = builder.ref(result)
-    dimensions = [
+    dimensions: list[tuple[SSAValue, int, int]] = [
         (target, factors.y_letters.index(factors.row), sizes.rows),
         *[(target, factors.y_letters.index(letter), 1) for letter in factors.shared],
         (target, factors.y_letters.index(factors.column), sizes.columns),
@@ -115,8 +115,8 @@ def lower_grouped_product(builder: KernelBuilder, phase: Phase, sizes: PhaseSize
     row_workspaces(builder, phase, [op.result])
     x, w, counts = (builder.ref(value) for value in (op.x, op.w, op.counts))
     target, where = builder.ref(op.result), builder.where
-    dimensions = [(counts, 0, sizes.rows, 1), (target, 1, sizes.columns)]
-    with builder.grid(dimensions) as (expert, row, stop, column):
+    experts, columns = (counts, 0, sizes.rows, 1), (target, 1, sizes.columns)
+    with builder.grid([experts, columns]) as (expert, row, stop, column):
         zero = builder.fill(0.0, [sizes.rows, sizes.columns], f32, where.accumulator)
         with builder.loop(w, 2, sizes.depth, [zero]) as body:
             left = builder.load(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
-from supertile.ir import graph
+from supertile.ir import graph, tile
 from supertile.ir.locations import file_line, name_of
 from supertile.ir.op import properties_of
 from supertile.runtime.observe import Array, Key, Value, largest, place_text
@@ -53,9 +53,9 @@ def first_difference(
         places[label, layer, call] = value
     for key, value in after.items():
         label, layer, call, _ = key
-        where = (value.step.source, layer, call)
         if (label, layer, call) not in places:
             continue
+        where = (places[label, layer, call].step.source, layer, call)
         if any(_same_value(one, value, bound) for one in lines.get(where, ())):
             continue
         old = before.get(key, places[label, layer, call])
@@ -66,9 +66,10 @@ def first_difference(
 
 
 def _same_value(a: Value, b: Value, bound: float | None) -> bool:
-    if len(a.parts) != len(b.parts):
+    # A result of a launch stands for the first result of an op.
+    if len(a.parts) != len(b.parts) and not isinstance(b.step.op, tile.Launch):
         return False
-    pairs = zip(a.parts, b.parts, strict=True)
+    pairs = list(zip(a.parts, b.parts, strict=False))
     if bound is None:
         return all(bit_equal(x, y) for x, y in pairs)
     return all(close(x, y, bound) for x, y in pairs if x.dtype != np.uint8)

@@ -17,8 +17,9 @@ kept, to find the first op that differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -38,6 +39,7 @@ from supertile.runtime.observe import (
     largest,
 )
 from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks
 from supertile.runtime.seeded import CONTEXT, Calls, SeededWeights, calls_of, inputs_of
 
 UNIT = 2.0**-24
@@ -118,8 +120,8 @@ class _Pair:
         return f"{number} calls of {sum(counts)} tokens"
 
     def compare_exactly(self) -> None:
-        first = self.known() or self.run_before(Executor(self.before, self.check.weights.get))
-        second = self.run(Executor(self.after, self.check.weights.get))
+        first = self.known() or self.run_before(_executor(self.before, self.check.weights.get))
+        second = self.run(_executor(self.after, self.check.weights.get))
         for a, b in _matched(first, second):
             if not bit_equal(a, b):
                 raise NumericError(self.blame())
@@ -195,7 +197,14 @@ class _Pair:
         if self.ranks is None:
             return Session(executor, entry, calls.batch, calls.context)
         lockstep = LockstepExecutor(executor, self.ranks)
+        if isinstance(executor, ScheduledExecutor):
+            lockstep = ScheduledRanks(executor, self.ranks)
         return LockstepSession(lockstep, entry, calls.batch, calls.context)
+
+
+def _executor(plan: ModulePlan, weights: Callable[..., Any]) -> Executor:
+    """Programs count the bytes of a device: here their buffers have memory of their own."""
+    return ScheduledExecutor(plan, weights, planned=False)
 
 
 def tolerance_of(equivalence: str, module: ModuleOp) -> Tolerance:

@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.ir import SSAValue
 
-from supertile.ir import graph
+from supertile.ir import graph, tile
+from supertile.ir.types import ELEMENT_NAMES, type_of
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import ModulePlan, Step
@@ -63,7 +65,7 @@ class Observer(Executor):
 
     earlier: Observer | None = None
     tolerance: Tolerance | None = None
-    comparable: frozenset[int] = frozenset()
+    comparable: frozenset[object] = frozenset()
     """Ids of the steps that stand for a step of the earlier plan: see `comparable_steps`."""
     values: dict[Key, Value] = field(default_factory=dict)
     ties: list[str] = field(default_factory=list)
@@ -87,7 +89,10 @@ class Observer(Executor):
             return results
         if step.rounds is not None:
             results[0] = ROUNDING[step.rounds](results[0])
-        key = self._key(step, layer)
+        if isinstance(step.op, tile.Launch):
+            self._observe_launch(step, results, layer)
+            return results
+        key = self._key(_label(step), layer)
         if self.earlier is not None and id(step) in self.comparable:
             held = self.earlier.values.get(key)
             if held is not None and held.step.rounds == step.rounds:
@@ -95,8 +100,33 @@ class Observer(Executor):
         self.values[key] = Value(step, [part for one in results for part in _parts(one)])
         return results
 
-    def _key(self, step: Step, layer: int | None) -> Key:
-        place = (_label(step), layer, self.call_number)
+    def _observe_launch(self, step: Step, results: list[Any], layer: int | None) -> None:
+        """Each result of a kernel stands for the value that the op of its label made."""
+        for number, label in enumerate(_result_labels(step)):
+            if not label:
+                continue
+            key = self._key(label, layer)
+            held = self.earlier.values.get(key) if self.earlier is not None else None
+            if held is not None and (id(step), number) in self.comparable:
+                rounds = _narrow(step.op.results[number])
+                self._take_over(results, number, held, rounds)
+            self.values[key] = Value(step, _parts(results[number]))
+
+    def _take_over(
+        self, results: list[Any], number: int, held: Value, rounds: str | None
+    ) -> None:
+        """Replace a result by the earlier value, if that was rounded and is a step apart at most."""
+        earlier = _rebuilt(results[number], held.parts)
+        if earlier is None or self.tolerance is None or not self.tolerance.share:
+            return
+        if rounds is None and not isinstance(earlier, Scaled):
+            return
+        count = _steps_apart(earlier, results[number], rounds, self.tolerance)
+        self.steps_apart += count or 0
+        results[number] = results[number] if count is None else earlier
+
+    def _key(self, label: str, layer: int | None) -> Key:
+        place = (label, layer, self.call_number)
         number = self.counts.get(place, 0)
         self.counts[place] = number + 1
         return (*place, number)
@@ -145,18 +175,42 @@ class Observer(Executor):
             self.ties.append(f"{text}: a tie, the scores are {apart:.3g} apart")
 
 
-def comparable_steps(before: ModulePlan, after: ModulePlan) -> frozenset[int]:
+def comparable_steps(before: ModulePlan, after: ModulePlan) -> frozenset[object]:
     """Ids of the steps whose place has as many in the same function of the plan before.
 
     Where a pass removed one of several ops of a place, nobody knows which one an op stands for.
+    Of a launch, whose results stand for one op each, it is (id, number of the result).
     """
-    found: set[int] = set()
+    found: set[object] = set()
     for name, function in after.functions.items():
         known = before.functions[name].steps if name in before.functions else ()
-        counts = Counter(map(_label, known))
-        counts.subtract(map(_label, function.steps))
-        found.update(id(step) for step in function.steps if not counts[_label(step)])
+        counts = Counter(label for step in known for label in _labels(step))
+        counts.subtract(label for step in function.steps for label in _labels(step))
+        for step in function.steps:
+            if isinstance(step.op, tile.Launch):
+                numbered = enumerate(_result_labels(step))
+                found.update((id(step), n) for n, label in numbered if label and not counts[label])
+            elif not counts[_label(step)]:
+                found.add(id(step))
     return frozenset(found)
+
+
+def _labels(step: Step) -> list[str]:
+    """The values that a step makes, as far as they can be told from others."""
+    if isinstance(step.op, tile.Launch):
+        return [label for label in _result_labels(step) if label]
+    return [_label(step)]
+
+
+def _narrow(value: SSAValue) -> str | None:
+    """The format of 16 bits that a value is kept in."""
+    name = ELEMENT_NAMES[type_of(value).element_type]
+    return name if name in ("bf16", "f16") else None
+
+
+def _result_labels(step: Step) -> list[str]:
+    assert isinstance(step.op, tile.Launch)
+    return [label.data for label in step.op.values or ()]
 
 
 def _label(step: Step) -> str:

@@ -25,7 +25,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
 from supertile.ir import comm, graph, sched, tile
-from supertile.ir.locations import file_line, name_of
+from supertile.ir.locations import name_of, place_of
 from supertile.ir.op import properties_of, python_value
 from supertile.ir.placement import Placement
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
@@ -401,5 +401,4 @@ def rounding(op: Operation) -> str | None:
 
 def source_line(op: Operation) -> str:
     """`file:line` of the model file, or "" if unknown."""
-    place = file_line(op.location)
-    return f"{place.filename.data}:{place.line.data}" if place else ""
+    return place_of(op.location)

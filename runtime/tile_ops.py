@@ -34,7 +34,8 @@ def plain_blocks(size: int, step: int) -> list[tuple[int, ...]]:
 
 def group_blocks(counts: Index, step: int) -> list[tuple[int, ...]]:
     """(group, first row, end of the group's rows) of each block of rows sorted by group."""
-    blocks, stop = [], 0
+    blocks: list[tuple[int, ...]] = []
+    stop = 0
     for group in np.flatnonzero(counts).tolist():
         start, stop = stop, stop + int(counts[group])
         blocks += [(group, row, stop) for row in range(start, stop, step)]

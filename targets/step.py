@@ -20,7 +20,7 @@ from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.comm_work import CopyBytes, copy_bytes
-from supertile.ir.locations import file_line
+from supertile.ir.locations import place_of
 from supertile.ir.op import properties_of
 from supertile.ir.tile_count import kernel_work
 from supertile.ir.tile_shapes import kernels_of
@@ -186,7 +186,7 @@ class _Walk:
     def _transfer(self, op: comm.Dispatch | comm.Combine, stretch: Stretch) -> None:
         name = op.name.removeprefix("comm.")
         waits, each = self._waits(op), _copy_bytes(op)
-        self._add(op, Item(self.number, waits, _source(op), transfer=name, each=each), stretch)
+        self._add(op, Item(self.number, waits, place_of(op.location), transfer=name, each=each), stretch)
         self.number += 1
 
     def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
@@ -201,7 +201,7 @@ class _Walk:
         key = (op.kernel.data, tuple(shapes), tuple(labels))
         if key not in self.works:
             self.works[key] = kernel_work(self.kernels[op.kernel.data], shapes, labels)
-        self._add(op, Item(number, self._waits(op), _source(op), self.works[key]), stretch)
+        self._add(op, Item(number, self._waits(op), place_of(op.location), self.works[key]), stretch)
 
     def _is_weight(self, value: SSAValue) -> bool:
         return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
@@ -356,11 +356,6 @@ def _lane(time: LinkTime, machine: Machine) -> str:
     return carrying[-1] if carrying else time.bound
 
 
-def _source(op: Operation) -> str:
-    place = file_line(op.location)
-    return f"{place.filename.data}:{place.line.data}" if place else ""
-
-
 # ---- time --------------------------------------------------------------------------------------
 
 
@@ -432,9 +427,9 @@ class Activations:
         sums: dict[Size, None] = {}
         for number, op in enumerate(ops):
             if isinstance(op, tile.Launch | comm.Dispatch | comm.Combine):
-                for value in op.results:
-                    if not _is_kept(op, value, kernels):
-                        live[value] = bytes_of(type_of(value), shapes[value])
+                for result in op.results:
+                    if not _is_kept(op, result, kernels):
+                        live[result] = bytes_of(type_of(result), shapes[result])
                 sums[sum(live.values())] = None
             for value in op.operands:
                 if last[value] == number:

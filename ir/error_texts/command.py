@@ -35,6 +35,12 @@ COMMAND_TEXTS: dict[str, Text] = {
     "command.level": Text(
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"
     ),
+    "command.tiles_level": Text(
+        "--tiles is for the level tiled",
+        expected="--level tiled",
+        found="--level {found}",
+        suggestion="add --level tiled, or leave --tiles out",
+    ),
     "command.stop_after": Text(
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),

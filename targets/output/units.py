@@ -76,7 +76,8 @@ def value_text(key: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         # Parts keep the unit of the whole: memory_bytes_by_purpose has weights, cache, ...
-        parts = (f"{label_text(str(part))} {_part(key, part, v)}" for part, v in value.items())
+        unit = key.partition("_by_")[0]
+        parts = (f"{label_text(str(part))} {_part(unit, part, v)}" for part, v in value.items())
         return ", ".join(parts) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(value_text(key, part) for part in value) or "none"

@@ -24,6 +24,9 @@ LAYERS = ("layers.0", "layers.1", "layers.2", "layers.3", "mtp.0")
 ATTENTION_LIMIT = 4e-3
 EXPERTS_LIMIT = 1e-3
 RARE = 2e-3
+DRAFT_LIMIT = 0.25
+"""Of the mean difference of draft logits in a free run. Feeding the same tokens in other chunks, or
+another BLAS, gives 0.04 to 0.14; logits of other tokens are 2.2 apart."""
 
 # Name in the trace -> name in the model file, both within a layer.
 INPUTS = {"attn_in": "attn_in", "ffn_in": "ffn_in"}
@@ -150,7 +153,7 @@ def test_a_free_run_stays_near_on_average() -> None:
     io = arrays(CASE, "io.npz")
     assert found.draft is not None
     assert np.abs(found.logits - io["logits_deployed"]).mean() < 0.1
-    assert np.abs(found.draft - io["mtp_logits_deployed"]).mean() < 0.1
+    assert np.abs(found.draft - io["mtp_logits_deployed"]).mean() < DRAFT_LIMIT
 
 
 def test_the_order_of_calls_shows_no_more_than_the_order_of_sums() -> None:

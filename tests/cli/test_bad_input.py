@@ -57,7 +57,8 @@ CASES = {
     "compile deepseek_v4 --config deepseek_v3": "another model than",
     # Entries, targets, passes
     "{compile} --entry draft": "draft",
-    "{compile} --target nunpy": "there is no target nunpy|did you mean numpy?",
+    "{compile} --target nunpy": "there is no machine 'nunpy'|did you mean numpy?",
+    "{compile} --target h200 --deploy 'phase=decode tp=2 batch=8 context=128'": "tp=2|tp=1",
     "{compile} -p canonicalise": "there is no pass canonicalise|did you mean canonicalize?",
     "{compile} -p 'specialize{{token=1}}'": "has no option token|tokens",
     "{compile} -p 'specialize{{tokens=many}}'": "an integer",

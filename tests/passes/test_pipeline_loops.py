@@ -2,11 +2,11 @@
 
 import pytest
 from hypothesis import given, settings
-from tile_checks import STORE_X, drawn_modules, kernels_in, product, tiled
+from tile_checks import STORE_X, drawn_texts, kernels_in, product, tiled
 
 from supertile.ir import tile
 from supertile.ir.errors import UserError
-from supertile.ir.text import print_module
+from supertile.ir.text import parse_module, print_module
 from supertile.ir.tile_ahead import ops_ahead, overwritten
 from supertile.passes.driver import run_passes
 from supertile.passes.pipeline import parse_pipeline
@@ -84,8 +84,9 @@ def test_stages_are_at_least_one():
 
 
 @settings(max_examples=60, deadline=None)
-@given(drawn_modules())
-def test_every_loop_that_loads_has_the_stages(module):
+@given(drawn_texts())
+def test_every_loop_that_loads_has_the_stages(text):
+    module = parse_module(text)
     run_passes(module, parse_pipeline("pipeline-loops{stages=2}"))
     for kernel in kernels_in(module):
         for op in kernel.walk():

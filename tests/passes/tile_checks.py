@@ -7,7 +7,7 @@ from xdsl.ir import Block, Region
 from supertile.ir import graph, tile
 from supertile.ir.locations import at
 from supertile.ir.op import attribute_of
-from supertile.ir.text import HEADER, parse_module
+from supertile.ir.text import HEADER, parse_module, print_module
 from supertile.ir.tile_places import TILE_SPACES
 from supertile.ir.types import bf16, i32, index, tensor
 
@@ -69,8 +69,8 @@ KINDS = ("load", "exp", "add", "cast", "reshape", "transpose", "product", "mma")
 
 
 @st.composite
-def drawn_modules(draw):
-    """A module with a kernel of one block: ops on tiles [16, 16], some of them in loops."""
+def drawn_texts(draw):
+    """The text of a kernel of one block: ops on tiles [16, 16], some of them in loops."""
     spaces = draw(st.sampled_from([("l1", "l0c", "ub"), ("smem", "smem", "smem")]))
     body = Block(arg_types=[ROWS])
     made = _Drawn(draw, body.args[0], spaces)
@@ -91,7 +91,7 @@ def drawn_modules(draw):
     for op in kernel.walk():
         op.location = at("m.st", 1, 1)
     named = ArrayAttr([StringAttr(space) for space in spaces])
-    return ModuleOp([kernel], {TILE_SPACES: named})
+    return print_module(ModuleOp([kernel], {TILE_SPACES: named}))
 
 
 class _Drawn:
@@ -99,7 +99,7 @@ class _Drawn:
         self.draw, self.ref, self.spaces = draw, ref, spaces
 
     def pick(self, choices):
-        return self.draw(st.sampled_from(choices))
+        return choices[self.draw(st.integers(0, len(choices) - 1))]
 
     def fill(self, block, values, depth):
         """Up to eight ops, each on any values above it; all values in the end."""
@@ -147,7 +147,7 @@ class _Drawn:
         )
 
     def loop(self, values, depth):
-        given = self.draw(st.lists(st.sampled_from(_floats(values)), max_size=3))
+        given = [self.pick(_floats(values)) for _ in range(self.draw(st.integers(0, 3)))]
         kinds = [value.type for value in given]
         inner = Block(arg_types=[index, *kinds])
         made = self.fill(inner, [*values, *inner.args[1:]], depth)

@@ -470,6 +470,7 @@ def test_a_wrong_name_or_path(name: str, code: str, hint: str) -> None:
 def test_every_text_has_an_example() -> None:
     tested = {code for _, _, code, _ in BROKEN} | {code for _, code in FILES}
     tested |= {code for _, code, _ in PATHS} | {"machine.unknown_figure", "machine.circle"}
+    tested |= {"machine.no_tile_memory"}  # in test_tile_limits.py
     assert tested == set(MACHINE_TEXTS)
 
 
