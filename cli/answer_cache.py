@@ -7,32 +7,43 @@ whole counts as not kept, and a folder that cannot be written to is done without
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supertile.cli.compile_output import Result
+
 if TYPE_CHECKING:
-    from supertile.targets.timeline import Timeline
+    from supertile.cli.deploy import Goal
 
 KEPT = 64
 """Answers that are kept; the oldest goes first."""
 SIZE_LIMIT = 200_000_000
+IMPORT = re.compile(r"^\s*import\b", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """One answer: the files that are written, what is printed, and the timeline."""
+def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
+    """The key of what is asked; None where the command shows how the answer comes about."""
+    shown = options.dump_ir or options.check_numerics or options.stats
+    if goal.deployment is None or shown or options.no_cache:
+        return None
+    from supertile.cli.inputs import config_path, model_path
+    from supertile.targets.deploy import deployment_text
 
-    module: str
-    plan: str
-    lines: list[str]
-    """What is said of the compilation."""
-    tables: list[str]
-    timeline: Timeline
+    model = model_path(options.model)
+    if IMPORT.search(model.read_text(encoding="utf-8", errors="replace")):
+        return None  # the answer would follow from more files
+    written = "written" if options.output else "printed"
+    texts = [
+        options.model, options.config, options.numerics, options.tiles, str(options.entry), written,
+        deployment_text(goal.deployment),
+    ]  # fmt: skip
+    return key_of(texts, [model, config_path(options.config), goal.machine.file])
 
 
 def cache_folder() -> Path:
@@ -80,7 +91,7 @@ def _sibling_folders() -> list[Path]:
     return [Path(next(iter(package.__path__))) for package in packages]
 
 
-def load(key: str) -> Kept | None:
+def load(key: str) -> Result | None:
     """The answer kept under a key; None if there is none, or not a whole one."""
     from supertile.targets.timeline_json import timeline_of
 
@@ -93,18 +104,19 @@ def load(key: str) -> Kept | None:
             return None
         held = json.loads(body)
         timeline = timeline_of(held.pop("timeline"))
-        return Kept(**held, timeline=timeline)
+        return Result(**held, timeline=timeline)
     except (OSError, ValueError, KeyError, TypeError):
         # Whatever is wrong with what is kept, the answer can be computed.
         return None
 
 
-def save(key: str, kept: Kept) -> None:
+def save(key: str, kept: Result) -> None:
     """Keep an answer. A folder that cannot be written to costs time later, not the answer now."""
     from supertile.ir.errors import UserError
     from supertile.ir.files import write_text
     from supertile.targets.timeline_json import timeline_text
 
+    assert kept.timeline is not None, "answers to deployments are kept"
     body = json.dumps(
         {
             "module": kept.module,

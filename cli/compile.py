@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supertile.cli.answer_cache import cache_key, load, save
+from supertile.cli.compile_output import Result, print_result, result_of, write_folder
 from supertile.cli.deploy import Answer, Goal
 from supertile.cli.inputs import (
     add_model_options,
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.passes.driver import Report
     from supertile.passes.rewriting import Pass
-    from supertile.targets.timeline import Timeline
 
 NUMPY = "numpy"
 FUSED = "fused"
@@ -65,17 +66,34 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="execute a small config of the model before and after every pass, and compare",
     )
     command.add_argument(
+        "--no-cache", action="store_true", help="compute the answer to --deploy, though it is kept"
+    )
+    command.add_argument(
         "-o", "--output", metavar="DIR", help="write module.mlir and plan.txt there, and the report"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    from supertile.passes.driver import Options, run_passes
-
-    start = time.perf_counter()
     check_output_folder(options.dump_ir)
     check_output_folder(options.output)
     goal = Goal.of(options)
+    key = cache_key(options, goal)
+    kept = load(key) if key else None
+    if kept is None:
+        kept = _compile(options, goal)
+        if key and kept.timeline is not None and options.output:
+            save(key, kept)
+    if options.output:
+        write_folder(kept, options.output)
+    print_result(kept, options)
+    return 0
+
+
+def _compile(options: argparse.Namespace, goal: Goal) -> Result:
+    """Run all passes, and cost the deployment if there is one."""
+    from supertile.passes.driver import Options, run_passes
+
+    start = time.perf_counter()
     passes = goal.passes(options)
     module, _ = build(options, goal.entries)
     built = time.perf_counter()
@@ -88,19 +106,17 @@ def run(options: argparse.Namespace) -> int:
     answer = Answer(goal)
     how = Options(dump=dump, reproducers=folder, notes=notes, behind=answer.behind)
     report = run_passes(module, passes, how)
+    if dump is not None:
+        _remove_old_dumps(dump, report)
     done = time.perf_counter()
     timeline = answer.timeline(module)
+    result = result_of(module, report, timeline, answer.tables, options)
     answered = time.perf_counter()
-    _write_output(options, module, report, timeline)
-    written = time.perf_counter()
-    _print_summary(options, module, report)
-    if timeline is not None:
-        answer.print(timeline)
     if options.stats:
         phases = {"front end": built - start, "numeric check": checked - built}
-        phases |= {"passes": done - checked, "schedule and cost": answered - done}
-        _print_stats(report, phases | {"writing": written - answered})
-    return 0
+        phases |= {"passes": done - checked, "schedule, cost, texts": answered - done}
+        _print_stats(report, phases)
+    return result
 
 
 def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:
@@ -141,52 +157,12 @@ def _check_numerics(options: argparse.Namespace, passes: list[Pass], module: Mod
         print(line)
 
 
-# ---- what is written and printed ---------------------------------------------------------------
-
-
-def _write_output(
-    options: argparse.Namespace, module: ModuleOp, report: Report, timeline: Timeline | None
-) -> None:
-    """`module.mlir`, which parses back, and `plan.txt`, what the executor runs; and the report."""
-    if options.dump_ir:
-        _remove_old_dumps(Path(options.dump_ir), report)
-    if not options.output:
-        return
-    from supertile.ir.files import write_text
-    from supertile.ir.text import print_module
-    from supertile.runtime.plan import plan_module
-    from supertile.targets.numpy.plan_text import plan_text
-
-    folder = Path(options.output)
-    write_text(folder / "module.mlir", print_module(module))
-    write_text(folder / "plan.txt", plan_text(plan_module(module)))
-    if timeline is not None:
-        from supertile.targets.output.write import write_outputs
-
-        write_outputs(timeline, folder)
-
-
 def _remove_old_dumps(folder: Path, report: Report) -> None:
     """A folder shows one pipeline: dumps of an earlier one would read as if they were of this."""
     written = {"00-frontend.mlir", *(record.file for record in report.passes)}
     for path in folder.iterdir():
         if DUMP.fullmatch(path.name) and path.name not in written:
             path.unlink()
-
-
-def _print_summary(options: argparse.Namespace, module: ModuleOp, report: Report) -> None:
-    from supertile.passes.instruments import op_counts
-
-    counts = op_counts(module)
-    names = ", ".join(f"@{name} {count}" for name, count in counts.items())
-    print(f"{Path(options.model).name}: {sum(counts.values())} ops in {len(counts)} functions")
-    print(f"  {names}")
-    changed = sum(bool(record.changed) for record in report.passes)
-    print(f"  {len(report.passes)} passes, {changed} of them changed something")
-    written = "module, plan, schedule, report, summary" if options.deploy else "module, plan"
-    for label, place in (("IR of every pass", options.dump_ir), (written, options.output)):
-        if place:
-            print(f"  {label}: {place}")
 
 
 def _print_stats(report: Report, phases: dict[str, float]) -> None:

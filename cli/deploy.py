@@ -152,14 +152,6 @@ class Answer:
 
         return deployment_timeline(self.tiled, module, self.question)
 
-    def print(self, timeline: Timeline) -> None:
-        """Where the experts are, what they make ranks send, and the figures of the step."""
-        from supertile.targets.output.summary import print_summary
-
-        for text in self.tables:
-            print(text)
-        print_summary(timeline)
-
 
 def with_options(
     passes: Sequence[Pass], options: Mapping[str, dict[str, Any]], tiles: str | None

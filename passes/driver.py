@@ -47,7 +47,8 @@ class Options:
     """How to run passes.
 
     `after_pass(name, module before, module after)` is called once a pass is verified; an exception
-    of its is a failure of the pass. `behind[name](module)` is called behind the pass of that name. `notes` (configuration, seed) go into reproducers.
+    of its is a failure of the pass. `behind[name](module)` is called behind the pass of that name.
+    `notes` (configuration, seed) go into reproducers.
     """
 
     dump: Path | None = None

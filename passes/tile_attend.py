@@ -178,9 +178,7 @@ class Attention:
         scores = self._scaled(b.op(graph.Einsum, [[block.q, key], []], f32, equation=SHARED))
         return b.mask_beyond(scores, start, visible), self._first_channels(value)
 
-    def _load_keys(
-        self, value: SSAValue, block: Rows, start: SSAValue, count: int
-    ) -> SSAValue:
+    def _load_keys(self, value: SSAValue, block: Rows, start: SSAValue, count: int) -> SSAValue:
         """Keys [n, C] of the sequence, of the one head of them that the heads of the block use."""
         b, shape = self.builder, shape_of(value)
         tile_shape = [count, shape[-1]]
@@ -235,9 +233,7 @@ class Attention:
             partial = b.op(graph.ReduceSum, [weight], f32, axis=2)
             if self.op.round is not None:
                 weight = b.op(graph.Cast, [weight], bf16)
-            product = b.op(
-                graph.Einsum, [[weight, part.values], []], f32, equation=part.equation
-            )
+            product = b.op(graph.Einsum, [[weight, part.values], []], f32, equation=part.equation)
             total = b.op(graph.Add, [sums.total, partial], f32)
             sums = Sums(top, total, b.op(graph.Add, [sums.mixed, product], f32))
         return sums

@@ -112,10 +112,8 @@ class Observer(Executor):
                 self._take_over(results, number, held, rounds)
             self.values[key] = Value(step, _parts(results[number]))
 
-    def _take_over(
-        self, results: list[Any], number: int, held: Value, rounds: str | None
-    ) -> None:
-        """Replace a result by the earlier value, if that was rounded and is a step apart at most."""
+    def _take_over(self, results: list[Any], number: int, held: Value, rounds: str | None) -> None:
+        """Replace a result by the earlier value, if that is rounded and a step apart at most."""
         earlier = _rebuilt(results[number], held.parts)
         if earlier is None or self.tolerance is None or not self.tolerance.share:
             return

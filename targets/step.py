@@ -186,7 +186,9 @@ class _Walk:
     def _transfer(self, op: comm.Dispatch | comm.Combine, stretch: Stretch) -> None:
         name = op.name.removeprefix("comm.")
         waits, each = self._waits(op), _copy_bytes(op)
-        self._add(op, Item(self.number, waits, place_of(op.location), transfer=name, each=each), stretch)
+        self._add(
+            op, Item(self.number, waits, place_of(op.location), transfer=name, each=each), stretch
+        )
         self.number += 1
 
     def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
@@ -201,7 +203,9 @@ class _Walk:
         key = (op.kernel.data, tuple(shapes), tuple(labels))
         if key not in self.works:
             self.works[key] = kernel_work(self.kernels[op.kernel.data], shapes, labels)
-        self._add(op, Item(number, self._waits(op), place_of(op.location), self.works[key]), stretch)
+        self._add(
+            op, Item(number, self._waits(op), place_of(op.location), self.works[key]), stretch
+        )
 
     def _is_weight(self, value: SSAValue) -> bool:
         return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
@@ -393,7 +397,7 @@ def _start(task: Task, done: Mapping[int, Task], free: Mapping[str, float]) -> f
 def annotate_cost(
     work: StepWork, tasks: Mapping[str, Sequence[Task]], module: ModuleOp, memory: str
 ) -> None:
-    """Write start, duration, FLOPs and bytes of `memory` of each task to the action that runs it."""
+    """Write start, duration, FLOPs and bytes of `memory` of each task to its action."""
     programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
     for stretch in work.stretches:
         if stretch.function not in programs:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import collections.abc
+import json
 from dataclasses import asdict, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 

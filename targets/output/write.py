@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from supertile.ir.errors import UserError
@@ -23,14 +24,24 @@ FILES = {
 """Name -> what makes its text of a timeline."""
 
 
+def output_texts(timeline: Timeline) -> dict[str, str]:
+    """Name -> text of schedule.json, report.html and summary.json."""
+    return {name: make(timeline) for name, make in FILES.items()}
+
+
 def write_outputs(timeline: Timeline, folder: str | Path) -> tuple[Path, ...]:
-    """Write schedule.json, report.html and summary.json; the folder is made if it is missing.
+    """Write schedule.json, report.html and summary.json: see `write_together`."""
+    return write_together(output_texts(timeline), folder)
+
+
+def write_together(named: Mapping[str, str], folder: str | Path) -> tuple[Path, ...]:
+    """Write texts by name into a folder, which is made if it is missing.
 
     Every text is on the disk under a temporary name before the first file is replaced, so a full
     disk or an interrupt leaves the files of an earlier run as they were. Raises the errors of
     `write_text`: `command.unwritable`, `.full`, `.is_folder`.
     """
-    texts = {Path(folder) / name: make(timeline) for name, make in FILES.items()}
+    texts = {Path(folder) / name: text for name, text in named.items()}
     for path in texts:
         if path.is_dir():
             raise UserError("command.is_folder", file=path)

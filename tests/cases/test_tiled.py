@@ -24,18 +24,10 @@ from case_runs import (
     with_weights,
 )
 from test_deployed import (
-    ATTENTION_LIMIT,
     CASE as DEPLOYED,
-    EXPERTS_LIMIT,
-    INPUTS,
-    LAYERS,
-    OUTPUTS,
-    SELECTIONS,
-    pins,
-    ratio,
 )
 from test_oracle_cases import NAMES
-from test_placed import run_placed
+from test_placed import five_rows, on_one_rank, placed, run as run_placed
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir.text import context
@@ -108,9 +100,7 @@ def test_small_tiles(case: str) -> None:
 @pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize("feed", list(FEEDS)[1:])
 def test_every_way_of_feeding(feed: str, tiles: str) -> None:
-    same(
-        tiled(DEPLOYED, tiles), shared_model(DEPLOYED), short(DEPLOYED), FEEDS[feed]
-    )
+    same(tiled(DEPLOYED, tiles), shared_model(DEPLOYED), short(DEPLOYED), FEEDS[feed])
 
 
 @pytest.mark.parametrize("case", ["deepseek_v4", "deepseek_v3"])
@@ -121,7 +111,10 @@ def test_without_fusion(case: str, tiles: str) -> None:
 
 @pytest.mark.parametrize("case", ["deepseek_v4", "deepseek_v3"])
 def test_tokens_go_to_the_same_experts(case: str) -> None:
-    found, expected = routes(tiled(case, "machine"), short(case)), routes(shared_model(case), short(case))
+    found, expected = (
+        routes(tiled(case, "machine"), short(case)),
+        routes(shared_model(case), short(case)),
+    )
     assert expected
     assert found.keys() == expected.keys()
     for name, chosen in expected.items():
@@ -135,3 +128,11 @@ def test_models_of_other_sizes(name: str, tmp_path: Path) -> None:
     for tiles, some in (("machine", rows), ("test", [rows[0][:SHORT], rows[1]])):
         model = with_weights(lowered(case.model.module, tiles), tmp_path)
         same(model, case.model, some, FEEDS["one shot"])
+
+
+@pytest.mark.parametrize("tiles", TILES)
+def test_two_ranks(tiles: str) -> None:
+    module = placed("deepseek_v4", "ranks=2", fused=True).module
+    model = with_weights(lowered(module, tiles, fusions=""), DATA / "deepseek_v4")
+    found = run_placed(model, five_rows("deepseek_v4"))
+    assert apart(found.logits, on_one_rank("deepseek_v4").logits) < TOLERANCE

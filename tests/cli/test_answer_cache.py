@@ -6,7 +6,8 @@ import pytest
 from pytest import MonkeyPatch
 
 from supertile.cli import answer_cache
-from supertile.cli.answer_cache import Kept, cache_folder, key_of, load, save
+from supertile.cli.answer_cache import cache_folder, key_of, load, save
+from supertile.cli.compile_output import Result
 from supertile.targets.timeline import MemoryUse, Timeline
 
 TIMELINE = Timeline(
@@ -24,7 +25,7 @@ TIMELINE = Timeline(
     summary={"step_ms": 1.5},
     definitions={"step_ms": "Milliseconds."},
 )
-ANSWER = Kept("module", "plan", ["a line"], ["a table"], TIMELINE)
+ANSWER = Result("module", "plan", ["a line"], ["a table"], TIMELINE)
 
 
 @pytest.fixture(autouse=True)

@@ -125,7 +125,10 @@ def test_locations():
         (function(""), "a region is one block with a terminator"),
         (f"func.func @f() -> {F}", "a region is one block with a terminator"),
         (function(f"{SILU}\n{RETURN}") * 2, "two functions @f"),
-        ("builtin.module {\nbuiltin.module {\n}\n}", "a module holds functions, kernels and programs only"),
+        (
+            "builtin.module {\nbuiltin.module {\n}\n}",
+            "a module holds functions, kernels and programs only",
+        ),
         (function(f"{SILU}\n{RETURN}", results="tensor<?x5xf32>"), "the function output types"),
     ],
     ids=["no return", "empty", "no body", "two of a name", "a module within", "return type"],

@@ -48,9 +48,7 @@ def test_of_tasks_that_could_start_alike_the_first_in_program_order_does() -> No
 
 
 def test_a_program_is_in_order_of_start_and_waits_follow() -> None:
-    done = timed(
-        [task("a", 1), task("far", 5, 0, lane="node"), task("b", 1, 1), task("c", 1, 0)]
-    )
+    done = timed([task("a", 1), task("far", 5, 0, lane="node"), task("b", 1, 1), task("c", 1, 0)])
     program = program_of("p", done)
     assert [one.name for one in program.tasks] == ["a", "far", "c", "b"]
     assert [one.waits for one in program.tasks] == [(), (0,), (0,), (1,)]
