@@ -188,6 +188,10 @@ class Loop(TileOp):
         last = self.body.block.last_op
         if not isinstance(last, End) or [value.type for value in last.values] != kinds:
             raise VerifyException("the body ends with the values for the next step")
+        for number, value in enumerate(last.values):
+            others = [*self.body.block.args[1 : number + 1], *self.body.block.args[number + 2 :]]
+            if value in others:
+                raise VerifyException("a step hands on no carried value in the place of another")
 
 
 @irdl_op_definition

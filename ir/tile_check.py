@@ -15,6 +15,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from supertile.ir import tile
 from supertile.ir.tile_ahead import ops_ahead, overwritten
 from supertile.ir.tile_places import (
+    base_of,
     capacities,
     in_place_operands,
     is_view,
@@ -190,7 +191,7 @@ class _Contents:
         """Values to the places of others, all at once."""
         pairs = [(s, t) for s, t in zip(sources, targets, strict=True) if t in self.places]
         for source, target in pairs:
-            others = [other for other, _ in pairs if other is not source]
+            others = [other for other, _ in pairs if base_of(other) is not base_of(source)]
             if any(self._overlap(target, other) for other in others):
                 yield op, "one of the carried values overwrites another"
         kept = [target for source, target in pairs if source in self.held]
@@ -198,7 +199,7 @@ class _Contents:
             self._write(target)
         for _, target in pairs:
             if target not in kept:
-                del self.held[target]
+                self.held.pop(target, None)
 
     def _copy_back(self, arguments: Sequence[SSAValue], outputs: Sequence[SSAValue]) -> None:
         for argument, output in zip(arguments, outputs, strict=True):

@@ -19,7 +19,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     i64,
 )
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import graph, tile
 from supertile.ir.op import shape_of
@@ -147,7 +147,8 @@ def base_of(value: SSAValue) -> SSAValue:
 def in_place_operands(op: Operation) -> Sequence[SSAValue]:
     """The operands whose place the result may take if they end there, element by element."""
     if isinstance(op, tile.Mma):
-        return [op.accumulator]
+        read = (base_of(op.x), base_of(op.w))
+        return [] if base_of(op.accumulator) in read else [op.accumulator]
     if isinstance(op, tile.Mask):
         return [op.scores]
     if not isinstance(op, ELEMENTWISE) or is_scaled(type_of(op.results[0])):
@@ -168,30 +169,44 @@ def _covers(operand: SSAValue, result: SSAValue) -> bool:
 # ---- spaces ------------------------------------------------------------------------------------
 
 
-def space_of(value: SSAValue, spaces: TileSpaces) -> str:
-    """The space in which a tile lies. What a loop carries lies where its steps make it."""
+Carried = tuple[tile.Loop, int]
+"""What a loop carries, by number."""
+
+
+def space_of(value: SSAValue, spaces: TileSpaces, around: frozenset[Carried] = frozenset()) -> str:
+    """The space in which a tile lies. What a loop carries lies where its steps make it.
+
+    `around` are carried values that wait for this answer: what all steps only hand on lies where it
+    was before the loop.
+    """
     value = base_of(value)
-    owner = value.owner
-    if isinstance(value, BlockArgument):
-        return _carried_space(value.block.parent_op(), value.index - 1, spaces)
-    match owner:
-        case tile.Load() | tile.Gather() | tile.Fill():
-            return owner.space.data
-        case tile.Loop():
-            return _carried_space(owner, list(owner.results).index(value), spaces)  # type: ignore[arg-type]
+    carried = carried_by(value)
+    if carried is not None:
+        return _carried_space(carried, spaces, around)
+    match value.owner:
+        case tile.Load() | tile.Gather() | tile.Fill() as op:
+            return op.space.data
         case tile.Mma():
             return spaces.accumulator
-        case graph.Einsum() if is_matrix(owner):
+        case graph.Einsum() as op if is_matrix(op):
             return spaces.accumulator
         case _:
             return spaces.vector
 
 
-def _carried_space(loop: Operation | None, number: int, spaces: TileSpaces) -> str:
-    assert isinstance(loop, tile.Loop)
+def carried_by(value: SSAValue) -> Carried | None:
+    """The loop that carries a value, or gives it back, and which one it is there."""
+    if isinstance(value, BlockArgument):
+        loop = value.block.parent_op()
+        return (loop, value.index - 1) if isinstance(loop, tile.Loop) else None
+    if isinstance(value, OpResult) and isinstance(value.op, tile.Loop):
+        return value.op, value.index
+    return None
+
+
+def _carried_space(carried: Carried, spaces: TileSpaces, around: frozenset[Carried]) -> str:
+    loop, number = carried
     last = loop.body.block.last_op
     assert last is not None
-    made = base_of(last.operands[number])
-    if isinstance(made, BlockArgument) and made.block is loop.body.block:
-        return space_of(loop.carried[number], spaces)
-    return space_of(made, spaces)
+    made = loop.carried[number] if carried in around else last.operands[number]
+    return space_of(made, spaces, around | {carried})

@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, ModuleOp, StringAtt
 from xdsl.dialects.func import FuncOp
 
 from supertile.ir.tile_places import TILE_SPACES
+from supertile.passes.fusing import flatten
 from supertile.passes.rewriting import Equivalence, Pass
 from supertile.passes.tile_choice import Limits, chosen_sizes
 from supertile.passes.tile_sizes import SIZES
@@ -56,6 +57,7 @@ class ChooseTiles(Pass):
         limits = self.limits()
         for function in op.ops:
             assert isinstance(function, FuncOp)
+            flatten(function)
             spaces = row_spaces(function)
             sizes = [
                 chosen_sizes(phase, unit, spaces, limits)

@@ -73,7 +73,17 @@ def unfuse(module: ModuleOp) -> None:
 
     The program is the one before fusion, but for the order of ops that do not need each other.
     """
-    for fused in [op for op in module.walk() if isinstance(op, graph.Fused)]:
+    _open([op for op in module.walk() if isinstance(op, graph.Fused)])
+
+
+def flatten(function: Operation) -> None:
+    """Put the ops of every group that is in a group in its place: kernels hold no kernels."""
+    groups = [op for op in function.walk() if isinstance(op, graph.Fused)]
+    _open([op for op in groups if isinstance(op.parent_op(), graph.Fused)])
+
+
+def _open(groups: Sequence[graph.Fused]) -> None:
+    for fused in groups:
         block, inside = fused.parent, fused.body.block
         assert block is not None
         *ops, last = inside.ops

@@ -19,6 +19,7 @@ from supertile.ir.tile_ahead import ops_ahead
 from supertile.ir.tile_places import (
     TileSpaces,
     base_of,
+    carried_by,
     in_place_operands,
     placed_values,
     space_of,
@@ -169,11 +170,8 @@ def _made_ahead(kernel: tile.Kernel) -> dict[SSAValue, tile.Loop]:
 def _same_bytes(value: SSAValue) -> SSAValue:
     """The value whose buffer this is anyway: of a view its tile, of a carried value the result."""
     base = base_of(value)
-    if isinstance(base, BlockArgument):
-        loop = base.block.parent_op()
-        assert isinstance(loop, tile.Loop)
-        return loop.outputs[base.index - 1]
-    return base
+    carried = carried_by(base)
+    return base if carried is None else carried[0].outputs[carried[1]]
 
 
 # ---- sharing -----------------------------------------------------------------------------------

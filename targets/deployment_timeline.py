@@ -18,7 +18,7 @@ from xdsl.dialects.func import FuncOp
 from supertile.ir import comm
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
 from supertile.runtime.plan import ModulePlan, plan_module
-from supertile.targets.cost.evidence import assumed_text, figure_uses, verdict
+from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
     config_number,
@@ -93,7 +93,7 @@ def deployment_timeline(tiled: Tiled, module: ModuleOp, question: Question) -> T
     )
     fits = what_fits(tiled.memory, deployment, config)
     fit = fit_text(memory, fits, deployment, machine)
-    notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes, assumed_text(figures))
+    notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes)
     return Timeline(
         model=question.model,
         config=question.config_name,

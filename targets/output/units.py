@@ -92,7 +92,7 @@ def _part(key: str, part: object, value: object) -> str:
 
 
 def _measured(key: str, value: float) -> str:
-    if key.endswith("_bytes"):
+    if key.endswith(("_bytes", "_bytes_per_device")):
         return bytes_text(value)
     for suffix, unit in (("_ms", "ms"), ("_us", "µs"), ("_seconds", "s")):
         if key.endswith(suffix):

@@ -18,13 +18,21 @@ from case_runs import (
     Model,
     Rows,
     apart,
+    arrays,
     oracle_case,
     rows_of,
     shared_model,
     with_weights,
 )
 from test_deployed import (
+    ATTENTION_LIMIT,
     CASE as DEPLOYED,
+    DRAFT_LIMIT,
+    EXPERTS_LIMIT,
+    INPUTS,
+    SELECTIONS,
+    pins,
+    worst,
 )
 from test_oracle_cases import NAMES
 from test_placed import five_rows, on_one_rank, placed, run as run_placed
@@ -97,8 +105,15 @@ def test_small_tiles(case: str) -> None:
     same(tiled(case, "test"), shared_model(case), short(case), FEEDS["one shot"])
 
 
-@pytest.mark.parametrize("tiles", TILES)
-@pytest.mark.parametrize("feed", list(FEEDS)[1:])
+@pytest.mark.parametrize(
+    ("feed", "tiles"),
+    [
+        ("chunks of 7", "machine"),
+        ("chunks of 7", "test"),
+        ("a prompt, then single tokens", "machine"),
+        ("decoding", "test"),
+    ],
+)
 def test_every_way_of_feeding(feed: str, tiles: str) -> None:
     same(tiled(DEPLOYED, tiles), shared_model(DEPLOYED), short(DEPLOYED), FEEDS[feed])
 
@@ -124,10 +139,11 @@ def test_tokens_go_to_the_same_experts(case: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_models_of_other_sizes(name: str, tmp_path: Path) -> None:
     case = oracle_case(name, tmp_path)
-    rows = [row[:length] for row, length in zip(case.rows, (37, 9), strict=False)]
-    for tiles, some in (("machine", rows), ("test", [rows[0][:SHORT], rows[1]])):
+    lengths = {"machine": (37, 9), "test": (SHORT, 3)}
+    for tiles, parts in lengths.items():
+        rows = [row[:part] for row, part in zip(case.rows, parts, strict=False)]
         model = with_weights(lowered(case.model.module, tiles), tmp_path)
-        same(model, case.model, some, FEEDS["one shot"])
+        same(model, case.model, rows, FEEDS["one shot"])
 
 
 @pytest.mark.parametrize("tiles", TILES)
@@ -136,3 +152,27 @@ def test_two_ranks(tiles: str) -> None:
     model = with_weights(lowered(module, tiles, fusions=""), DATA / "deepseek_v4")
     found = run_placed(model, five_rows("deepseek_v4"))
     assert apart(found.logits, on_one_rank("deepseek_v4").logits) < TOLERANCE
+
+
+# ---- deployed numerics ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tiles", TILES)
+def test_deployed_modules(tiles: str) -> None:
+    """With inputs and selections pinned, attention is within half of what the graph level may be.
+
+    Each op is a kernel, so that there is a value for every pin; the fusions are those above.
+    """
+    model = tiled(DEPLOYED, tiles, "deployed", fusions="")
+    values = model.record(rows_of(DEPLOYED), pins(INPUTS, SELECTIONS))
+    assert worst(values, "attn_out") < ATTENTION_LIMIT / 2
+    assert worst(values, "ffn_out") < EXPERTS_LIMIT
+
+
+def test_a_free_run_stays_near_on_average() -> None:
+    """As near to the release as the graph level is in other chunks, and no nearer."""
+    found = tiled(DEPLOYED, "machine", "deployed").run(rows_of(DEPLOYED))
+    io = arrays(DEPLOYED, "io.npz")
+    assert found.draft is not None
+    assert np.abs(found.logits - io["logits_deployed"]).mean() < 0.1
+    assert np.abs(found.draft - io["mtp_logits_deployed"]).mean() < DRAFT_LIMIT

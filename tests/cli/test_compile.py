@@ -79,7 +79,7 @@ def test_stats(capsys):
     for name in UNTILED:
         assert f"│ {name} " in output
     assert "choose-tiles" not in output
-    times = r"front end \d+ ms, numeric check 0 ms, passes \d+ ms, schedule and cost 0 ms, writing"
+    times = r"front end \d+ ms, numeric check 0 ms, passes \d+ ms, schedule, cost, texts \d+ ms"
     assert re.search(times, output)
 
 

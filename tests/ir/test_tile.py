@@ -163,6 +163,11 @@ WRONG = {
     "the body takes 3 indices": PRODUCT.replace("ragged = array<i64: 0>", "ragged = array<i64: 1>"),
     "steps and stages of at least 1": PRODUCT.replace("stages = 1", "stages = 0"),
     "an index and the carried values": PRODUCT.replace(f"%old: {S}", f"%old: {S}, %more: {S}"),
+    "hands on no carried value": PRODUCT.replace("%zero {", "%zero, %zero {")
+    .replace(f"({W}, {S}) -> {S} {{", f"({W}, {S}, {S}) -> ({S}, {S}) {{")
+    .replace("%sum = tile.loop", "%sum, %other = tile.loop")
+    .replace(f"%old: {S}", f"%old: {S}, %next: {S}")
+    .replace(NEXT, f"        tile.end %new, %old : ({S}, {S}) -> ()"),
     "the body ends with the values": PRODUCT.replace(NEXT, "        tile.end : () -> ()"),
     "does not lie in": PRODUCT.replace(Z, "tensor<1x8x16xf32>"),
     "a static shape": PRODUCT.replace(F, "tensor<?x16xf32>"),

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 from tile_checks import drawn_texts, kernels_in, product, tiled
+from xdsl.dialects.builtin import ArrayAttr
 
 from supertile.ir import tile
 from supertile.ir.errors import UserError
@@ -111,7 +112,7 @@ def test_an_operand_that_is_read_later_keeps_its_place():
 # ---- any kernel --------------------------------------------------------------------------------
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn_texts(), st.integers(1, 3))
 def test_tiles_keep_their_places_while_they_are_used(text, stages):
     """The driver runs the checker, which knows nothing of how places are found."""
@@ -125,7 +126,7 @@ def test_tiles_keep_their_places_while_they_are_used(text, stages):
     assert sum(peaks(kernel).values()) <= most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(drawn_texts())
 def test_the_same_kernel_gets_the_same_places(text):
     module, again = parse_module(text), parse_module(text)
@@ -134,24 +135,18 @@ def test_the_same_kernel_gets_the_same_places(text):
     assert print_module(module) == print_module(again)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn_texts(), st.data())
-def test_the_checker_notices_a_tile_on_top_of_another(text, data):
-    """A byte further on, the last place ends elsewhere than the peak says."""
+def test_the_checker_notices_a_tile_that_is_moved(text, data):
+    """A byte further on, the last place of a space ends elsewhere than the peak says."""
     module = parse_module(text)
     run_passes(module, parse_pipeline("pipeline-loops,assign-memory"))
     (kernel,) = kernels_in(module)
-    before = list(kernel.places)
-    number = data.draw(st.integers(0, len(before) - 1))
-    space, offset, size, copies = before[number].fields()
-    places = [*before]
+    assert kernel.places is not None
+    places = list(kernel.places)
+    last = [n for n, held in enumerate(places) if held.end() == peaks(kernel)[held.space.data]]
+    number = data.draw(st.sampled_from(last))
+    space, offset, size, copies = places[number].fields()
     places[number] = tile.PlaceAttr.of(space, offset + 1, size, copies)
-    kernel.properties["places"] = type(kernel.places)(places)
-    # A byte further on, either the last place ends elsewhere, or a neighbour is in the way.
-    found = [message for _, message in problems(kernel)]
-    if placed_end(before, space) == before[number].end():
-        assert found
-
-
-def placed_end(places, space):
-    return max(place.end() for place in places if place.space.data == space)
+    kernel.properties["places"] = ArrayAttr(places)
+    assert list(problems(kernel))

@@ -8,7 +8,7 @@ from supertile.ir import graph, tile
 from supertile.ir.locations import at
 from supertile.ir.op import attribute_of
 from supertile.ir.text import HEADER, parse_module, print_module
-from supertile.ir.tile_places import TILE_SPACES
+from supertile.ir.tile_places import TILE_SPACES, base_of
 from supertile.ir.types import bf16, i32, index, tensor
 
 X, W = "!tile.ref<tensor<?x64xf32>>", "!tile.ref<tensor<32x64xf32>>"
@@ -151,7 +151,10 @@ class _Drawn:
         kinds = [value.type for value in given]
         inner = Block(arg_types=[index, *kinds])
         made = self.fill(inner, [*values, *inner.args[1:]], depth)
-        inner.add_op(tile.End.create(operands=[self.pick(_floats(made)) for _ in given]))
+        # A carried value is handed on as itself alone, not as the next of another.
+        handed = [value for value in _floats(made) if base_of(value) not in inner.args]
+        ends = [self.pick([*handed, own]) for own in inner.args[1:]]
+        inner.add_op(tile.End.create(operands=ends))
         numbers = {"axis": 0, "step": 16, "stages": 1}
         return tile.Loop.create(
             operands=[self.ref, *given],

@@ -1,0 +1,162 @@
+"""`supertile compile --target T --deploy D`: the answer, its files, and what wrong input is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supertile.cli.main import main
+from supertile.targets.machine import machine_names
+
+DATA = Path(__file__).parents[1] / "data"
+SMALL = ["compile", "deepseek_v4", "--config", str(DATA / "deepseek_v4_deployed")]
+DECODE = "phase=decode ep=4 batch=8 context=64"
+FILES = ["module.mlir", "plan.txt", "report.html", "schedule.json", "summary.json"]
+FIELDS = {
+    "step_ms", "time_per_output_token_ms", "tokens_per_second_per_device", "time_to_first_token_ms",
+    "prefill_tokens_per_second_per_device", "device_unit", "memory_bytes_per_device",
+    "memory_capacity_bytes", "fits", "exposed_communication_ms", "messages", "launches_per_layer",
+}  # fmt: skip
+
+
+def ask(folder: Path, deployment: str, machine: str = "ascend-910c", model=SMALL) -> dict:  # type: ignore[type-arg,no-untyped-def]
+    """The summary of a deployment, written to a folder."""
+    where = ["--target", machine, "--deploy", deployment, "-o", str(folder)]
+    assert main([*model, *where]) == 0
+    found = json.loads((folder / "summary.json").read_text())
+    return found.get("summary", found)  # type: ignore[no-any-return]
+
+
+def test_files_and_fields(tmp_path, capsys):
+    summary = ask(tmp_path, DECODE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert set(summary) >= FIELDS
+    assert summary["device_unit"] == "die"
+    events = json.loads((tmp_path / "schedule.json").read_text())["traceEvents"]
+    names = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert {"kernels", "busy: cube", "busy: vector", "busy: hbm"} <= names
+    assert any(name.startswith("link: ") for name in names)
+    assert "Milliseconds of one step" in capsys.readouterr().out
+
+
+def test_files_are_reproducible_kept_or_not(tmp_path):
+    for name, more in (("a", []), ("b", []), ("c", ["--no-cache"])):
+        where = ["--target", "h200", "--deploy", DECODE, "-o", str(tmp_path / name), *more]
+        assert main([*SMALL, *where]) == 0
+    for name in FILES:
+        first = (tmp_path / "a" / name).read_bytes()
+        assert (tmp_path / "b" / name).read_bytes() == first
+        assert (tmp_path / "c" / name).read_bytes() == first
+
+
+@pytest.mark.parametrize("machine", machine_names())
+def test_every_machine_answers(machine, tmp_path):
+    ranks = 1 if machine == "numpy" else 4
+    summary = ask(tmp_path, f"phase=decode ep={ranks} batch=2 context=64", machine)
+    assert summary["step_ms"] > 0
+    assert summary["fits"] is True
+
+
+def test_prefill_has_a_first_token_and_decode_has_not(tmp_path):
+    prefill = ask(tmp_path / "p", "phase=prefill ep=4 batch=1 context=64 chunk=16")
+    decode = ask(tmp_path / "d", DECODE)
+    assert prefill["time_to_first_token_ms"] == pytest.approx(4 * prefill["step_ms"])
+    assert prefill["time_per_output_token_ms"] is None
+    assert decode["time_to_first_token_ms"] is None
+
+
+def test_accepted_drafts_share_a_step(tmp_path):
+    summary = ask(tmp_path, f"{DECODE} mtp=0.5")
+    assert summary["time_per_output_token_ms"] == pytest.approx(summary["step_ms"] / 1.5)
+
+
+def test_more_sequences_are_not_faster(tmp_path):
+    steps = [
+        ask(tmp_path / str(batch), f"phase=decode ep=4 batch={batch} context=64")["step_ms"]
+        for batch in (1, 512)
+    ]
+    assert steps == sorted(steps)
+
+
+def test_the_real_model_within_its_bounds(tmp_path):
+    model = ["compile", "deepseek_v4", "--config", "deepseek_v4_pro"]
+    deployment = "phase=decode ep=384 batch=96 context=4096"
+    summary = ask(tmp_path, deployment, model=model)
+    parts = summary["memory_bytes_by_purpose"]
+    read = parts["dense weights"] + parts["expert weights"]
+    # All weights but the embedding are read once a step, at 1.6 TB/s at most.
+    embedding = 129280 * 7168 * 2
+    assert summary["step_ms"] >= (read - embedding) / 1.6e12 * 1e3
+    assert summary["step_ms"] < 500
+    assert parts["expert weights"] == pytest.approx(61 * 3 * 7168 * 3072, rel=0.01)
+
+
+def test_what_does_not_fit_is_answered_with_what_does(tmp_path, capsys):
+    model = ["compile", "deepseek_v4", "--config", "deepseek_v4_pro"]
+    summary = ask(tmp_path, "phase=decode ep=8 batch=8 context=1024", "h100", model)
+    assert summary["fits"] is False
+    assert "do not fit" in capsys.readouterr().out
+
+
+WRONG = [
+    ("phase=decode ep=4 batch=8 contxt=64", "context"),
+    ("phase=decode ep=4 tp=2 batch=8 context=64", "tp=1"),
+    ("phase=decode ep=4 batch=8 context=64 mtp", "mtp=VALUE"),
+    ("phase=decode ep=4 batch=8 context=64 chunk=8", "prefill"),
+    ("phase=decode ep=4 slots=1/rank batch=8 context=64", "slots"),
+    ("", "phase"),
+]
+
+
+@pytest.mark.parametrize(("deployment", "told"), WRONG)
+def test_impossible_deployments_are_told_in_a_paragraph(deployment, told, tmp_path, capsys):
+    where = ["--target", "ascend-910c", "--deploy", deployment, "-o", str(tmp_path / "out")]
+    assert main([*SMALL, *where]) == 1
+    text = capsys.readouterr().err
+    assert told in text
+    assert "error: " in text.splitlines()[0]
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 8
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_ranks_than_devices(capsys):
+    where = ["--target", "numpy", "--deploy", DECODE]
+    assert main([*SMALL, *where]) == 1
+    assert "fewer devices" in capsys.readouterr().err
+
+
+def test_a_deployment_takes_all_passes(capsys):
+    assert main([*SMALL, "--target", "h200", "--deploy", DECODE, "--stop-after", "graph"]) == 1
+    assert "a deployment needs all passes" in capsys.readouterr().err
+
+
+def test_memory_that_holds_no_tile(tmp_path, capsys):
+    text = Path(main.__code__.co_filename).parents[1].joinpath("targets/machines/h200.toml")
+    machine = tmp_path / "tiny.toml"
+    machine.write_text(
+        text.read_text()
+        .replace('capacity = { value = 228, unit = "KiB"', 'capacity = { value = 4, unit = "KiB"')
+        .replace('usable = { value = 227, unit = "KiB"', 'usable = { value = 3, unit = "KiB"')
+    )
+    model = ["compile", "deepseek_v4", "--config", "deepseek_v4_pro"]
+    assert main([*model, "--target", str(machine), "--deploy", DECODE]) == 1
+    error = capsys.readouterr().err
+    assert "not even the smallest tile" in error
+    assert "found: 3072 bytes" in error
+
+
+def test_a_failed_write_leaves_the_earlier_answer(tmp_path, capsys, monkeypatch):
+    ask(tmp_path, DECODE)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path, text):
+        from supertile.ir.errors import UserError
+
+        raise UserError("command.unwritable", file=path, reason="no space left")
+
+    monkeypatch.setattr("supertile.targets.output.write.write_text", full)
+    where = ["--target", "h200", "--deploy", DECODE, "-o", str(tmp_path)]
+    assert main([*SMALL, *where]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
