@@ -1,4 +1,4 @@
-"""`supertile compile --target T --deploy D`: the answer, its files, and what wrong input is told."""
+"""`supertile compile --target T --deploy D`: the answer, its files, what wrong input is told."""
 
 import json
 from pathlib import Path

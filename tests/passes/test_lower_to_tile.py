@@ -4,15 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from fusion_checks import apply
+from fusion_checks import apply, fused_of
 from kernel_of_op import argument, blocks_backwards, function_of
 from pass_checks import module_of, text_of
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.irdl import OptOperandDef
 
 from supertile.ir import graph, tile
-from supertile.ir.op import attribute_of, python_value
+from supertile.ir.errors import UserError
+from supertile.ir.op import attribute_of, python_value, shape_of
+from supertile.ir.text import parse_module
 from supertile.ir.types import DYNAMIC, RopeAttr, f8e4m3, f32, i1, i32, tensor
+from supertile.ir.verify import verify_module
+from supertile.passes.tile_sizes import SIZES
 from supertile.runtime.graph_ops import FUNCTIONS
 from supertile.runtime.numerics import Scaled, quantize
 from supertile.runtime.tile_execute import KernelPlan
@@ -227,6 +232,120 @@ def lowered(snippet, pipeline=TILED):
     return module
 
 
-def test_the_text_of_small_kernels():
-    print(text_of(lowered(NORM_AND_LINEAR)))
-    assert 0
+def outline(op, indent=""):
+    """The ops of a kernel, a line each: name, steps or where a tile lies, shape of the result."""
+    lines = []
+    for inner in op.regions[0].block.ops:
+        name, held = inner.name.removeprefix("tile."), inner.properties
+        words = [name]
+        if name == "grid":
+            words += map(str, held["steps"].get_values())
+        if name == "loop":
+            words.append(str(held["step"].value.data))
+        words += ["x".join(map(str, shape_of(value))) for value in inner.results]
+        if name != "end":
+            lines.append(indent + " ".join(words))
+        if inner.regions:
+            lines += outline(inner, indent + "  ")
+    return lines
+
+
+def test_small_kernels():
+    norm, linear = kernels_of_module(lowered(NORM_AND_LINEAR))
+    assert outline(norm) == [
+        "grid 2",
+        "  load 2x6",
+        "  graph.rms_norm 2x6",
+        "  store",
+    ]
+    assert outline(linear) == [
+        "grid 2 2",
+        "  fill 2x2",
+        "  loop 2 2x2",
+        "    load 2x2",
+        "    load 2x2",
+        "    mma 2x2",
+        "  store",
+    ]
+
+
+def test_equal_groups_share_a_kernel():
+    module = lowered(NORM_AND_LINEAR)
+    launched = [op.kernel.data for op in module.walk() if isinstance(op, tile.Launch)]
+    assert launched == ["rms_norm_1", "linear_1", "linear_1"]
+    assert [op.sym_name.data for op in kernels_of_module(module)] == ["rms_norm_1", "linear_1"]
+
+
+def test_other_sizes_are_another_kernel():
+    """The kind of a value is part of what makes groups equal."""
+    other = NORM_AND_LINEAR.replace("%z = graph.linear %x, %w", "%z = graph.linear %n, %v").replace(
+        f"%w : {W_KIND})", f"%w : {W_KIND}, %v : tensor<4x6xf32>)"
+    )
+    other = other.replace(
+        f"%n, %v : ({X_KIND}, {W_KIND}) -> {Y_KIND}",
+        f"%n, %v : ({X_KIND}, tensor<4x6xf32>) -> tensor<?x4xf32>",
+    )
+    other = other.replace(f"({Y_KIND}, {Y_KIND})", f"({Y_KIND}, tensor<?x4xf32>)")
+    other = other.replace(f"%y, %z : {Y_KIND}, {Y_KIND}", f"%y, %z : {Y_KIND}, tensor<?x4xf32>")
+    names = [op.sym_name.data for op in kernels_of_module(lowered(other))]
+    assert names == ["rms_norm_1", "linear_1", "linear_2"]
+
+
+def test_what_is_left_parses_and_verifies():
+    module = lowered(NORM_AND_LINEAR, f"{TILED},pipeline-loops,assign-memory")
+    verify_module(module, None)
+    assert text_of(parse_module(text_of(module))) == text_of(module)
+
+
+def test_groups_in_groups_are_one_kernel():
+    nested = """
+    (%x : tensor<?x6xf32> {graph.sizes = ["T"]}) -> tensor<?x6xf32>
+      %y = graph.fused {kind = "outer"} : () -> tensor<?x6xf32> {
+        %a = graph.fused {kind = "inner"} : () -> tensor<?x6xf32> {
+          %e = graph.exp %x : (tensor<?x6xf32>) -> tensor<?x6xf32>
+          graph.yield %e : (tensor<?x6xf32>) -> ()
+        }
+        %n = graph.negate %a : (tensor<?x6xf32>) -> tensor<?x6xf32>
+        graph.yield %n : (tensor<?x6xf32>) -> ()
+      }
+      func.return %y : tensor<?x6xf32>
+    """
+    (kernel,) = kernels_of_module(lowered(nested))
+    assert (kernel.kind.data, outline(kernel)) == (
+        "outer",
+        ["grid 2", "  load 2x2", "  graph.exp 2x2", "  graph.negate 2x2", "  store"],
+    )
+    x = normal(5, 6)
+    np.testing.assert_allclose(KernelPlan(kernel).launch([x])[0], -np.exp(x), rtol=1e-6)
+
+
+# ---- sizes that are not there ------------------------------------------------------------------
+
+
+def test_lowering_needs_sizes():
+    with pytest.raises(UserError) as caught:
+        lowered(NORM_AND_LINEAR, "lower-to-tile")
+    assert caught.value.code == "pass.no_tiles"
+
+
+def test_lowering_needs_the_sizes_of_this_function():
+    module = lowered(NORM_AND_LINEAR, "choose-tiles")
+    (function,) = module.ops
+    function.attributes[SIZES] = ArrayAttr(list(function.attributes[SIZES])[1:])
+    with pytest.raises(UserError) as caught:
+        apply(module, "lower-to-tile")
+    assert caught.value.code == "pass.other_tiles"
+
+
+# ---- a whole model -----------------------------------------------------------------------------
+
+
+def test_kernels_of_a_large_model_are_few():
+    """No loop is unrolled: the IR does not grow with layers, experts or sizes."""
+    module = fused_of("pro", "deployed")
+    apply(module, "choose-tiles,lower-to-tile")
+    assert sum(1 for _ in module.walk()) <= 3000
+    assert len(kernels_of_module(module)) <= 60
+    left = {op.name for f in module.ops if isinstance(f, FuncOp) for op in f.walk()}
+    stay = {"graph.weight", "graph.layers", "graph.reshape", "graph.constant"}
+    assert left <= {"tile.launch", "func.func", "func.return"} | stay
