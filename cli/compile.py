@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NUMPY = "numpy"
 FUSED = "fused"
 """The level that NumPy runs: without tiles, unless it is asked for them."""
+Stats = tuple["Report", dict[str, float]]
 DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 
 
@@ -79,18 +80,21 @@ def run(options: argparse.Namespace) -> int:
     goal = Goal.of(options)
     key = cache_key(options, goal)
     kept = load(key) if key else None
+    stats: Stats | None = None
     if kept is None:
-        kept = _compile(options, goal)
+        kept, stats = _compile(options, goal)
         if key and kept.timeline is not None and options.output:
             save(key, kept)
     if options.output:
         write_folder(kept, options.output)
     print_result(kept, options)
+    if options.stats and stats is not None:
+        _print_stats(*stats)
     return 0
 
 
-def _compile(options: argparse.Namespace, goal: Goal) -> Result:
-    """Run all passes, and cost the deployment if there is one."""
+def _compile(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats]:
+    """Run all passes, and cost the deployment if there is one; with the seconds of each phase."""
     from supertile.passes.driver import Options, run_passes
 
     start = time.perf_counter()
@@ -112,11 +116,9 @@ def _compile(options: argparse.Namespace, goal: Goal) -> Result:
     timeline = answer.timeline(module)
     result = result_of(module, report, timeline, answer.tables, options)
     answered = time.perf_counter()
-    if options.stats:
-        phases = {"front end": built - start, "numeric check": checked - built}
-        phases |= {"passes": done - checked, "schedule, cost, texts": answered - done}
-        _print_stats(report, phases)
-    return result
+    phases = {"front end": built - start, "numeric check": checked - built}
+    phases |= {"passes": done - checked, "schedule, cost, texts": answered - done}
+    return result, (report, phases)
 
 
 def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from supertile.passes.driver import Report
     from supertile.targets.timeline import Timeline
+
+WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ def _lines(model: str, module: ModuleOp, report: Report) -> list[str]:
     from supertile.passes.instruments import op_counts
 
     counts = op_counts(module)
-    names = ", ".join(f"@{name} {count}" for name, count in counts.items())
+    # A name and its count stay on one line.
+    names = ", ".join(f"@{name}~{count}" for name, count in counts.items())
+    listed = textwrap.wrap(names, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
     changed = sum(bool(record.changed) for record in report.passes)
     return [
         f"{model}: {sum(counts.values())} ops in {len(counts)} functions",
-        f"  {names}",
+        *(f"  {line.replace('~', ' ')}" for line in listed),
         f"  {len(report.passes)} passes, {changed} of them changed something",
     ]
 

@@ -11,14 +11,15 @@ by ascending rank. So every source spreads alike, and no counts need to be known
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import chain, groupby, islice
 from typing import NamedTuple
 
-from xdsl.dialects.builtin import I64, DenseArrayBase, IntAttr, i64
+from xdsl.dialects.builtin import I64, BytesAttr, DenseArrayBase, IntAttr, i64
 from xdsl.ir import Attribute, ParametrizedAttribute
 from xdsl.irdl import irdl_attr_definition, param_def
 from xdsl.parser import AttrParser
@@ -30,6 +31,7 @@ from supertile.ir.errors import UserError
 IDLE = -1
 RANK_LIMIT = 2**20
 SHOWN_RANKS = 8  # lines of `placement_table`
+LISTED_RANKS = 64  # whose slots the IR text lists
 
 
 class Slot(NamedTuple):
@@ -174,7 +176,9 @@ def _give(held: list[list[int]], counts: Sequence[int], free: deque[int], expert
 class PlacementAttr(ParametrizedAttribute):
     """A placement: how many experts there are, and the experts in the slots of each rank.
 
-    `#comm.placement<4, [[0, 2], [1, 3]]>`; -1 marks an idle slot.
+    `#comm.placement<4, [[0, 2], [1, 3]]>`; -1 marks an idle slot. Of more than `LISTED_RANKS`
+    ranks that hold what `place` deals them, the text gives only how many slots how many ranks in
+    a row have: `#comm.placement<384, dealt [[2, 100], [1, 284]]>`.
     """
 
     name = "comm.placement"
@@ -198,8 +202,7 @@ class PlacementAttr(ParametrizedAttribute):
             raise VerifyException(str(error)) from None
 
     def print_parameters(self, printer: Printer) -> None:
-        slots = ", ".join(str(list(slots)) for slots in self.placement.slots)
-        printer.print_string(f"<{self.experts.data}, [{slots}]>")
+        printer.print_string(_parameters_text(self))
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -207,10 +210,42 @@ class PlacementAttr(ParametrizedAttribute):
         with parser.in_angle_brackets():
             experts = parser.parse_integer()
             parser.parse_punctuation(",")
-            slots = parser.parse_comma_separated_list(
+            start = parser.pos
+            dealt = parser.parse_optional_keyword("dealt") is not None
+            lists = parser.parse_comma_separated_list(
                 square, lambda: parser.parse_comma_separated_list(square, parser.parse_integer)
             )
-        return _attribute(experts, slots).parameters
+            try:
+                slots = _dealt_runs(experts, lists).slots if dealt else lists
+                return _attribute(experts, slots).parameters
+            except (ValueError, struct.error) as error:  # struct.error: beyond 64 bits
+                parser.raise_error(str(error), start)
+
+
+@lru_cache(maxsize=64)
+def _parameters_text(attribute: PlacementAttr) -> str:
+    placement = attribute.placement
+    listed = [list(slots) for slots in placement.slots]
+    runs = [[count, len([*ranks])] for count, ranks in groupby(map(len, placement.slots))]
+    if placement.ranks > LISTED_RANKS and _dealt_runs(placement.experts, runs) == placement:
+        return f"<{placement.experts}, dealt {runs}>"
+    return f"<{placement.experts}, {listed}>"
+
+
+def _dealt_runs(experts: int, runs: Sequence[Sequence[int]]) -> Placement:
+    """What `place` deals to ranks of so many slots: runs of [slots, ranks].
+
+    ValueError where that is no placement.
+    """
+    if any(len(run) != 2 or min(run) < 1 for run in runs):
+        raise ValueError("expected how many slots how many ranks have: [[slots, ranks], ...]")
+    ranks = sum(number for _, number in runs)
+    if not 1 <= ranks <= RANK_LIMIT:
+        raise ValueError(f"expected 1 to {RANK_LIMIT} ranks, found {ranks}")
+    counts = tuple(chain(*((count,) * number for count, number in runs)))
+    if not experts <= sum(counts) <= RANK_LIMIT * 8:
+        raise ValueError(f"{experts} experts in {sum(counts)} slots")
+    return Placement(experts, _dealt(experts, counts))
 
 
 @lru_cache(maxsize=64)
@@ -222,11 +257,13 @@ def _placement_of(attribute: PlacementAttr) -> Placement:
 
 def _attribute(experts: int, slots: Iterable[Sequence[int]]) -> PlacementAttr:
     lists = list(slots)
-    return PlacementAttr(
-        IntAttr(experts),
-        DenseArrayBase.from_list(i64, [len(one) for one in lists]),
-        DenseArrayBase.from_list(i64, [expert for one in lists for expert in one]),
-    )
+    held = [expert for one in lists for expert in one]
+    return PlacementAttr(IntAttr(experts), _integers([len(one) for one in lists]), _integers(held))
+
+
+def _integers(values: Sequence[int]) -> DenseArrayBase[I64]:
+    """As `DenseArrayBase.from_list`, which takes a tenth of a second for thousands of ranks."""
+    return DenseArrayBase(i64, BytesAttr(struct.pack(f"<{len(values)}q", *values)))
 
 
 # ---- as text -----------------------------------------------------------------------------------

@@ -91,8 +91,7 @@ def deployment_timeline(tiled: Tiled, module: ModuleOp, question: Question) -> T
     summary, definitions = totals(
         programs, work.order, deployment, config, machine, memory, evidence
     )
-    fits = what_fits(tiled.memory, deployment, config)
-    fit = fit_text(memory, fits, deployment, machine)
+    fit = fit_text(what_fits(tiled.memory, deployment, config), deployment)
     notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes)
     return Timeline(
         model=question.model,

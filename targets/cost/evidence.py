@@ -62,15 +62,6 @@ def verdict(uses: Sequence[FigureUse]) -> str:
     return VERDICTS[max(matter, key=order.index)] if matter else VERDICTS[UNKNOWN]
 
 
-def assumed_text(uses: Sequence[FigureUse]) -> str:
-    """One sentence: which figures that matter are assumed, with their shares."""
-    assumed = [use for use in uses if use.share >= MATTERS and use.evidence == "assumed"]
-    if not assumed:
-        return f"No assumed figure is behind {MATTERS:.0%} of the step or more."
-    listed = ", ".join(f"{use.path} = {use.value} ({use.share:.0%})" for use in assumed)
-    return f"Rests on assumed figures: {listed}."
-
-
 def _parts(task: Task) -> Mapping[str, float]:
     """Seconds of the task for each of its figures."""
     rest = task.duration - task.launch

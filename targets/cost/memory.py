@@ -137,13 +137,10 @@ def what_fits(
     )
 
 
-def fit_text(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machine) -> str:
-    """One sentence: what does not fit, or what would still fit."""
-    total, capacity = number_text(use.total, "B"), number_text(use.capacity, "B")
-    unit = machine.device_unit
-    if not use.fits:
-        return f"{total} on a {unit} of {capacity} do not fit; {_would_fit(fit, deployment)}"
-    return f"{total} of {capacity} on a {unit}; {_would_fit(fit, deployment)}"
+def fit_text(fit: Fit, deployment: Deployment) -> str:
+    """One sentence: the most that fits."""
+    text = _would_fit(fit, deployment)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def check_fits(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machine) -> None:

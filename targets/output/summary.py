@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from supertile.targets.output.units import (
     NOT_APPLICABLE,
     bytes_text,
     label_text,
+    part_text,
     share_text,
     value_text,
 )
@@ -18,6 +20,10 @@ from supertile.targets.timeline import FigureUse, Timeline
 
 NOTICEABLE = 0.05
 """Share of the step from which on a figure matters to the result."""
+WIDTH = 100
+"""Columns of the plain text."""
+Row = tuple[str, str, str]
+"""Name, value, definition."""
 
 
 def summary_text(timeline: Timeline) -> str:
@@ -32,19 +38,13 @@ def print_summary(timeline: Timeline, stream: TextIO | None = None) -> None:
     If the memory does not suffice, that and what would fit come first.
     """
     stream = stream or sys.stdout
-    for line in _opening(timeline):
-        print(line, file=stream)
-    rows = [
-        (label_text(key), value_text(key, value), timeline.definitions.get(key, ""))
-        for key, value in timeline.summary.items()
-        if value is not None
-    ]
+    _print_lines(_opening(timeline), stream)
+    rows = [*_rows(timeline)]
     if stream.isatty():
         _print_table(rows, stream)
     else:
-        _print_plain(rows, stream)
-    for line in _closing(timeline):
-        print(line, file=stream)
+        _print_lines(_plain(rows), stream)
+    _print_lines(_closing(timeline), stream)
 
 
 def assumed_figures(timeline: Timeline) -> list[FigureUse]:
@@ -62,6 +62,20 @@ def memory_verdict(timeline: Timeline) -> str:
         return f"fits: {used} of {usable} a {timeline.device_unit}"
     over = bytes_text(memory.total - memory.capacity)
     return f"does not fit: {used} needed, {usable} a {timeline.device_unit}, {over} too much"
+
+
+def _rows(timeline: Timeline) -> Iterator[Row]:
+    """A row for each figure that applies; one that has parts is followed by a row for each."""
+    for key, value in timeline.summary.items():
+        if value is None:
+            continue
+        definition = timeline.definitions.get(key, "")
+        if not isinstance(value, Mapping):
+            yield label_text(key), value_text(key, value), definition
+            continue
+        yield label_text(key), "" if value else value_text(key, value), definition
+        for part, size in value.items():
+            yield f"  {label_text(str(part))}", part_text(key, part, size), ""
 
 
 def _opening(timeline: Timeline) -> Iterator[str]:
@@ -92,15 +106,32 @@ def _closing(timeline: Timeline) -> Iterator[str]:
         yield from (f"note: {note}" for note in timeline.notes)
 
 
-def _print_plain(rows: list[tuple[str, str, str]], stream: TextIO) -> None:
+def _plain(rows: list[Row]) -> Iterator[str]:
+    """Columns, the definitions wrapped."""
     name_width = max((len(name) for name, _, _ in rows), default=0)
-    value_width = max((len(value) for _, value, _ in rows if len(value) <= 24), default=0)
+    value_width = max((len(value) for _, value, _ in rows), default=0)
+    margin = name_width + value_width + 4
     for name, value, definition in rows:
-        line = f"{name:<{name_width}}  {value:>{value_width}}  {definition}"
-        print(line.rstrip(), file=stream)
+        # A narrow column is still better than one word a line.
+        wrapped = textwrap.wrap(definition, max(WIDTH - margin, 40)) or [""]
+        yield f"{name:<{name_width}}  {value:>{value_width}}  {wrapped[0]}".rstrip()
+        yield from (" " * margin + line for line in wrapped[1:])
 
 
-def _print_table(rows: list[tuple[str, str, str]], stream: TextIO) -> None:
+def _print_lines(lines: Iterator[str], stream: TextIO) -> None:
+    """Lines, those that are too wide for `WIDTH` wrapped behind their own indentation."""
+    for line in lines:
+        if len(line) <= WIDTH:
+            print(line, file=stream)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        wrapped = textwrap.wrap(
+            line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        print("\n".join(wrapped), file=stream)
+
+
+def _print_table(rows: list[Row], stream: TextIO) -> None:
     """rich takes a tenth of a second to load, so only terminals pay for it."""
     from rich.console import Console
     from rich.table import Table

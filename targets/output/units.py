@@ -75,9 +75,7 @@ def value_text(key: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        # Parts keep the unit of the whole: memory_bytes_by_purpose has weights, cache, ...
-        unit = key.partition("_by_")[0]
-        parts = (f"{label_text(str(part))} {_part(unit, part, v)}" for part, v in value.items())
+        parts = (f"{label_text(str(part))} {part_text(key, part, v)}" for part, v in value.items())
         return ", ".join(parts) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(value_text(key, part) for part in value) or "none"
@@ -86,9 +84,13 @@ def value_text(key: str, value: object) -> str:
     return str(value)
 
 
-def _part(key: str, part: object, value: object) -> str:
+def part_text(key: str, part: object, value: object) -> str:
+    """A part of the value of a field, with the unit that its own name ends in, or the whole's.
+
+    The whole is what stands before "_by_": memory_bytes_by_purpose has weights, caches, ...
+    """
     own = any(str(part).endswith(suffix) for suffix in ("_ms", "_us", "_seconds", "_bytes"))
-    return value_text(str(part) if own else key, value)
+    return value_text(str(part) if own else key.partition("_by_")[0], value)
 
 
 def _measured(key: str, value: float) -> str:

@@ -110,6 +110,9 @@ CASES = {
     "{llama} --tokens {f}/long.txt --decode 7": "at most 256 tokens",
     "{llama} {tokens} --prompt": "--prompt: expected one argument",
     # Levels, entries, traces, pins
+    "{llama} {tokens} --tiles test": "--tiles is for the level tiled|found: --level graph",
+    "{llama} {tokens} --level tiled --tiles tset": "invalid choice: 'tset'|did you mean test?",
+    "{llama} {tokens} --level tild": "there is no level tild|did you mean tiled?",
     "{llama} {tokens} --level fusd": "there is no level fusd|did you mean fused?",
     "{llama} {tokens} --draft": "no entry draft|logits",
     "{llama} {tokens} --trace 'layers.*.attn_ot'": "no value has a name like layers.*.attn_ot",

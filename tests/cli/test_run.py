@@ -69,7 +69,10 @@ def test_rows_of_unequal_length(run):
 
 
 # Ways of feeding that end with the same tokens.
-FEEDS = ("", "--chunk 1", "--prompt 2 --teacher", "--chunk 4", "--level fused", "--prompt 100")
+FEEDS = (
+    *("", "--chunk 1", "--prompt 2 --teacher", "--chunk 4", "--level fused", "--prompt 100"),
+    *("--level tiled", "--level tiled --tiles test --chunk 2"),
+)
 
 
 @pytest.mark.parametrize("case", CONFIGS[:3])

@@ -23,14 +23,16 @@ def arrays(folder, options: str) -> dict[str, np.ndarray]:
         return dict(held)
 
 
-@pytest.mark.parametrize("options", ["--ep 2", "--ep 4 --slots 7,1,3,5 --level fused"])
+@pytest.mark.parametrize(
+    "options", ["--ep 2", "--ep 4 --slots 7,1,3,5 --level fused", "--ep 2 --level tiled"]
+)
 def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
     more = " --decode 2 --trace layers.*.chosen,layers.3.out"
     found, wanted = arrays(tmp_path, options + more), arrays(tmp_path, more)
     assert list(found) == list(wanted)
     for name, held in wanted.items():
         assert np.abs(found[name] - held).max() < TOLERANCE, name
-    level = "fused" if "fused" in options else "placed"
+    level = next((name for name in ("fused", "tiled") if name in options), "placed")
     assert f"level {level}, {options.split()[1]} ranks" in capsys.readouterr().out
 
 

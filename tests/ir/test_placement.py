@@ -114,8 +114,37 @@ def test_a_placement_in_text_reads_back():
 
 
 @pytest.mark.parametrize(
+    "asked, written",
+    [
+        ((384, 8192), "<384, dealt [[1, 8192]]>"),
+        ((384, 384, (2,) * 100 + (1,) * 284), "<384, dealt [[2, 100], [1, 284]]>"),
+        ((2, 66, (3,)), "<2, dealt [[3, 66]]>"),
+    ],
+)
+def test_of_many_ranks_the_text_says_how_they_are_dealt(asked, written):
+    attribute = PlacementAttr.of(place(*asked))
+    assert str(attribute) == f"#comm.placement{written}"
+    runs, width = written.removesuffix(">").partition(", ")[2], attribute.placement.width
+    read = parse_module(text(runs, width).replace("placement<3", f"placement<{asked[0]}"))
+    dispatch = next(op for op in read.walk() if isinstance(op, Dispatch))
+    assert dispatch.placement == attribute
+
+
+def test_many_ranks_that_are_not_dealt_are_listed():
+    dealt = place(2, 65).slots
+    swapped = Placement(2, (dealt[1], dealt[0], *dealt[2:]))
+    assert str(PlacementAttr.of(swapped)).startswith("#comm.placement<2, [[1], [0], [0], [1], ")
+
+
+@pytest.mark.parametrize(
     "placed, count, told",
     [
+        ("dealt [[1, 2]]", 1, "3 experts in 2 slots"),
+        ("dealt [[1, 2, 3]]", 1, "how many slots how many ranks have"),
+        ("dealt [[0, 4]]", 1, "how many slots how many ranks have"),
+        ("dealt []", 1, "1 to 1048576 ranks, found 0"),
+        ("dealt [[1, 99999999999]]", 1, "1 to 1048576 ranks"),
+        ("[[0, 2], [99999999999999999999]]", 2, "out of range|format|too large"),
         ("[[0, 2], [0]]", 2, "1 of 3 experts have no slot"),
         ("[[0, 2], [1]]", 3, "result 2 of comm.dispatch has shape"),
         ("[[0, 2], 1]", 2, r"expected"),

@@ -103,12 +103,14 @@ def test_decoding_allocates_nothing_that_grows(tmp_path: Path) -> None:
     """What stays after a call does not depend on the tokens before it; what it needs, hardly."""
     batch, row = 32, 16  # bytes of a row of state
     held = session(tmp_path, batch, context=100)
+    gc.freeze()  # what other tests keep need not be looked through after every call
     tracemalloc.start()
     try:
         before, peak_before = traced(held, 40)
         after, peak_after = traced(held, 50)
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
     assert after - before < 50 * batch * row / 2
     assert peak_after - peak_before < 50 * batch * row * 4  # attention sees more and more entries
 

@@ -39,6 +39,19 @@ def test_every_figure_has_its_definition_beside_it():
     assert "not applicable to decode: time to first token" in lines
 
 
+def test_lines_are_at_most_100_wide_and_parts_have_their_own():
+    long = "Routing is taken as balanced, " * 8
+    lines = printed(example(notes=(long.strip(),)))
+    assert max(map(len, lines)) <= 100
+    purpose = next(n for n, line in enumerate(lines) if line.startswith("memory bytes by purpose"))
+    assert [line.split() for line in lines[purpose + 1 : purpose + 3]] == [
+        ["weights", "21.4", "GB"],
+        ["main", "cache", "18.2", "GB"],
+    ]
+    note = next(n for n, line in enumerate(lines) if line.startswith("note: "))
+    assert lines[note + 1].startswith("  ")
+
+
 def test_assumed_figures_are_named_by_share():
     lines = printed(example())
     start = next(n for n, line in enumerate(lines) if line.startswith("rests on assumed figures"))

@@ -95,7 +95,9 @@ def test_what_does_not_fit_is_answered_with_what_does(tmp_path, capsys):
     model = ["compile", "deepseek_v4", "--config", "deepseek_v4_pro"]
     summary = ask(tmp_path, "phase=decode ep=8 batch=8 context=1024", "h100", model)
     assert summary["fits"] is False
-    assert "do not fit" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("memory does not fit: "))
+    assert lines[first + 1] == "  No batch and no context fits: take more ranks."
 
 
 WRONG = [

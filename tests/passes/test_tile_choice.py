@@ -1,0 +1,146 @@
+"""Sizes of tiles: what fits on chip, what is small enough for tests, what is never small enough."""
+
+import pytest
+from fusion_checks import fused_of
+from hypothesis import given, strategies as st
+
+from supertile.ir.errors import UserError
+from supertile.ir.op import shape_of
+from supertile.passes.choose_tiles import ChooseTiles
+from supertile.passes.tile_choice import CHOICES, Limits, chosen_sizes, smaller
+from supertile.passes.tile_factors import factors_of
+from supertile.passes.tile_memory import row_bytes
+from supertile.passes.tiling import row_spaces, units_of
+from supertile.targets.machine import load_machine, machine_names
+from supertile.targets.tile_limits import tile_options
+
+# Tokens, sequences, context of a call.
+CALLS = {"decode": (96, 96, 4096), "prefill": (4096, 1, 4096), "one token": (1, 1, 131072)}
+NONE = ChooseTiles().limits()
+
+
+def phases_of(config, numerics):
+    for function in fused_of(config, numerics).ops:
+        spaces = row_spaces(function)
+        for unit in units_of(function, spaces):
+            for phase in unit.phases:
+                yield phase, unit, spaces
+
+
+PRO = list(phases_of("pro", "deployed"))
+
+
+def limits_of(machine, call="decode"):
+    return ChooseTiles(**tile_options(load_machine(machine), *CALLS[call])).limits()
+
+
+# ---- for machines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", machine_names())
+@pytest.mark.parametrize("call", CALLS)
+def test_tiles_of_a_large_model_fit(machine, call):
+    """Two tiles of each operand and the sum of a product; a row of values, or a part of one."""
+    limits = limits_of(machine, call)
+    for phase, unit, spaces in PRO:
+        sizes = chosen_sizes(phase, unit, spaces, limits)
+        assert all(number >= 1 for number in sizes.numbers()[:3])
+        if phase.kind == "product":
+            assert 4 * sizes.rows * sizes.columns <= limits.accumulator_bytes
+            assert 2 * sizes.depth * (sizes.rows + sizes.columns) // 2 <= limits.operand_bytes
+        if phase.kind == "rows" and not sizes.heads:
+            each, fixed = row_bytes(phase, spaces)
+            assert sizes.rows * each + fixed <= limits.vector_bytes
+
+
+def test_every_kind_of_phase_is_chosen_for():
+    assert {phase.kind for phase, _, _ in PRO} <= set(CHOICES)
+
+
+def test_tiles_grow_with_the_call():
+    phase, unit, spaces = next(p for p in PRO if p[0].kind == "product" and p[1].kind == "linear")
+    few, many = (
+        chosen_sizes(phase, unit, spaces, limits_of("ascend-910c", call)).rows
+        for call in ("one token", "prefill")
+    )
+    assert few == 16 < many
+
+
+def test_wide_rows_are_cut():
+    phase, unit, spaces = next(p for p in PRO if p[1].kind == "query_norm_rope")
+    assert sum(row_bytes(phase, spaces)) > limits_of("ascend-910c").vector_bytes
+    sizes = chosen_sizes(phase, unit, spaces, limits_of("ascend-910c"))
+    assert sizes.rows == 1 and 1 < sizes.heads < 128
+
+
+def test_uses_in_one_space_share_it():
+    apart, together = (
+        Limits(False, 1, 1, 1, 1, 1, 1, 1.0, 100, 100, 100, spaces)
+        for spaces in (("a", "b", "c"), ("a", "a", "a"))
+    )
+    assert apart.fit(100, 100, 100)
+    assert together.fit(50, 30, 20)
+    assert not together.fit(50, 30, 21)
+    assert not apart.fit(101, 0, 0)
+
+
+def test_rows_of_row_spaces():
+    limits = ChooseTiles(tokens=100, arrived=70, sequences=4).limits()
+    spaces = ("T", "T*6", "windows8", "windows128", "received")
+    assert [limits.rows(space) for space in spaces] == [100, 600, 12, 1, 70]
+    assert limits.rows_of_one() == 25
+
+
+# ---- for tests -----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.sampled_from([(), (8,), (32,), (32, 128)]))
+def test_smaller(size, blocks):
+    """At least three steps, the last one partial, wherever a size and its blocks allow it."""
+    step = smaller(size, blocks)
+    assert 1 <= step <= size
+    assert all(step % block == 0 or block % step == 0 for block in blocks)
+    if size >= 3:
+        assert -(-size // step) >= 3
+    if size >= 5 and not blocks:
+        assert size % step
+
+
+def test_tiles_for_tests_cut_every_size():
+    limits = ChooseTiles(force="test").limits()
+    for phase, unit, spaces in phases_of("small", "reference"):
+        sizes = chosen_sizes(phase, unit, spaces, limits)
+        assert sizes.rows == 2
+        if phase.kind in ("product", "einsum_product"):
+            factors = factors_of(phase.ops[0])
+            assert sizes.depth < factors.size(factors.summed)
+            columns = factors.size(factors.column)
+            assert sizes.columns < columns or columns == 1
+        if phase.kind == "attend":
+            assert sizes.heads < shape_of(phase.ops[0].q)[1]
+
+
+# ---- memories that are too small ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("memory", "kind"),
+    [
+        ({"operand_bytes": 64}, "product"),
+        ({"vector_bytes": 16}, "rows"),
+        ({"operand_bytes": 64}, "attend"),
+        ({"vector_bytes": 64}, "combine"),
+        ({"vector_bytes": 64}, "pool_windows"),
+        ({"vector_bytes": 64}, "columns"),
+    ],
+)
+def test_nothing_fits(memory, kind):
+    found = next(p for p in PRO if p[0].kind == kind)
+    spaces = {"operand": "l1", "accumulator": "l0c", "vector": "ub"}
+    with pytest.raises(UserError) as caught:
+        chosen_sizes(*found, ChooseTiles(**spaces, **memory).limits())
+    assert caught.value.code == "pass.tile_too_large"
+    (held,) = memory.values()
+    assert f"not even the smallest tile of {found[1].kind} fits" in caught.value.message
+    assert caught.value.found == f"{held} bytes"
+    assert caught.value.values["needed"] > held
