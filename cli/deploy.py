@@ -54,6 +54,8 @@ class Goal:
 
         if options.pipeline is not None or options.stop_after is not None:
             raise UserError("command.deploy_pipeline")
+        if options.entry is not None:
+            raise UserError("command.deploy_entry", found=options.entry)
         options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
         check_deployment(deployment, config, machine)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import IDLE, Placement
+from supertile.targets.cost.chance import poisson
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -222,22 +223,23 @@ def expected_largest(means: NDArray[Any]) -> float:
     top = values[-1]
     if top == 0:
         return 0.0
-    # Beyond this the chance of any of 2^20 ranks is below one in 10^15.
-    last = int(top + 12 * np.sqrt(top) + 60)
-    none_above = np.ones(last + 1)
-    for mean, count in zip(values, ranks, strict=True):
-        none_above *= _poisson_below(mean, last) ** count
-    return float((1 - none_above).sum())
+    # Below these counts the fullest rank is never; beyond them it is with a chance below 1e-15.
+    counts, _ = poisson(top)
+    none_above = np.ones(len(counts))
+    for mean, number in zip(values, ranks, strict=True):
+        none_above *= _poisson_below(mean, counts) ** number
+    return float(counts[0] + (1 - none_above).sum())
 
 
-def _poisson_below(mean: float, last: int) -> Floats:
-    """F(x) for x = 0 .. last, by the logarithms of the terms, which may be very small."""
+def _poisson_below(mean: float, counts: Floats) -> Floats:
+    """F(x) for these counts, which ascend by 1."""
     if mean == 0:
-        return np.ones(last + 1)
-    steps = np.log(mean) - np.log(np.arange(1, last + 1))
-    logs = np.concatenate([[0.0], np.cumsum(steps)]) - mean
-    below: Floats = np.minimum(np.cumsum(np.exp(logs)), 1.0)
-    return below
+        return np.ones(len(counts))
+    held, chances = poisson(mean)
+    below = np.minimum(np.cumsum(chances) / chances.sum(), 1.0)
+    place = (counts - held[0]).astype(np.int64)
+    result: Floats = np.where(place < 0, 0.0, below[np.clip(place, 0, len(below) - 1)])
+    return result
 
 
 def imbalance(traffic: Traffic) -> float:

@@ -32,6 +32,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         expected="--deploy without --pipeline and --stop-after",
         suggestion="leave out --deploy to look at the IR of some passes",
     ),
+    "command.deploy_entry": Text(
+        "a step of a deployment calls the entries that it needs",
+        expected="--deploy without --entry",
+        found="--entry {found:.60}",
+        suggestion="leave out --entry; `mtp` in the deployment runs the draft layers too",
+    ),
     "command.level": Text(
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"
     ),
