@@ -1,10 +1,9 @@
 """What `--deploy` is told when it cannot be answered: one paragraph, and nothing is written over.
 
-The model is a small one; the folder of the output holds an earlier answer, which must survive.
+The models are small; the folder of the output holds an earlier answer, which must survive.
 """
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -123,20 +122,31 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def computed(tmp_path_factory):
     """A folder with the cache of two answers, and with the files of the first in `out`."""
     folder = tmp_path_factory.mktemp("answers")
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder)
-    for machine, output in (("h100", "out"), ("h200", "other")):
-        assert main(line(machine, ANSWERED, folder / output)) == 0
-    yield folder
-    os.environ.pop("XDG_CACHE_HOME")
-    os.environ.update({"XDG_CACHE_HOME": before} if before else {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        for machine, output in (("h100", "out"), ("h200", "other")):
+            assert main(quick(machine, folder / output)) == 0
+    return folder
+
+
+@pytest.fixture
+def answers(computed, monkeypatch):
+    """The same folder, whose answers are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(computed))
+    return computed
 
 
 def line(machine: str, deployment: str, output: object) -> list[str]:
     return [*SMALL, "--target", machine, "--deploy", deployment, "-o", str(output)]
+
+
+def quick(machine: str, output: object) -> list[str]:
+    """A question that takes little time."""
+    model = ["compile", "llama", "--config", str(DATA / "llama")]
+    return [*model, "--target", machine, "--deploy", "phase=decode context=64", "-o", str(output)]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +206,7 @@ def test_an_output_folder_that_is_a_file(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_that_has_the_name_of_a_file(answers, tmp_path, capsys):
     (tmp_path / "summary.json").mkdir()
-    assert main(line("h200", ANSWERED, tmp_path)) == 1
+    assert main(quick("h200", tmp_path)) == 1
     assert "summary.json is a folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
@@ -221,7 +231,7 @@ def test_a_write_that_ends_early_changes_no_file(end, written, answers, monkeypa
         write(target, data)
 
     monkeypatch.setattr(files, "_write", fails)
-    assert main(line("h200", ANSWERED, answers / "out")) == code
+    assert main(quick("h200", answers / "out")) == code
     assert told in capsys.readouterr().err
     assert contents(answers / "out") == before
     assert before != contents(answers / "other"), "the answer would have been another"

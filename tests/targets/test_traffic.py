@@ -5,6 +5,7 @@ import pytest
 
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import Placement, place
+from supertile.targets.cost.chance import tail_factor
 from supertile.targets.traffic import (
     chosen_chance,
     expected_largest,
@@ -154,6 +155,16 @@ def test_largest_of_unequal_loads():
     draws = np.random.default_rng(1).poisson(means, (40_000, 5)).max(axis=1)
     assert expected_largest(means) == pytest.approx(draws.mean(), abs=0.1)
     assert expected_largest(np.zeros(3)) == 0
+
+
+@pytest.mark.parametrize("mean", [1.0, 6e2, 6e6, 1.2e10])
+def test_largest_of_equal_loads_is_the_tail_of_the_cost_model(mean):
+    """However large: a prefill of a million tokens brings millions of rows to a rank."""
+    assert expected_largest(np.full(384, mean)) / mean == pytest.approx(
+        tail_factor(mean, 384), rel=1e-4
+    )
+    loads = np.array([mean] * 3 + [mean / 2] * 5)
+    assert expected_largest(loads) >= expected_largest(np.full(3, mean)) * (1 - 1e-9)
 
 
 # ---- as text -----------------------------------------------------------------------------------
