@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supertile.cli.main import main
-from supertile.targets.machine import machine_names
+from supertile.targets.machine import load_machine, machine_names
 
 DATA = Path(__file__).parents[1] / "data"
 SMALL = ["compile", "deepseek_v4", "--config", str(DATA / "deepseek_v4_deployed")]
@@ -76,6 +76,23 @@ def test_more_sequences_are_not_faster(tmp_path):
         for batch in (1, 512)
     ]
     assert steps == sorted(steps)
+
+
+def test_twice_the_bandwidth_of_a_users_machine_is_faster(tmp_path):
+    """Decoding Llama reads 16 GB of weights for few operations: the step is that of the memory."""
+    text = Path(load_machine("h100").file).read_text()
+    read = 'read = { value = 3.35, unit = "TB/s"'
+    assert text.count(read) == 1
+    faster = tmp_path / "faster.toml"
+    faster.write_text(text.replace(read, read.replace("3.35", "6.7")))
+    llama, asked = ["compile", "llama", "--config", "llama_3_1_8b"], "phase=decode batch=8"
+    plain = ask(tmp_path / "plain", asked, "h100", llama)
+    twice = ask(tmp_path / "twice", asked, str(faster), llama)
+    parts = plain["memory_bytes_by_purpose"]
+    embedding = 128256 * 4096 * 2  # of which a step reads 8 rows
+    least = (parts["dense weights"] - embedding + parts["main cache"]) / 3.35e12 * 1e3
+    assert least < plain["step_ms"] < 3 * least
+    assert plain["step_ms"] / 2 < twice["step_ms"] < 0.7 * plain["step_ms"]
 
 
 def test_the_real_model_within_its_bounds(tmp_path):

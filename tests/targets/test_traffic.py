@@ -157,7 +157,7 @@ def test_largest_of_unequal_loads():
     assert expected_largest(np.zeros(3)) == 0
 
 
-@pytest.mark.parametrize("mean", [1.0, 6e2, 6e6, 1.2e10])
+@pytest.mark.parametrize("mean", [1.0, 6e2, 6e6, 6e8])
 def test_largest_of_equal_loads_is_the_tail_of_the_cost_model(mean):
     """However large: a prefill of a million tokens brings millions of rows to a rank."""
     assert expected_largest(np.full(384, mean)) / mean == pytest.approx(

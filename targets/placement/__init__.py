@@ -1,0 +1,1 @@
+"""Where experts live: placements for expected loads, their bounds, and what checks them."""
