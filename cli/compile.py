@@ -99,7 +99,7 @@ def _compile(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats]:
 
     start = time.perf_counter()
     passes = goal.passes(options)
-    module, _ = build(options, goal.entries)
+    module, _ = goal.build(options)
     built = time.perf_counter()
     if options.check_numerics:
         _check_numerics(options, passes, module)

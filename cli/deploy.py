@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,25 @@ class Goal:
         if self.deployment is None:
             return None
         return ["logits"] if self.deployment.mtp is None else ["logits", DRAFT]
+
+    def build(self, options: argparse.Namespace) -> tuple[ModuleOp, Config]:
+        """The module of the entries; a model file may lack the one that drafts."""
+        from supertile.cli.compile import build
+
+        try:
+            return build(options, self.entries)
+        except UserError as error:
+            if error.code != "language.unknown_entry" or error.values["name"] != DRAFT:
+                raise
+            raise self._no_draft() from None
+
+    def _no_draft(self) -> UserError:
+        from supertile.targets.deploy import deployment_text
+
+        assert self.deployment is not None
+        nearest = deployment_text(replace(self.deployment, mtp=None))
+        told = {"model": self.names[0], "found": f"{self.deployment.mtp:g}"}
+        return UserError("deploy.no_draft", **told, nearest=nearest)
 
     def passes(self, options: argparse.Namespace) -> list[Pass]:
         """The passes with the options that follow from the machine and the deployment."""

@@ -235,3 +235,19 @@ def test_a_write_that_ends_early_changes_no_file(end, written, answers, monkeypa
     assert told in capsys.readouterr().err
     assert contents(answers / "out") == before
     assert before != contents(answers / "other"), "the answer would have been another"
+
+
+def test_drafts_need_the_entry_that_drafts(tmp_path, capsys):
+    """The config of R1 has a draft layer, the model file none: both are right by themselves."""
+    model = ["compile", "deepseek_v3", "--config", "deepseek_v3", "--target", "h200"]
+    deployment = "phase=decode ep=32 batch=64 mtp=0.7"
+    assert main([*model, "--deploy", deployment, "-o", str(tmp_path / "out")]) == 1
+    assert (
+        capsys.readouterr().err
+        == """\
+error: the model file has no entry `draft`, which `mtp` calls
+  expected: no mtp for deepseek_v3
+  found: mtp=0.7
+  try: --deploy "phase=decode ep=32 tp=1 dp=32 batch=64 context=4096 cache=bf16"
+"""
+    )
