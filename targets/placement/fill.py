@@ -99,14 +99,14 @@ def _single(
     down = np.argsort(-loads, kind="stable")
     size = loads[down]
     if ranks <= 0:
-        return [], [], _ascending(size, down)
+        return [], [], ascending(size, down)
     full = np.floor(size + CLOSE)
     full = np.minimum(full, np.maximum(0, ranks - (np.cumsum(full) - full))).astype(np.int64)
     expert = np.repeat(down, full).tolist()
     amount = [1.0] * len(expert)
     size = np.where(full > 0, np.maximum(size - full, 0.0), size)
     kept = (full == 0) | (size > CLOSE)
-    left = _ascending(size[kept], down[kept])
+    left = ascending(size[kept], down[kept])
     while len(expert) < ranks and left:
         last, key = left.pop()
         expert.append(key)
@@ -114,7 +114,7 @@ def _single(
     return expert, amount, left
 
 
-def _ascending(size: Floats, expert: Integers) -> list[tuple[float, int]]:
+def ascending(size: Floats, expert: Integers) -> list[tuple[float, int]]:
     order = np.lexsort((-expert, size))
     return list(zip(size[order].tolist(), expert[order].tolist(), strict=True))
 

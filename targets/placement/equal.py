@@ -1,0 +1,105 @@
+"""Placements whose replicas share the tokens of an expert evenly, as serving engines do today.
+
+Two choices: how many replicas each expert has, and where they go. EPLB's counts make the largest
+part smallest; but two smaller parts, or a cold expert's parts as fillers, often fit better. Several
+counts are tried, the parts packed (`packing`) and exchanged between ranks (`exchange`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from supertile.ir.placement import IDLE
+from supertile.targets.placement.bounds import equal_bound, fewest_replicas, largest_part
+from supertile.targets.placement.exchange import Bins
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.inputs import checked_load, checked_slots
+from supertile.targets.placement.one_slot import replica_counts
+from supertile.targets.placement.packing import pack
+
+LOOSER = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
+"""Limits of a part, over the least that the slots allow."""
+EXCHANGED = 4
+"""Of the packed tries, the best, whose replicas are exchanged."""
+STEPS = 200
+"""Of exchange."""
+ENOUGH = 1e-4
+"""Over the bound, where a layer's search ends."""
+LARGE = 4096
+"""Slots from which a layer has one try, EPLB's counts: its many parts fit well."""
+
+
+def equal_map(load: ArrayLike, slots: ArrayLike) -> ExpertMap:
+    """Of loads [L, E] on ranks of slots [G]: the largest load of a rank is as small as found.
+
+    ValueError for loads that are negative or no numbers, or where the experts have too few slots.
+    """
+    loads = checked_load(load)
+    experts = loads.shape[1]
+    slots = checked_slots(slots, experts)
+    useful = np.minimum(slots, experts)
+    bounds = equal_bound(loads, useful)
+    greedy = replica_counts(loads, int(useful.sum()))
+    expert = np.full((len(loads), int(slots.sum())), IDLE, np.int64)
+    starts = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    for layer, (of, bound, counts) in enumerate(zip(loads, bounds, greedy, strict=True)):
+        held, rank = equal_layer(of, useful, float(bound), counts)
+        order = np.lexsort((held, -of[held], rank))
+        ranks = rank[order]
+        first = np.searchsorted(ranks, ranks)
+        expert[layer, starts[ranks] + np.arange(len(ranks)) - first] = held[order]
+    return ExpertMap.equal(experts, slots, expert)
+
+
+def equal_layer(
+    load: Floats, slots: Integers, bound: float, greedy: Integers
+) -> tuple[Integers, Integers]:
+    """(expert, rank) of each replica [N]: the best found of loads [E], to about `bound`.
+
+    `greedy` are EPLB's counts [E].
+    """
+    packed = [_packed(load, counts, slots) for counts in _counts(load, slots, greedy)]
+    packed.sort(key=lambda bins: float(bins.level.max()))
+    enough = bound * (1 + ENOUGH)
+    for bins in packed[:EXCHANGED]:
+        bins.lower(STEPS, enough)
+        if bins.level.max() <= enough:
+            break
+    best = min(packed, key=lambda bins: float(bins.level.max()))
+    assert best.label is not None
+    return best.label, best.bin
+
+
+def _packed(load: Floats, counts: Integers, slots: Integers) -> Bins:
+    expert, rank = pack(load, counts, slots)
+    found = np.bincount(expert, minlength=len(load))
+    return Bins((load / found)[expert], rank, np.ones(len(slots)), slots, expert)
+
+
+def _counts(load: Floats, slots: Integers, greedy: Integers) -> Iterator[Integers]:
+    """[E] each: EPLB's counts; fewer for the hot experts, and what is left to the others."""
+    most = len(slots)
+    yield np.minimum(greedy, most)
+    total = int(slots.sum())
+    if total >= LARGE:
+        return
+    least = float(largest_part(load[None], fewest_replicas(load[None], total))[0])
+    if least == 0:
+        return
+    up = np.argsort(load, kind="stable")
+    for looser in LOOSER:
+        counts = np.minimum(np.maximum(1, np.ceil(load / (least * looser) - 1e-9)), most)
+        counts = counts.astype(np.int64)
+        for size in (1, 2, 3):  # of the coldest
+            left = total - int(counts.sum())
+            yield np.minimum(counts + _spread(up, left, size), most)
+
+
+def _spread(order: Integers, left: int, size: int) -> Integers:
+    """[E]: `left` further replicas, to the first of `order`, `size` each."""
+    extra = np.zeros(len(order), np.int64)
+    extra[order] = np.clip(left - size * np.arange(len(order)), 0, size)
+    return extra
