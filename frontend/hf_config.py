@@ -9,26 +9,22 @@ Wrong input raises `UserError` with a `config.` code.
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from supertile.frontend.hf_config_families import FAMILIES, Rope, Row, shrink
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.files import read_text
+from supertile.ir.json_text import key_spot, parse_json, show_json, spot_at
 
 __all__ = ["Config", "Keys", "Rope", "normalize", "read_config", "shrink", "value_spot"]
 
 T = TypeVar("T")
 
 FILE_LIMIT = 10_000_000  # bytes; published files have some 10,000
-DIGITS_LIMIT = 20  # of an integer; longer ones are mistakes and overflow later
 SIZE_LIMIT = 2**31
-STRING = r'"((?:[^"\\]|\\.)*+)"'
 
 
 @dataclass(frozen=True)
@@ -72,92 +68,15 @@ def normalize(data: Mapping[str, object], file: str, text: str) -> Config:
 
 def value_spot(config: Config, key: str) -> Spot | None:
     """Where `key` stands in the configuration's text; dots lead into objects."""
-    return _key_spot(config.file, config.text, key)
-
-
-# ---- the file and its JSON
+    return key_spot(config.file, config.text, key)
 
 
 def _parse(file: str, text: str) -> dict[str, object]:
-    """The object that the JSON text holds: no duplicate keys, every number finite."""
-
-    def refuse(literal: str) -> NoReturn:
-        tokens = re.finditer(f"{STRING}|{re.escape(literal)}", text, re.DOTALL)
-        offset = next((token.start() for token in tokens if token[0] == literal), 0)
-        shown = literal if len(literal) <= 40 else literal[:40] + "..."
-        spot = _spot_at(file, text, offset)
-        raise UserError("config.constant", spot, found=shown, digits=DIGITS_LIMIT)
-
-    def integer(literal: str) -> int:
-        return int(literal) if len(literal) <= DIGITS_LIMIT else refuse(literal)
-
-    def real(literal: str) -> float:
-        return float(literal) if math.isfinite(float(literal)) else refuse(literal)
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [key for key, _ in pairs]
-            key = next(key for index, key in enumerate(names) if key in names[:index])
-            raise UserError("config.duplicate", _repeated_spot(file, text, key), key=_show(key))
-        return found
-
-    try:
-        data = json.loads(
-            text,
-            parse_constant=refuse,
-            parse_int=integer,
-            parse_float=real,
-            object_pairs_hook=unique,
-        )
-    except json.JSONDecodeError as error:
-        spot = _spot_at(file, text, error.pos)
-        raise UserError("config.syntax", spot, reason=error.msg) from None
-    except RecursionError:
-        raise UserError("config.nested", file=file) from None
+    """The object that the JSON text holds."""
+    data = parse_json(file, text, "config")
     if not isinstance(data, dict):
-        raise UserError("config.object", _spot_at(file, text, 0), found=_show(data))
+        raise UserError("config.object", spot_at(file, text, 0), found=show_json(data))
     return data
-
-
-# ---- places in the text
-
-
-def _key_spot(file: str, text: str, key: str) -> Spot | None:
-    steps = tuple(key.split("."))
-    found = [offset for path, offset in _keys_of(text) if path == steps]
-    return _spot_at(file, text, found[0]) if found else None
-
-
-def _repeated_spot(file: str, text: str, key: str) -> Spot:
-    """The second place of a key that one object holds twice; the text's start if it is escaped."""
-    seen: set[tuple[str, ...]] = set()
-    for path, offset in _keys_of(text):
-        if path in seen and path[-1] == key:
-            return _spot_at(file, text, offset)
-        seen.add(path)
-    return _spot_at(file, text, 0)
-
-
-def _keys_of(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Every key of the JSON text, after the keys that lead to it, and its offset."""
-    path: list[str] = []
-    last = ""
-    for token in re.finditer(rf"{STRING}(\s*:)?|[\[{{}}\]]", text, re.DOTALL):
-        if token[2]:
-            last = token[1]
-            yield (*path[1:], last), token.start()
-        elif token[0] in "[{":
-            path.append(last or str(token.start()))  # an entry of a list has no key of its own
-            last = ""
-        elif token[0] in "]}":
-            del path[-1:]
-
-
-def _spot_at(file: str, text: str, offset: int) -> Spot:
-    start = text.rfind("\n", 0, offset) + 1
-    line = text[start:].partition("\n")[0].rstrip("\r")
-    return Spot(file, text.count("\n", 0, offset) + 1, offset - start + 1, line)
 
 
 # ---- reading with checks
@@ -193,7 +112,7 @@ class Keys:
         number = self._typed(path, value, int, "an integer")
         if not low <= number <= high:
             expected = f"an integer from {low} to {high}" if low < high else str(low)
-            raise self.fail("config.range", path, expected=expected, found=_show(value))
+            raise self.fail("config.range", path, expected=expected, found=show_json(value))
         return number
 
     def number(self, path: str, default: float | None = None, low: float = 1e-30) -> float:
@@ -203,7 +122,7 @@ class Keys:
         number = self._typed(path, value, wanted, "a number")
         if not low <= number <= 1e30:
             expected = "a number above 0" if low == 1e-30 else f"a number of {low:g} or more"
-            raise self.fail("config.range", path, expected=expected, found=_show(value))
+            raise self.fail("config.range", path, expected=expected, found=show_json(value))
         return float(number)
 
     def flag(self, path: str, default: bool | None = None) -> bool:
@@ -220,7 +139,7 @@ class Keys:
         word = self._typed(path, value, str, "a string")
         if word not in accepted:
             known, hint = " or ".join(accepted), nearest(word, accepted)
-            raise self.fail("config.choice", path, known=known, found=_show(word), hint=hint)
+            raise self.fail("config.choice", path, known=known, found=show_json(word), hint=hint)
         return word
 
     def entries(self, path: str, *counts: int) -> list[object]:
@@ -252,7 +171,7 @@ class Keys:
         if isinstance(first, Mapping) and isinstance(second, Mapping):
             name = next(name for name in {**first, **second} if first.get(name) != second.get(name))
             first, second, where = first.get(name), second.get(name), f" on {name}"
-        found = {"first": _show(first), "second": _show(second)}
+        found = {"first": show_json(first), "second": show_json(second)}
         return self.fail("config.contradiction", other, first_key=key, where=where, **found)
 
     def divides(self, key: str, other: str) -> None:
@@ -277,7 +196,7 @@ class Keys:
         """The error about the key at `path`, placed there or at what should hold it."""
         steps = path.partition("[")[0].split(".")
         places = [".".join(steps[:count]) for count in range(len(steps), 0, -1)]
-        spots = [_key_spot(self.file, self.text, place) for place in places]
+        spots = [key_spot(self.file, self.text, place) for place in places]
         spot = next(filter(None, spots), Spot(self.file, 1, 1))
         return UserError(code, spot, key=path, **values)
 
@@ -293,12 +212,4 @@ class Keys:
         return value
 
     def _mistyped(self, path: str, expected: str, value: object) -> UserError:
-        return self.fail("config.type", path, expected=expected, found=_show(value))
-
-
-def _show(value: object) -> str:
-    """A value in an error: a scalar as JSON, a list or an object by its kind only."""
-    if isinstance(value, Mapping | list):
-        return "an object" if isinstance(value, Mapping) else "a list"
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+        return self.fail("config.type", path, expected=expected, found=show_json(value))

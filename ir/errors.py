@@ -23,9 +23,11 @@ from supertile.ir.error_texts.deploy import DEPLOY_TEXTS
 from supertile.ir.error_texts.formats import FORMAT_TEXTS
 from supertile.ir.error_texts.ir_text import IR_TEXTS
 from supertile.ir.error_texts.language import LANGUAGE_TEXTS
+from supertile.ir.error_texts.loads import LOADS_TEXTS
 from supertile.ir.error_texts.machine import MACHINE_TEXTS
 from supertile.ir.error_texts.passes import PASS_TEXTS
 from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
+from supertile.ir.error_texts.plan import PLAN_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
 from supertile.ir.error_texts.text import Text
 
@@ -108,4 +110,6 @@ TEXTS: dict[str, Text] = {
     **MACHINE_TEXTS,
     **DEPLOY_TEXTS,
     **COST_TEXTS,
+    **LOADS_TEXTS,
+    **PLAN_TEXTS,
 }

@@ -1,0 +1,1 @@
+"""What the planner of expert placement reads and writes: loads, plan files, files of engines."""

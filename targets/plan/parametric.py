@@ -1,0 +1,176 @@
+"""Loads made from a law and a seed, and counts from routings and tables of token ids.
+
+All is seeded by (seed, layer), so a layer has the same loads whatever other layers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supertile.ir.errors import UserError
+from supertile.runtime.checkpoint import Checkpoint, Format
+from supertile.targets.plan.load_text import LoadsText
+from supertile.targets.plan.loads import Loads
+from supertile.targets.plan.model import ExpertLayers, layers_text
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Tables = Mapping[int, Integers]
+"""Layer -> [V, K]: the experts of each token id."""
+
+TOKENS = 1_000_000  # of a window: loads are for so many
+TABLE_NAME = "layers.{layer}.ffn.gate.tid2eid"
+# What a random generator is for, beside seed and layer.
+LOADS, TABLE, WORDS = 1, 2, 3
+
+
+def parametric_loads(text: LoadsText, model: ExpertLayers, tables: Tables | None = None) -> Loads:
+    """The loads that a text describes.
+
+    Each layer has a permutation of its own. With `tokens`, layers that choose by token id have
+    what the frequency of the ids gives, by their table, or by a made-up one where none is given.
+    """
+    counts = np.stack([_layer(text, model, layer) for layer in model.moe], axis=1)
+    loads = Loads(counts, model.moe, None, str(text))
+    if text.tokens is not None:
+        return with_hashed(loads, model, text, tables)
+    if not model.hashed:
+        return loads
+    note = f"{layers_text(model.hashed)}: chosen by token id, loads by the law of all ({text})"
+    return replace(loads, notes=(note,))
+
+
+def with_hashed(
+    loads: Loads, model: ExpertLayers, text: LoadsText, tables: Tables | None = None
+) -> Loads:
+    """The loads, with those of the layers that choose by token id from the frequency of the ids.
+
+    As many windows as the loads have; `text` gives the exponent, the seed and the drift.
+    """
+    counts = loads.counts.copy()
+    notes = list(loads.notes)
+    frequency = token_frequency(replace(text, windows=loads.windows), model.vocabulary)
+    made = [layer for layer in model.hashed if layer not in (tables or {})]
+    for layer in model.hashed:
+        table = made_table(text.seed, layer, model) if layer in made else (tables or {})[layer]
+        for window, weights in enumerate(frequency):
+            counts[window, loads.layers.index(layer)] = _weighed(table, weights, model.experts)
+    if model.hashed:
+        where = f"{layers_text(model.hashed)}: chosen by token id"
+        notes.append(f"{where}, ids by Zipf's law with exponent {text.tokens or 0.0:g}")
+    if made:
+        notes.append(f"{layers_text(made)}: table of token ids made up, seed {text.seed}")
+    return replace(loads, counts=counts, notes=tuple(notes))
+
+
+def _layer(text: LoadsText, model: ExpertLayers, layer: int) -> Floats:
+    """[W, E]: one layer."""
+    random = np.random.default_rng([text.seed, layer, LOADS])
+    if text.law == "lognormal":
+        first = text.value * random.standard_normal(model.experts)
+    else:
+        ranks = random.permutation(model.experts) + 1.0
+        first = -text.value * np.log(ranks)
+    return _windows(first, text, random) * TOKENS * model.chosen
+
+
+def _windows(first: Floats, text: LoadsText, random: np.random.Generator) -> Floats:
+    """[W, n]: parts of 1 from logarithms [n], which wander from window to window."""
+    steps = text.drift * random.standard_normal((text.windows, len(first)))
+    steps[0] = 0
+    logs = first + np.cumsum(steps, axis=0)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    parts: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return parts
+
+
+def token_frequency(text: LoadsText, vocabulary: int) -> Floats:
+    """[W, V]: the part of each token id, by Zipf's law with the exponent `tokens`."""
+    random = np.random.default_rng([text.seed, 0, WORDS])
+    ranks = random.permutation(vocabulary) + 1.0
+    return _windows(-(text.tokens or 0.0) * np.log(ranks), text, random)
+
+
+def _weighed(table: Integers, weights: Floats, experts: int) -> Floats:
+    """[E]: loads under the frequency [V] of the token ids."""
+    each = np.repeat(weights, table.shape[1])
+    loads: Floats = np.bincount(table.ravel(), each, experts) * float(TOKENS)
+    return loads
+
+
+def made_table(seed: int, layer: int, model: ExpertLayers) -> Integers:
+    """[V, K]: different experts for each token id, at random."""
+    random = np.random.default_rng([seed, layer, TABLE])
+    table = random.integers(model.experts, size=(model.vocabulary, model.chosen))
+    while (twice := _repeats(table)).any():
+        table[twice] = random.integers(model.experts, size=(int(twice.sum()), model.chosen))
+    return table
+
+
+def _repeats(table: Integers) -> NDArray[np.bool_]:
+    ordered = np.sort(table, axis=1)
+    repeated: NDArray[np.bool_] = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    return repeated
+
+
+def hash_tables(checkpoint: Checkpoint, model: ExpertLayers) -> dict[int, Integers]:
+    """The tables of token ids that a checkpoint has; `loads.chosen` where one is impossible."""
+    shape = (model.vocabulary, model.chosen)
+    tables = {}
+    for layer in model.hashed:
+        name = TABLE_NAME.format(layer=layer)
+        if not checkpoint.has(name):
+            continue
+        table = np.asarray(checkpoint.tensor(name, shape, Format("i64")))
+        _check_experts(table, model.experts, f"the table {name}")
+        tables[layer] = table
+    return tables
+
+
+# ---- counts from what was chosen ---------------------------------------------------------------
+
+
+def hash_layer_loads(table: Integers, ids: Iterable[int] | Integers, experts: int) -> Floats:
+    """[E]: exactly what token ids [N] give in a layer that chooses by the table [V, K].
+
+    `loads.token_id` for an id outside the table.
+    """
+    numbers = np.asarray(ids, np.int64).ravel()
+    wrong = (numbers < 0) | (numbers >= len(table))
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise UserError("loads.token_id", at=at, found=int(numbers[at]), limit=len(table) - 1)
+    return routing_loads(table[numbers], experts)
+
+
+def routing_loads(chosen: Integers, experts: int) -> Floats:
+    """[E]: how many tokens chose each expert, from the experts [N, K] of each token."""
+    _check_experts(chosen, experts, "a routing")
+    return np.bincount(chosen.ravel(), minlength=experts).astype(np.float64)
+
+
+def pairs_of(chosen: Integers, experts: int) -> Floats:
+    """[E, E]: how many tokens chose both experts, from the experts [N, K]; the diagonal is 0."""
+    _check_experts(chosen, experts, "a routing")
+    choices = chosen.shape[1]
+    pairs = np.zeros(experts * experts)
+    for one in range(choices):
+        for other in range(one):
+            keys = chosen[:, one] * experts + chosen[:, other]
+            pairs += np.bincount(keys, minlength=experts * experts)
+    square = pairs.reshape(experts, experts)
+    both: Floats = square + square.T
+    np.fill_diagonal(both, 0)
+    return both
+
+
+def _check_experts(chosen: Integers, experts: int, name: str) -> None:
+    wrong = (chosen < 0) | (chosen >= experts)
+    if wrong.any():
+        at = [int(index) for index in np.unravel_index(int(wrong.argmax()), chosen.shape)]
+        found = int(chosen[tuple(at)])
+        raise UserError("loads.chosen", name=name, limit=experts - 1, at=at, found=found)
