@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.frontend.hf_config import Config
+    from supertile.ir import comm
+    from supertile.ir.placement import Placement
     from supertile.passes.rewriting import Pass
     from supertile.targets.deploy import Deployment
     from supertile.targets.deployment_timeline import Question, Tiled
@@ -184,6 +186,15 @@ def with_options(
     return [type(one)(**options[one.name]) if one.name in options else one for one in passes]
 
 
+def first_placement(dispatch: comm.Dispatch) -> Placement:
+    """The placement of the first layer that a plan lists, or of all layers."""
+    from supertile.ir.expert_plan import layer_placements
+
+    held = layer_placements(dispatch, dispatch.placement)
+    listed = held.plan.layers if held.plan is not None else ()
+    return listed[0][1] if listed else held.at(None)
+
+
 def expert_tables(module: ModuleOp, tokens: float) -> list[str]:
     """The placement of the experts and their traffic, from the first layer that has any."""
     from supertile.ir import comm
@@ -198,6 +209,6 @@ def expert_tables(module: ModuleOp, tokens: float) -> list[str]:
 
     dispatch = combine.origin.owner
     assert isinstance(dispatch, comm.Dispatch)
-    placement = dispatch.placement.placement
+    placement = first_placement(dispatch)
     traffic = expected_traffic(tokens, shape_of(dispatch.chosen)[1], placement)
     return [placement_table(placement), traffic_table(traffic, copy_bytes(dispatch, combine))]

@@ -95,8 +95,8 @@ def weight_bytes(module: ModuleOp) -> int:
     sizes: dict[str, int] = {}
     for entry in plan.entries:
         for use, numbers in plan.weights_of(entry):
-            layers.setdefault(use.key, set()).update(numbers if use.is_layered else [0])
-            sizes[use.key] = bytes_of(use.kind, tuple(use.kind.get_shape()))
+            layers.setdefault(use.text, set()).update(numbers if use.is_layered else [0])
+            sizes[use.text] = bytes_of(use.kind, tuple(use.kind.get_shape()))
     return sum(size * len(layers[key]) for key, size in sizes.items())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supertile.cli.compile import build, select_passes
+from supertile.cli.expert_plans import put_plan, read_plan
 from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
 from supertile.cli.progress import Bar
 from supertile.ir.errors import UserError, nearest
@@ -77,6 +78,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="slots for experts on every rank, or of each: 3,1,2,2 (default: as few as will do)",
     )
     command.add_argument(
+        "--plan",
+        metavar="F",
+        help="place the experts of every layer as this plan says, on as many ranks as it has",
+    )
+    command.add_argument(
         "--pin", metavar="F", help=".npz of values by name that take the place of the computed ones"
     )
     command.add_argument(
@@ -117,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     arrays = _arrays(generated, recorder)
     if options.output:
         _write(options.output, arrays)
-    _print_summary(options, generated, list(arrays), seconds)
+    _print_summary(options, generated, list(arrays), seconds, plan.ranks)
     return 0
 
 
@@ -141,6 +147,8 @@ def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) ->
     if options.level == "tiled":
         given |= _tiling(rows, options)
     passes = with_options(select_passes(None, options.level), given, options.tiles)
+    if options.plan is not None:
+        put_plan(module, read_plan(options.plan))
     run_passes(module, passes)
     plan = plan_module(module)
     if _is_placed(options) and plan.ranks is None:
@@ -165,7 +173,7 @@ def _tiling(rows: list[Any], options: argparse.Namespace) -> dict[str, dict[str,
 
 
 def _is_placed(options: argparse.Namespace) -> bool:
-    return options.ep > 1 or bool(options.slots)
+    return options.ep > 1 or bool(options.slots) or options.plan is not None
 
 
 def _entries(plan: ModulePlan, draft: bool) -> list[str]:
@@ -284,11 +292,15 @@ def _write(path: str, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _print_summary(
-    options: argparse.Namespace, generated: Generated, names: list[str], seconds: float
+    options: argparse.Namespace,
+    generated: Generated,
+    names: list[str],
+    seconds: float,
+    number: int | None,
 ) -> None:
     batch, steps, vocabulary = generated.logits.shape
     fed = int(generated.lengths.sum())
-    ranks = f", {_count(options.ep, 'rank')}" if _is_placed(options) else ""
+    ranks = "" if number is None else f", {_count(number, 'rank')}"
     print(
         f"{_count(batch, 'sequence')}, {_count(fed, 'token')} fed in {seconds:.2f} s, "
         f"numerics {options.numerics}, level {options.level}{ranks}"

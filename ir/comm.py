@@ -12,6 +12,7 @@ from abc import ABC
 from xdsl.ir import Dialect
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def
 
+from supertile.ir.expert_plan import ANY_PLACEMENT, PlanAttr, PlannedAttr
 from supertile.ir.graph import GraphOp, Tensor
 from supertile.ir.op import SupertileOp
 from supertile.ir.placement import PlacementAttr
@@ -26,7 +27,8 @@ class CommOp(GraphOp, ABC):
 
 @irdl_op_definition
 class Dispatch(CommOp):
-    """One row for each chosen expert, to a rank that holds it: see `ir/placement.py` for which.
+    """One row for each chosen expert, to a rank that holds it: see `ir/placement.py` for which,
+    and `ir/expert_plan.py` for placements that differ by layer.
 
     rows[r] = x[i // K] on rank s, with (s, i) = origin[r]: choice i % K of token i // K there. Rows
     are sorted by slot, then by source rank, then by token; counts[j] of them are for slot j.
@@ -36,7 +38,7 @@ class Dispatch(CommOp):
     x = operand_def(Tensor)
     chosen = operand_def(Tensor)
     weight = operand_def(Tensor)
-    placement = prop_def(PlacementAttr)
+    placement = prop_def(ANY_PLACEMENT)
     rows = result_def(Tensor)
     row_weight = result_def(Tensor)
     counts = result_def(Tensor)
@@ -60,4 +62,4 @@ class Combine(CommOp):
 
 OPS: tuple[type[SupertileOp], ...] = (Dispatch, Combine)
 
-COMM = Dialect("comm", list(OPS), [PlacementAttr])
+COMM = Dialect("comm", list(OPS), [PlacementAttr, PlanAttr, PlannedAttr])

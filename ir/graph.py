@@ -39,8 +39,8 @@ from xdsl.irdl import (
 from xdsl.traits import IsTerminator, Pure, RecursiveMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
+from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp, attribute_of, segments
-from supertile.ir.placement import PlacementAttr
 from supertile.ir.types import MxAttr, RopeAttr, StateAttr, f8e8m0, is_scaled, tensor, type_of
 
 Tensor = TensorType[Attribute]
@@ -82,7 +82,7 @@ class Weight(GraphOp):
     layer = opt_operand_def(IndexType)
     checkpoint = prop_def(StringAttr)
     stored = opt_prop_def(TensorType)
-    placement = opt_prop_def(PlacementAttr)
+    placement = opt_prop_def(ANY_PLACEMENT)
     result = result_def(Tensor)
 
 

@@ -7,6 +7,16 @@ may take is idle: the rank holds every expert already.
 
 A token on rank s that chooses an expert with n copies goes to copy s mod n, the copies numbered
 by ascending rank. So every source spreads alike, and no counts need to be known beforehand.
+
+A placement with shares says how much of its expert's tokens each slot takes, in 2^32-ths. Then
+token t of a call on rank s has the number
+
+    u = (2654435769 t + 1779033703 s) mod 2^32
+
+and goes to the first copy for which the shares up to it add up to more than u. The factors are the
+fractions of the golden ratio and of the square root of 2, in 2^32-ths: multiples of either, and
+sums of both, spread over 0 to 1 as evenly as such sequences do (Kuipers and Niederreiter 1974,
+section 2.3). So few tokens already split as the shares say, and no rank needs to know of another.
 """
 
 from __future__ import annotations
@@ -16,8 +26,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain, groupby, islice
-from typing import NamedTuple
+from itertools import accumulate, chain, groupby, islice
+from typing import Any, NamedTuple
 
 from xdsl.dialects.builtin import I64, BytesAttr, DenseArrayBase, IntAttr, i64
 from xdsl.ir import Attribute, ParametrizedAttribute
@@ -32,6 +42,10 @@ IDLE = -1
 RANK_LIMIT = 2**20
 SHOWN_RANKS = 8  # lines of `placement_table`
 LISTED_RANKS = 64  # whose slots the IR text lists
+WHOLE = 2**32
+"""What the shares of the copies of an expert add up to."""
+TOKEN_STEP = 2654435769
+SOURCE_STEP = 1779033703
 
 
 class Slot(NamedTuple):
@@ -41,24 +55,39 @@ class Slot(NamedTuple):
     slot: int
 
 
+def sequence_value(source: Any, token: Any) -> Any:
+    """The number u in 0 to 2^32 - 1 of a token of a source; of 64-bit integers, or arrays of them.
+
+    It is compared with the shares of copies.
+    """
+    return (token * TOKEN_STEP + source * SOURCE_STEP) % WHOLE
+
+
 @dataclass(frozen=True)
 class Placement:
     """`slots[rank]` are the experts of a rank, idle slots (-1) last; each of `experts` has one.
 
-    ValueError where that is not so.
+    `shares` [rank][slot] in 2^32-ths are those of an expert's tokens that come to the slot, an idle
+    slot has none; None: the copies of an expert take turns by source. ValueError where that is not
+    so.
     """
 
     experts: int
     slots: tuple[tuple[int, ...], ...]
+    shares: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        held: set[int] = set()
+        held = set(chain(*self.slots))
+        unknown = bool(held) and not (min(held) >= IDLE and max(held) < self.experts)
         for rank, slots in enumerate(self.slots):
-            _check_rank(rank, slots, self.experts)
-            held.update(slots)
+            # The usual rank is seen through at once: there may be thousands.
+            if unknown or not slots or IDLE in slots or len({*slots}) < len(slots):
+                _check_rank(rank, slots, self.experts)
         missing = self.experts - len(held - {IDLE})
         if missing:
             raise ValueError(f"{missing} of {self.experts} experts have no slot")
+        if self.shares is not None:
+            _check_shares(self.experts, self.slots, self.shares)
 
     @property
     def ranks(self) -> int:
@@ -83,10 +112,14 @@ class Placement:
                     found[expert].append(Slot(rank, slot))
         return tuple(map(tuple, found))
 
-    def target(self, expert: int, source: int) -> Slot:
-        """The slot that tokens of rank `source` go to when they choose the expert."""
+    def target(self, expert: int, source: int, token: int = 0) -> Slot:
+        """The slot that a token of a call on rank `source` goes to when it chooses the expert."""
         copies = self.copies[expert]
-        return copies[source % len(copies)]
+        if self.shares is None:
+            return copies[source % len(copies)]
+        ends = accumulate(self.shares[copy.rank][copy.slot] for copy in copies)
+        value = sequence_value(source, token)
+        return next(copy for copy, end in zip(copies, ends, strict=True) if value < end)
 
 
 def _check_rank(rank: int, slots: Sequence[int], experts: int) -> None:
@@ -99,6 +132,31 @@ def _check_rank(rank: int, slots: Sequence[int], experts: int) -> None:
         raise ValueError(f"rank {rank} holds an expert twice: {held}")
     if min(held) < 0 or max(held) >= experts:
         raise ValueError(f"experts are 0 to {experts - 1}, rank {rank} has {list(slots)}")
+
+
+def by_rank(values: Sequence[int], counts: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The values of all slots, rank after rank, for each rank; ValueError for another number."""
+    if len(values) != sum(counts):
+        raise ValueError(f"{len(values)} numbers for {sum(counts)} slots")
+    ends = accumulate(counts)
+    return tuple(tuple(values[end - n : end]) for n, end in zip(counts, ends, strict=True))
+
+
+def _check_shares(
+    experts: int, slots: Sequence[Sequence[int]], shares: Sequence[Sequence[int]]
+) -> None:
+    if [*map(len, shares)] != [*map(len, slots)]:
+        raise ValueError("expected one share for each slot")
+    totals = [0] * (experts + 1)  # the last one is that of idle slots, whose number is -1
+    for expert, share in zip(chain(*slots), chain(*shares), strict=True):
+        if not 0 <= share <= WHOLE:
+            raise ValueError(f"a share is 0 to {WHOLE}, expert {expert} has one of {share}")
+        totals[expert] += share
+    if totals[-1]:
+        raise ValueError("an idle slot has no share")
+    wrong = next((expert for expert in range(experts) if totals[expert] != WHOLE), None)
+    if wrong is not None:
+        raise ValueError(f"the shares of expert {wrong} add up to {totals[wrong]} of {WHOLE}")
 
 
 # ---- dealing -----------------------------------------------------------------------------------
@@ -188,7 +246,22 @@ class PlacementAttr(ParametrizedAttribute):
 
     @staticmethod
     def of(placement: Placement) -> PlacementAttr:
+        """ValueError for a placement with shares: those are held by plans, see `expert_plan.py`."""
+        if placement.shares is not None:
+            raise ValueError("an op cannot list the shares of a placement")
         return _attribute(placement.experts, placement.slots)
+
+    @property
+    def expert_count(self) -> int:
+        return self.experts.data
+
+    @property
+    def ranks(self) -> int:
+        return len(self.counts)
+
+    @property
+    def width(self) -> int:
+        return self.placement.width
 
     @property
     def placement(self) -> Placement:

@@ -48,8 +48,8 @@ from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp
-from supertile.ir.placement import PlacementAttr
 from supertile.ir.tile import RefType, Tensor
 from supertile.ir.types import type_of
 
@@ -260,7 +260,7 @@ class Transfer(Action):
     outputs = var_operand_def(RefType)
     waits = var_operand_def(EventType)
     kind = prop_def(StringAttr)
-    placement = opt_prop_def(PlacementAttr)
+    placement = opt_prop_def(ANY_PLACEMENT)
 
 
 @irdl_op_definition

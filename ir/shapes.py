@@ -299,7 +299,7 @@ def comm_dispatch(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[
     same(x[0], chosen[0], "rows of x and chosen")
     same(chosen[1], weight[1], "choices of chosen and weight")
     arrived = fresh("arrived")
-    return [(arrived, *x[1:]), (arrived,), (p["placement"].placement.width,), (arrived, 2)]
+    return [(arrived, *x[1:]), (arrived,), (p["placement"].width,), (arrived, 2)]
 
 
 def comm_combine(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:

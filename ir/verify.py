@@ -8,6 +8,7 @@
 6. The functions that `graph.layers` names exist, and their types fit.
 7. Tiles that have places in on-chip memory keep them as long as they are used.
 8. Programs have no races and keep to their memory: see `sched_check.py`.
+9. Ops whose placement is planned name the plan that the module holds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from xdsl.printer import Printer
 from xdsl.traits import IsTerminator
 
 from supertile.ir import graph, sched, tile
+from supertile.ir.expert_plan import PlannedAttr, layer_placements
 from supertile.ir.levels import LEVELS
 from supertile.ir.locations import file_line, location_text
 from supertile.ir.op import fits, properties_of, python_value
@@ -86,6 +88,7 @@ def verify_module(
                 _check_layers(op, functions)
             if isinstance(op, tile.Launch):
                 _check_launch(op, symbols)
+    _check_plans(module)
     for symbol in symbols.values():
         if isinstance(symbol, sched.Program):
             for wrong, message in program_problems(symbol, symbols):
@@ -205,6 +208,19 @@ def _values(function: Symbol) -> Iterator[SSAValue]:
 
 def _named(value: SSAValue) -> str:
     return f"%{value.name_hint}" if value.name_hint else "an unnamed value"
+
+
+# ---- plans of experts --------------------------------------------------------------------------
+
+
+def _check_plans(module: ModuleOp) -> None:
+    for op in module.walk():
+        placement = op.properties.get("placement")
+        if isinstance(placement, PlannedAttr):
+            try:
+                layer_placements(op, placement)
+            except ValueError as error:
+                raise VerifyError(op, str(error)) from None
 
 
 # ---- launches of kernels -----------------------------------------------------------------------

@@ -12,27 +12,35 @@
     ... grouped products of %r with %w by %n ...
     %y = comm.combine %c, %o, %chosen
 
+Where the module holds a plan (`ir/expert_plan.py`), experts are placed as it says, layer by layer:
+`placement = #comm.planned<..>` names the plan.
+
 All ranks run the result, each on sequences of its own; everything but the experts is on every rank.
 Rows are quantised one by one, so before they travel: codes are half as many bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, OpResult, SSAValue
 from xdsl.rewriter import Rewriter
 
 from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
+from supertile.ir.expert_plan import AnyPlacement, ExpertPlan, PlannedAttr, plan_of
 from supertile.ir.locations import location_text
 from supertile.ir.op import attribute_of, properties_of, shape_of
-from supertile.ir.placement import PlacementAttr, place
+from supertile.ir.placement import SHOWN_RANKS, PlacementAttr, place
 from supertile.ir.shapes import NEXT_RUN_TIME_SIZE, symbolic_shapes
 from supertile.ir.types import DYNAMIC, MxAttr, tensor, type_of
+from supertile.ir.verify import function_name
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
 
 # What may stand between the weights of experts and their product: each expert is converted alone.
@@ -50,19 +58,87 @@ class PlanExperts(Pass):
     slots: tuple[int, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if self.ranks == 1 and not self.slots:
+        plan = plan_of(op)
+        if self.ranks == 1 and not self.slots and plan is None:
             return
         rewrites = rewrites_of(ctx)
-        placements: dict[int, PlacementAttr] = {}  # by number of experts: layers have equally many
-        for dispatch in [held for held in op.walk() if isinstance(held, graph.Dispatch)]:
-            experts = dispatch.experts.value.data
-            if experts not in placements:
-                placements[experts] = PlacementAttr.of(place(experts, self.ranks, self.slots))
-            _place_group(dispatch, placements[experts])
+        dispatches = [held for held in op.walk() if isinstance(held, graph.Dispatch)]
+        placement = self._dealt() if plan is None else self._planned(op, plan, dispatches)
+        for dispatch in dispatches:
+            _place_group(dispatch, placement(dispatch))
             rewrites.count("place experts")
 
+    def _dealt(self) -> Callable[[graph.Dispatch], AnyPlacement]:
+        @cache
+        def dealt(experts: int) -> PlacementAttr:
+            return PlacementAttr.of(place(experts, self.ranks, self.slots))
 
-def _place_group(dispatch: graph.Dispatch, placement: PlacementAttr) -> None:
+        return lambda dispatch: dealt(dispatch.experts.value.data)
+
+    def _planned(
+        self, module: ModuleOp, plan: ExpertPlan, dispatches: Sequence[graph.Dispatch]
+    ) -> Callable[[graph.Dispatch], AnyPlacement]:
+        if self.slots:
+            raise UserError("placement.plan_slots")
+        if self.ranks not in (1, plan.ranks):
+            raise UserError("placement.plan_ranks", ranks=self.ranks, found=plan.ranks)
+        numbers = layers_of_functions(module)
+        placed = {function_name(dispatch) for dispatch in dispatches}
+        check_layers(plan, {name: held for name, held in numbers.items() if name in placed})
+        for experts in {dispatch.experts.value.data for dispatch in dispatches}:
+            if experts != plan.experts:
+                raise UserError("placement.plan_experts", experts=experts, found=plan.experts)
+        return lambda dispatch: PlannedAttr.of(plan, numbers[function_name(dispatch)].first)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The layers that a function serves: `first` is number 0 of their `graph.layers`."""
+
+    first: int
+    layers: tuple[int, ...]
+    """Numbered through all `graph.layers`."""
+
+
+def layers_of_functions(module: ModuleOp) -> dict[str, _Numbers]:
+    """The layers of each function of a module; one that serves none comes behind them all."""
+    found: dict[str, _Numbers] = {}
+    first = 0
+    for op in [held for held in module.walk() if isinstance(held, graph.Layers)]:
+        kinds = op.kinds.get_values()
+        for kind, symbol in enumerate(op.functions):
+            served = tuple(first + number for number, held in enumerate(kinds) if held == kind)
+            found.setdefault(symbol.root_reference.data, _Numbers(first, served))
+        first += len(kinds)
+    for function in module.ops:
+        if isinstance(function, FuncOp):
+            found.setdefault(function.sym_name.data, _Numbers(first, ()))
+    return found
+
+
+def check_layers(plan: ExpertPlan, functions: Mapping[str, _Numbers]) -> None:
+    """A plan lists all layers with experts that the main model has, and no layer without experts.
+
+    Those behind it (of a draft) may be left to the default. `UserError` where that is not so.
+    """
+    known = {layer for held in functions.values() for layer in held.layers}
+    main = {layer for held in functions.values() if held.first == 0 for layer in held.layers}
+    listed = set(plan.by_number)
+    if listed and (main - listed or listed - known):
+        missing, more = sorted(main - listed), sorted(listed - known)
+        found = f"lacks {_some(missing)}" if missing else f"has {_some(more)}"
+        raise UserError("placement.plan_layers", layers=_some(sorted(known)), found=found)
+
+
+def _some(layers: Sequence[int]) -> str:
+    """Layer numbers: of many the first and the last."""
+    shown = [str(layer) for layer in layers]
+    if len(shown) > SHOWN_RANKS:
+        shown = [*shown[: SHOWN_RANKS // 2], "..", *shown[-SHOWN_RANKS // 2 :]]
+    return f"layer{'' if len(layers) == 1 else 's'} {' '.join(shown)}"
+
+
+def _place_group(dispatch: graph.Dispatch, placement: AnyPlacement) -> None:
     """One dispatch with its products and its combines."""
     weights = _weights(dispatch)
     combines = [use.operation for use in dispatch.order.uses]
@@ -113,12 +189,12 @@ def _origin(product: graph.GroupedLinear) -> tuple[graph.Weight, list[Operation]
     raise UserError("placement.weights", place=location_text(product.location), op=name)
 
 
-def _localize(weight: graph.Weight, conversions: list[Operation], placement: PlacementAttr) -> None:
+def _localize(weight: graph.Weight, conversions: list[Operation], placement: AnyPlacement) -> None:
     """As many experts as a rank has slots, in the weight and in what is made of it."""
     if weight.placement is not None:
         return
     weight.properties["placement"] = placement
-    width = placement.placement.width
+    width = placement.width
     if weight.stored is not None:
         weight.properties["stored"] = _with_experts(weight.stored, width)
     for op in (weight, *dict.fromkeys(conversions)):

@@ -78,7 +78,7 @@ def _arrived(function: FuncOp, tokens: int) -> int:
     rows = [0]
     for op in function.body.block.ops:
         if isinstance(op, comm.Dispatch):
-            placement = op.placement.placement
+            placement = op.placement
             each = min(shape_of(op.chosen)[1], placement.width)
             rows.append(placement.ranks * tokens * each)
     return max(rows)

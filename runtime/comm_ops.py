@@ -14,7 +14,8 @@ import numpy as np
 from xdsl.ir import Operation
 
 from supertile.ir import comm
-from supertile.ir.placement import Placement, PlacementAttr
+from supertile.ir.placement import Placement
+from supertile.runtime.copies import copies_of
 from supertile.runtime.graph_ops import Array, take_rows
 from supertile.runtime.numerics import F32, Scaled
 from supertile.runtime.sequence_ops import I32, Index
@@ -26,31 +27,27 @@ def dispatch(
     x: Sequence[F32 | Scaled],
     chosen: Sequence[Index],
     weight: Sequence[F32],
-    placement: PlacementAttr,
+    placement: Placement,
 ) -> Results:
     """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]) of each rank, slots ascending.
 
     IndexError for a choice that is no expert.
     """
-    placed = placement.placement
-    ranks, slots = _targets(chosen, placed)
+    ranks, slots = _targets(chosen, placement)
     origin = _origins(chosen)
     row_weight = np.concatenate([held.reshape(-1) for held in weight])
     rows = joined([take_rows(held, _tokens(own)) for held, own in zip(x, chosen, strict=True)])
     results: Results = []
-    for rank in range(placed.ranks):
+    for rank in range(placement.ranks):
         here = np.flatnonzero(ranks == rank)
         here = here[np.argsort(slots[here], kind="stable")]  # then by source, then by token
-        counts = np.bincount(slots[here], minlength=placed.width).astype(np.int32)
+        counts = np.bincount(slots[here], minlength=placement.width).astype(np.int32)
         results.append((take_rows(rows, here), row_weight[here], counts, origin[here]))
     return results
 
 
 def _targets(chosen: Sequence[Index], placement: Placement) -> tuple[Index, Index]:
-    """The rank and the slot that each choice of each source goes to, sources one after the other.
-
-    Copies are looked up in one table: those of expert e from `first[e]` on.
-    """
+    """The rank and the slot that each choice goes to, sources one after the other."""
     if len(chosen) != placement.ranks:
         raise ValueError(f"experts on {placement.ranks} ranks, tokens of {len(chosen)}")
     expert = np.concatenate([own.reshape(-1) for own in chosen])
@@ -58,11 +55,9 @@ def _targets(chosen: Sequence[Index], placement: Placement) -> tuple[Index, Inde
         wrong = expert.min() if expert.min() < 0 else expert.max()
         raise IndexError(f"expert {wrong} of {placement.experts}")
     source = np.repeat(np.arange(len(chosen)), [own.size for own in chosen])
-    copies = np.array([slot for slots in placement.copies for slot in slots])
-    count = np.array([len(slots) for slots in placement.copies])
-    first = np.cumsum(count) - count
-    target = copies[first[expert] + source % count[expert]]
-    return target[:, 0], target[:, 1]
+    copies = copies_of(placement)
+    copy = copies.chosen(expert, source, np.concatenate([_tokens(own) for own in chosen]))
+    return copies.rank[copy], copies.slot[copy]
 
 
 def _origins(chosen: Sequence[Index]) -> I32:

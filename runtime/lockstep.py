@@ -80,8 +80,8 @@ class LockstepExecutor:
         """The results of a step, for each rank."""
         if isinstance(step.op, comm.CommOp):
             columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
-            function = FUNCTIONS[type(step.op)]
-            return [list(own) for own in function(*map(list, columns), **step.properties)]
+            function, properties = FUNCTIONS[type(step.op)], placed_properties(step, layer)
+            return [list(own) for own in function(*map(list, columns), **properties)]
         if isinstance(step.op, graph.Layers):
             return self._layers(step, files)
         return [rank._step(step, file, layer) for rank, file in zip(self.ranks, files, strict=True)]
@@ -142,6 +142,13 @@ class LockstepExecutor:
         held = self.whole.watch(name, whole, step)
         if held is not whole:
             _replace_first(results, held)
+
+
+def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:
+    """The properties of a comm op, with the placement of the layer."""
+    if step.placements is None:
+        return step.properties
+    return {**step.properties, "placement": step.placements.at(layer)}
 
 
 def _weights_on(whole: Executor, rank: int, use: Any, layer: int | None) -> Any:

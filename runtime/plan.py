@@ -25,9 +25,9 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
 from supertile.ir import comm, graph, sched, tile
+from supertile.ir.expert_plan import LayerPlacements, layer_placements
 from supertile.ir.locations import name_of, place_of
 from supertile.ir.op import properties_of, python_value
-from supertile.ir.placement import Placement
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
 if TYPE_CHECKING:
@@ -59,10 +59,14 @@ class Step:
         """What a step that is a weight reads."""
         if not isinstance(self.op, graph.Weight):
             return None
-        placed = self.op.placement
-        placement = None if placed is None else placed.placement
         kind, stored = type_of(self.op.result), self.op.stored
-        return WeightUse(self.op.checkpoint.data, kind, placement, stored=stored)
+        return WeightUse(self.op.checkpoint.data, kind, self.placements, stored=stored)
+
+    @cached_property
+    def placements(self) -> LayerPlacements | None:
+        """Where the op places experts, layer by layer; None if it says nothing of that."""
+        held = self.properties.get("placement")
+        return None if held is None else layer_placements(self.op, held)
 
     @cached_property
     def call(self) -> Callable[[list[Any]], list[Any]]:
@@ -101,7 +105,7 @@ class WeightUse:
 
     pattern: str
     kind: TensorType[Attribute]
-    placement: Placement | None = None
+    placement: LayerPlacements | None = None
     """Where the experts live; None: each rank reads all of them."""
     rank: int | None = None
     """The rank that reads; None: all ranks together."""
@@ -118,21 +122,28 @@ class WeightUse:
         return "{l}" in self.pattern
 
     @cached_property
-    def key(self) -> str:
-        """Tells uses apart; one tensor may be read in two shapes."""
-        shard = "" if self.placement is None else f" {self.experts}"
-        return f"{self.pattern} {self.declared} {self.kind}{shard}"
+    def is_stacked(self) -> bool:
+        """Whether it is several tensors of the checkpoint, one for each expert."""
+        return "{e}" in self.pattern
 
     @cached_property
-    def experts(self) -> tuple[int, ...] | None:
+    def text(self) -> str:
+        """The name with the types, which tell apart what is made of one tensor."""
+        return f"{self.pattern} {self.declared} {self.kind}"
+
+    def key(self, layer: int | None) -> tuple[str, tuple[int, ...] | None]:
+        """Tells uses apart; one tensor may be read in two shapes, and in parts."""
+        return self.text, None if self.placement is None else self.experts(layer)
+
+    def experts(self, layer: int | None) -> tuple[int, ...] | None:
         """The experts that are read, by slot; None: one tensor that belongs to no expert."""
-        if "{e}" not in self.pattern:
+        if not self.is_stacked:
             return None
         if self.placement is None:
             return tuple(range(self.kind.get_shape()[0]))
         if self.rank is None:
             return tuple(range(self.placement.experts))
-        return self.placement.held(self.rank)
+        return self.placement.at(layer).held(self.rank)
 
     def on(self, rank: int) -> WeightUse:
         """What one rank reads."""
@@ -178,8 +189,8 @@ class ModulePlan:
         """How many ranks its experts are placed on; None: they are not placed."""
         steps = (step for function in self.functions.values() for step in function.steps)
         kinds = (comm.Dispatch, sched.Transfer)
-        placed = (step.op.placement for step in steps if isinstance(step.op, kinds))
-        return max((held.placement.ranks for held in placed if held is not None), default=None)
+        placed = (step.placements for step in steps if isinstance(step.op, kinds))
+        return max((held.ranks for held in placed if held is not None), default=None)
 
     def prefix(self, entry: str) -> str:
         """What the names of an entry's own values begin with: nothing for the first entry."""

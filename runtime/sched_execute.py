@@ -18,13 +18,12 @@ from xdsl.ir import OpResult, SSAValue
 
 from supertile.ir import comm, sched
 from supertile.ir.errors import UserError
-from supertile.ir.op import properties_of
 from supertile.ir.sched import tensor_of
 from supertile.ir.tile_access import COUNTED
 from supertile.runtime import comm_ops
 from supertile.runtime.execute import ExecutionError, Executor
 from supertile.runtime.graph_ops import reshape
-from supertile.runtime.lockstep import LockstepExecutor, merged
+from supertile.runtime.lockstep import LockstepExecutor, merged, placed_properties
 from supertile.runtime.plan import FunctionPlan, Step
 from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
 from supertile.runtime.tile_execute import allocate
@@ -244,7 +243,7 @@ class _Call:
                 for frame in self.frames:
                     overwrite(frame.value(step.op.outputs[0]), frame.value(step.op.inputs[0]))
             case sched.Transfer():
-                self._transfer(step.op)
+                self._transfer(step, step.op)
             case sched.Layers():
                 self._settle(step)
                 self._layers(step, step.op)
@@ -254,9 +253,9 @@ class _Call:
         kernel = self.program.kernels[op.kernel.data]
         kernel.launch(frame.values_of(op.inputs), frame.values_of(op.outputs))
 
-    def _transfer(self, op: sched.Transfer) -> None:
+    def _transfer(self, step: Step, op: sched.Transfer) -> None:
         columns = zip(*[frame.values_of(op.inputs) for frame in self.frames], strict=True)
-        properties = properties_of(op)
+        properties = placed_properties(step, self.layer)
         placed = {key: properties[key] for key in ("placement",) if key in properties}
         results = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]](*map(list, columns), **placed)
         for frame, held in zip(self.frames, results, strict=True):

@@ -110,29 +110,31 @@ class SeededWeights:
         self.experts = min(_expert_counts(ops), default=1)
         tables = [type_of(op.table).get_shape()[0] for op in ops if isinstance(op, graph.Gather)]
         self.vocabulary = min((size for size in tables if size > 0), default=2)
-        self._by_name: dict[tuple[str, int | None, str], Any] = {}
+        self._by_name: dict[tuple[str, int | None, Any], Any] = {}
         # The same by the identity of the type, which is quicker; holding it keeps it its own.
         self._by_type: dict[tuple[str, int | None, int, int | None], tuple[Any, Any]] = {}
         _check_size(plan)
 
     def get(self, use: WeightUse, layer: int | None) -> Any:
         """What `Weights.get` gives for a checkpoint."""
-        layer = layer if use.is_layered else None
         quick = (use.pattern, layer, id(use.kind), use.rank)
         if quick not in self._by_type:
-            key = (use.pattern, layer, use.key)
+            name = use.pattern, layer if use.is_layered else None
+            key = (*name, use.key(layer))
             if key not in self._by_name:
-                self._by_name[key] = self._make(use, zlib.crc32(repr(key[:2]).encode()))
+                made = self._make(use, layer, zlib.crc32(repr(name).encode()))
+                self._by_name[key] = made
             self._by_type[quick] = (use.kind, self._by_name[key])
         return self._by_type[quick][1]
 
-    def _make(self, use: WeightUse, number: int) -> Any:
+    def _make(self, use: WeightUse, layer: int | None, number: int) -> Any:
         generator = np.random.default_rng([self.seed, number])
         shape = tuple(use.kind.get_shape())
-        if use.experts is not None:
+        experts = use.experts(layer)
+        if experts is not None:
             # One after the other, so that an expert is the same on every rank.
-            made = [self._one(generator, shape[1:], use) for _ in range(max(use.experts) + 1)]
-            return [made[expert] for expert in use.experts]
+            made = [self._one(generator, shape[1:], use) for _ in range(max(experts) + 1)]
+            return [made[expert] for expert in experts]
         return self._one(generator, shape, use)
 
     def _one(self, generator: np.random.Generator, shape: tuple[int, ...], use: WeightUse) -> Any:
@@ -162,7 +164,7 @@ def _expert_counts(ops: Sequence[Operation]) -> Iterator[int]:
         if isinstance(op, graph.Dispatch):
             yield op.experts.value.data
         if isinstance(op, comm.Dispatch):
-            yield op.placement.placement.experts
+            yield op.placement.expert_count
 
 
 def _check_size(plan: ModulePlan) -> None:

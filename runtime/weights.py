@@ -24,7 +24,7 @@ class Weights:
     def __init__(self, checkpoint: Checkpoint, plan: ModulePlan, entries: list[str]) -> None:
         self.checkpoint = checkpoint
         self.deployed = plan.numerics == "deployed"
-        self._held: dict[tuple[str, int], Any] = {}
+        self._held: dict[tuple[Any, int], Any] = {}
         checkpoint.check(self._required(plan, entries))
 
     def _required(
@@ -42,18 +42,18 @@ class Weights:
 
     def get(self, use: WeightUse, layer: int | None) -> Any:
         """An array, a `Scaled`, or a list of them, one for each expert."""
-        key = (use.key, layer or 0) if use.is_layered else (use.key, 0)
+        key = use.key(layer), (layer or 0) if use.is_layered else 0
         if key not in self._held:
-            self._held[key] = self._read(use, layer or 0)
+            self._held[key] = self._read(use, layer)
         return self._held[key]
 
-    def _read(self, use: WeightUse, layer: int) -> Any:
+    def _read(self, use: WeightUse, layer: int | None) -> Any:
         shape, form = _one_expert(use), declared_format(use)
         read = [
             self._prepared(self.checkpoint.tensor(name, shape, form), shape, use)
-            for name in _names(use, [layer])
+            for name in _names(use, [layer or 0])
         ]
-        return read[0] if use.experts is None else read
+        return read[0] if use.experts(layer) is None else read
 
     def _prepared(self, held: Any, shape: tuple[int, ...], use: WeightUse) -> Any:
         if self.deployed:
@@ -106,12 +106,13 @@ def declared_format(use: WeightUse) -> Format:
 def _one_expert(use: WeightUse) -> tuple[int, ...]:
     """The shape of one stored tensor."""
     shape = tuple(use.kind.get_shape())
-    return shape if use.experts is None else shape[1:]
+    return shape[1:] if use.is_stacked else shape
 
 
 def _names(use: WeightUse, layers: list[int]) -> list[str]:
-    held = layers if use.is_layered else [0]
-    by_layer = [use.pattern.replace("{l}", str(layer)) for layer in held]
-    if use.experts is None:
-        return by_layer
-    return [name.replace("{e}", str(e)) for name in by_layer for e in use.experts]
+    names = []
+    for layer in layers if use.is_layered else layers or [0]:
+        name = use.pattern.replace("{l}", str(layer))
+        experts = use.experts(layer)
+        names += [name] if experts is None else [name.replace("{e}", str(e)) for e in experts]
+    return list(dict.fromkeys(names))

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.comm_work import CopyBytes
-from supertile.ir.placement import IDLE, Placement
+from supertile.ir.placement import IDLE, WHOLE, Placement
+from supertile.runtime.copies import Copies, copies_of
 from supertile.targets.cost.chance import poisson
 
 Floats = NDArray[np.float64]
@@ -81,12 +82,11 @@ class Traffic:
 def traffic_of(chosen: Sequence[NDArray[Any]], placement: Placement) -> Traffic:
     """The traffic of a routing: chosen [T, K] of each rank, K alike and T as it comes."""
     ranks = placement.ranks
-    table = _targets(placement)
     tokens = np.array([len(own) for own in chosen])
     source = np.repeat(np.arange(ranks), tokens)
     picked = np.concatenate(list(chosen))
     # The targets of a token, ascending: a copy is distinct where its rank is another than before.
-    target = np.sort(table.ranks[source % table.period, :][np.arange(len(picked))[:, None], picked])
+    target = np.sort(_target_ranks(placement, source, tokens, picked))
     first = np.ones(target.shape, bool)
     first[:, 1:] = target[:, 1:] != target[:, :-1]
     remote = target != source[:, None]
@@ -101,6 +101,16 @@ def traffic_of(chosen: Sequence[NDArray[Any]], placement: Placement) -> Traffic:
         local=local,
         arrived=received + local,
     )
+
+
+def _target_ranks(
+    placement: Placement, source: Integers, tokens: Integers, picked: NDArray[Any]
+) -> Integers:
+    """[N, K]: the rank that each choice of each token goes to; N tokens, source by source."""
+    token = np.arange(len(picked)) - np.repeat(np.cumsum(tokens) - tokens, tokens)
+    copies, choices = copies_of(placement), picked.shape[1]
+    copy = copies.chosen(picked.reshape(-1), source.repeat(choices), token.repeat(choices))
+    return copies.rank[copy].reshape(picked.shape)
 
 
 def _per_rank(rank: Integers, amount: NDArray[Any], ranks: int) -> Floats:
@@ -135,6 +145,8 @@ def _targets(placement: Placement) -> _Targets:
 
 def expected_traffic(tokens: float, choices: int, placement: Placement) -> Traffic:
     """The expected traffic of balanced routing, `tokens` on each rank."""
+    if placement.shares is not None:
+        return _expected_by_shares(tokens, choices, placement)
     ranks, experts = placement.ranks, placement.experts
     groups = _groups(placement)
     chance = chosen_chance(groups.experts, experts, choices)
@@ -156,6 +168,45 @@ def expected_traffic(tokens: float, choices: int, placement: Placement) -> Traff
         local=local,
         arrived=arrived,
     )
+
+
+def _expected_by_shares(tokens: float, choices: int, placement: Placement) -> Traffic:
+    """Under shares all sources send alike: over many tokens u is spread evenly for each."""
+    ranks, experts = placement.ranks, placement.experts
+    copies = copies_of(placement)
+    assert copies.share is not None
+    each = tokens * choices / experts
+    local: Floats = each * _per_rank(copies.rank, copies.share / WHOLE, ranks)
+    chance = _reached_chance(copies, experts, choices, ranks)
+    return Traffic(
+        tokens=np.full(ranks, float(tokens)),
+        choices=choices,
+        copies_out=tokens * choices - local,
+        distinct_out=tokens * (chance.sum() - chance),
+        copies_in=(ranks - 1) * local,
+        distinct_in=(ranks - 1) * tokens * chance,
+        local=local,
+        arrived=ranks * local,
+    )
+
+
+def _reached_chance(copies: Copies, experts: int, choices: int, ranks: int) -> Floats:
+    """How likely a token reaches each rank: the mean over its number u.
+
+    All choices of a token have one u. A copy takes the numbers of an interval, so between two ends
+    of intervals the experts whose tokens come to the rank are the same; they are counted by a sweep
+    over the ends, ascending in each rank.
+    """
+    assert copies.end is not None and copies.share is not None
+    end = copies.end - copies.expert * WHOLE
+    ends = np.concatenate([end - copies.share, end])
+    rank = np.tile(copies.rank, 2)
+    step = np.repeat([1, -1], len(end))
+    order = np.lexsort((ends, rank))
+    ends, rank = ends[order], rank[order]
+    held = np.cumsum(step[order])  # each rank's steps add up to 0
+    span = np.where(rank[1:] == rank[:-1], np.diff(ends), 0) / WHOLE
+    return _per_rank(rank[:-1], span * chosen_chance(held[:-1], experts, choices), ranks)
 
 
 def chosen_chance(held: NDArray[Any], experts: int, choices: int) -> Floats:

@@ -9,7 +9,7 @@ PLACEMENT_TEXTS: dict[str, Text] = {
     "placement.dense": Text(
         "{model} is dense under this config: it has no experts to place",
         expected="a mixture of experts",
-        suggestion="run it without --ep and --slots",
+        suggestion="run it without --ep, --slots and --plan",
     ),
     "placement.slot_ranks": Text(
         "not every rank gets its slots",
@@ -22,6 +22,33 @@ PLACEMENT_TEXTS: dict[str, Text] = {
         expected="at least {experts} slots in all, one for each expert of a layer",
         found="{found}",
         suggestion="slots={nearest}",
+    ),
+    "placement.plan_file": Text(
+        "{file} holds no plan of experts",
+        expected="IR text of a module with the attribute comm.plan",
+        found="a module without it",
+    ),
+    "placement.plan_ranks": Text(
+        "the plan places experts on another number of ranks",
+        expected="a plan for {ranks} ranks",
+        found="a plan for {found}",
+        suggestion="ranks={found} (--ep {found}), or another plan",
+    ),
+    "placement.plan_experts": Text(
+        "the plan places another number of experts",
+        expected="a plan of {experts} experts, as many as the model has in a layer",
+        found="{found}",
+    ),
+    "placement.plan_layers": Text(
+        "the plan does not fit the layers of the model that have experts",
+        expected="placements for {layers}",
+        found="a plan that {found}",
+    ),
+    "placement.plan_slots": Text(
+        "a plan says already which rank has how many slots",
+        expected="a plan or slots",
+        found="both",
+        suggestion="leave slots out",
     ),
     "placement.weights": Text(
         "the experts at {place} cannot be placed: {op} is between their weights and their product",

@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from supertile.frontend.hf_config import read_config
 from supertile.ir import sched
+from supertile.ir.expert_plan import PLAN, ExpertPlan, PlanAttr
 from supertile.ir.text import context
 from supertile.ir.verify import verify_module
 from supertile.passes.build_schedule import BuildSchedule
@@ -22,9 +23,13 @@ FUSIONS = ("fuse-norm", "fuse-residual", "fuse-attention", "fuse-moe")
 
 
 @cache
-def tiled(case: str, ranks: int = 1, fused: bool = True) -> ModuleOp:
+def tiled(
+    case: str, ranks: int = 1, fused: bool = True, plan: ExpertPlan | None = None
+) -> ModuleOp:
     """The module of a case, lowered; do not change it."""
     module = build(read_config(DATA / case / "config.json"))
+    if plan is not None:
+        module.attributes[PLAN] = PlanAttr(plan)
     names = ["canonicalize", "cse", f"plan-experts{{ranks={ranks}}}", *(FUSIONS if fused else ())]
     for one in [*parse_pipeline(",".join(names)), ChooseTiles(), LowerToTile()]:
         one.apply(context(), module)

@@ -8,7 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 from case_runs import DATA, FEEDS, TOLERANCE, Array, Model, Rows, apart, rows_of, shared_model
+from placement_plans import plan_for
 
+from supertile.ir.expert_plan import PLAN, ExpertPlan, PlanAttr
 from supertile.ir.text import context
 from supertile.passes.pipeline import parse_pipeline
 from supertile.runtime.checkpoint import Checkpoint
@@ -36,9 +38,24 @@ def five_rows(case: str) -> Rows:
     return [first[:30], second[:7], first[:1], second[3:20], first[5:9]]
 
 
+# Another placement with shares in every layer, on four ranks of uneven slots.
+PLANS = {
+    "deepseek_v4": plan_for(list(range(6)), 8, 4, (3, 5, 1, 4)),
+    "deepseek_v3": plan_for([1, 2, 3], 16, 4, (9, 7, 3, 8)),
+}
+
+
 @cache
-def placed(case: str, options: str, numerics: str = "reference", fused: bool = False) -> Model:
+def placed(
+    case: str,
+    options: str,
+    numerics: str = "reference",
+    fused: bool = False,
+    plan: ExpertPlan | None = None,
+) -> Model:
     module = shared_model(case, numerics).module.clone()
+    if plan is not None:
+        module.attributes[PLAN] = PlanAttr(plan)
     fusions = ",fuse-norm,fuse-residual,fuse-attention,fuse-moe" if fused else ""
     for one in parse_pipeline(f"canonicalize,cse,plan-experts{{{options}}}{fusions}"):
         one.apply(context(), module)
@@ -74,8 +91,26 @@ def test_logits_are_those_of_one_rank(case: str, name: str) -> None:
         assert found.logits.tobytes() == on_one_rank(case).logits.tobytes()
 
 
-def test_chunks_and_fused_groups() -> None:
-    model = placed("deepseek_v4", "ranks=4 slots=3,1,2,2", fused=True)
+@pytest.mark.parametrize("case", CASES)
+def test_logits_under_a_plan_are_those_of_one_rank(case: str) -> None:
+    found = run(placed(case, "", plan=PLANS[case]), five_rows(case))
+    assert apart(found.logits, on_one_rank(case).logits) < TOLERANCE
+
+
+def test_ranks_read_the_experts_of_their_layer() -> None:
+    plan = PLANS["deepseek_v4"]
+    model = placed("deepseek_v4", "", plan=plan)
+    for use, layers in model.plan.weights_of("logits"):
+        if use.is_stacked:
+            for layer in layers:
+                assert use.on(3).experts(layer) == plan.at(layer).held(3)
+    assert len({plan.at(layer).held(3) for layer in range(6)}) > 1
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_chunks_and_fused_groups(planned: bool) -> None:
+    plan, options = (PLANS["deepseek_v4"], "") if planned else (None, "ranks=4 slots=3,1,2,2")
+    model = placed("deepseek_v4", options, fused=True, plan=plan)
     found = run(model, five_rows("deepseek_v4"), FEEDS["chunks of 7"])
     assert apart(found.logits, on_one_rank("deepseek_v4", "chunks of 7").logits) < TOLERANCE
 

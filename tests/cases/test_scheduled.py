@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from case_runs import rows_of
+from case_runs import TOLERANCE, apart, rows_of
+from placement_plans import plan_for
 from scheduled_runs import model_of, programs, scheduled, symbols, tiled
 
 from supertile.ir import sched
@@ -22,6 +23,7 @@ from supertile.runtime.sched_execute import (
     random_order,
 )
 
+PLAN = plan_for(list(range(6)), 8, 2, (6, 5))
 SIZES = {"tokens": 16, "batch": 2, "context": 12, "memory": "runtime"}
 # Chunks of two rows, smaller than the buffers, then single tokens.
 REQUEST = Request(prompt=7, chunk=7, teacher=True)
@@ -51,18 +53,23 @@ def test_every_order_gives_the_bytes_of_the_tiled_module(case):
 
 
 def test_ranks_run_programs_in_lock_step():
+    """Under a plan; on the way the tiled level runs under it, and agrees with one rank."""
     case = "deepseek_v4"
     request = Request(chunk=7)
 
     def run(executor):
         return Generator(LockstepSession(executor, "logits", 2, 12)).run(rows(case), request).logits
 
-    before = model_of(case, tiled(case, ranks=2))
+    module = tiled(case, ranks=2, plan=PLAN)
+    before = model_of(case, module)
     plain = Executor(before.plan, before.weights.get)
-    model = model_of(case, scheduled(tiled(case, ranks=2), **{**SIZES, "batch": 1}))
+    model = model_of(case, scheduled(module, **{**SIZES, "batch": 1}))
     programmed = ScheduledExecutor(model.plan, model.weights.get, order=random_order(1))
     expected = run(LockstepExecutor(plain, 2))
     assert run(ScheduledRanks(programmed, 2)).tobytes() == expected.tobytes()
+    alone = model_of(case, tiled(case))
+    session = Session(Executor(alone.plan, alone.weights.get), "logits", 2, 12)
+    assert apart(expected, Generator(session).run(rows(case), request).logits) < TOLERANCE
 
 
 def test_transfers_hold_back_nothing_that_does_not_need_them():

@@ -5,8 +5,12 @@ import shlex
 import numpy as np
 import pytest
 from command_files import DATA
+from placement_plans import plan_for
+from xdsl.dialects.builtin import ModuleOp
 
 from supertile.cli.main import main
+from supertile.ir.expert_plan import PLAN, PlanAttr
+from supertile.ir.text import print_module
 
 TOLERANCE = 1e-4
 
@@ -39,6 +43,45 @@ def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
 def test_one_rank_with_slots_is_bit_equal(tmp_path):
     found, wanted = arrays(tmp_path, "--slots 16"), arrays(tmp_path, "")
     assert found["logits"].tobytes() == wanted["logits"].tobytes()
+
+
+def plan_file(folder, layers=(1, 2, 3), experts=16, ranks=4):
+    plan = plan_for([*layers], experts, ranks, (experts,) * ranks)
+    module = ModuleOp([], {PLAN: PlanAttr(plan)})
+    (folder / "plan.mlir").write_text(print_module(module))
+    return f"--plan {folder / 'plan.mlir'}"
+
+
+@pytest.mark.parametrize("more", ["", " --ep 4 --level fused"])
+def test_a_plan_says_how_many_ranks_there_are(more, tmp_path, capsys):
+    found, wanted = arrays(tmp_path, plan_file(tmp_path) + more), arrays(tmp_path, "")
+    assert np.abs(found["logits"] - wanted["logits"]).max() < TOLERANCE
+    assert "4 ranks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "plan, options, told",
+    [
+        ({}, "--ep 3", "the plan places experts on another number of ranks"),
+        ({}, "--slots 9", "a plan says already which rank has how many slots"),
+        ({"experts": 8}, "", "the plan places another number of experts"),
+        ({"layers": (1, 2)}, "", "a plan that lacks layer 3"),
+        ({"layers": (0, 1, 2, 3)}, "", "a plan that has layer 0"),
+    ],
+)
+def test_a_plan_that_does_not_fit(plan, options, told, tmp_path, capsys):
+    assert main(command(f"{plan_file(tmp_path, **plan)} {options}")) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [("// supertile IR 1\nbuiltin.module {\n}\n", "holds no plan"), ("{}", "error")],
+)
+def test_a_file_without_a_plan(text, told, tmp_path, capsys):
+    (tmp_path / "plan.mlir").write_text(text)
+    assert main(command(f"--plan {tmp_path / 'plan.mlir'}")) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):

@@ -9,6 +9,7 @@ from supertile.ir.comm import Dispatch
 from supertile.ir.errors import UserError
 from supertile.ir.placement import (
     IDLE,
+    WHOLE,
     Placement,
     PlacementAttr,
     Slot,
@@ -51,6 +52,40 @@ def test_tokens_go_to_the_copy_of_their_rank_modulo_the_copies():
     assert placement.copies[0] == (Slot(0, 0), Slot(3, 0))
     assert [placement.target(0, source).rank for source in range(5)] == [0, 3, 0, 3, 0]
     assert [placement.target(2, source).rank for source in range(5)] == [2] * 5
+
+
+SPLIT = Placement(2, ((0, 1), (0,), (0,)), ((WHOLE // 2, WHOLE), (WHOLE // 8,), (WHOLE * 3 // 8,)))
+
+
+def test_tokens_split_as_the_shares_say():
+    """The first copy takes the numbers below its share, the next those below both shares."""
+    for source in range(3):
+        ends = [WHOLE // 2, WHOLE * 5 // 8, WHOLE]
+        for token in range(50):
+            value = (token * 2654435769 + source * 1779033703) % 2**32
+            wanted = next(rank for rank, end in enumerate(ends) if value < end)
+            assert SPLIT.target(0, source, token) == Slot(wanted, 0)
+            assert SPLIT.target(1, source, token) == Slot(0, 1)
+
+
+@given(st.integers(0, 2**20 - 1), st.integers(0, 10_000), st.integers(1, 400))
+def test_few_tokens_in_a_row_split_as_the_shares_say(source, start, count):
+    """Within one token or two of its share: a random choice would be off by the root of as many."""
+    ranks = [SPLIT.target(0, source, token).rank for token in range(start, start + count)]
+    for rank, share in enumerate((1 / 2, 1 / 8, 3 / 8)):
+        assert abs(ranks.count(rank) - share * count) < 3
+
+
+@given(st.integers(0, 1000), st.integers(0, 10_000), st.integers(1, 400))
+def test_one_token_of_each_of_many_ranks_splits_so_too(token, start, count):
+    ranks = [SPLIT.target(0, source, token).rank for source in range(start, start + count)]
+    for rank, share in enumerate((1 / 2, 1 / 8, 3 / 8)):
+        assert abs(ranks.count(rank) - share * count) < 4
+
+
+def test_an_op_lists_no_shares():
+    with pytest.raises(ValueError, match="cannot list the shares"):
+        PlacementAttr.of(SPLIT)
 
 
 # (experts, ranks, slots) -> what the error says

@@ -1,17 +1,27 @@
 """Placing experts: what becomes of dispatch, weights, quantisation and combine, and of groups."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from fusion_checks import FUSIONS, apply, graph_of
-from pass_checks import check, check_kept, module_of, text_of
+from pass_checks import check, check_kept, module_of, module_text, text_of
+from placement_plans import plan_for
 
+from supertile.cli.inputs import model_path
+from supertile.frontend.build import build_model
+from supertile.frontend.hf_config import read_config
 from supertile.ir import comm, graph
 from supertile.ir.comm_work import copy_bytes, wire_of
 from supertile.ir.errors import UserError
-from supertile.ir.placement import place
+from supertile.ir.expert_plan import PLAN, ExpertPlan, PlanAttr
+from supertile.ir.placement import Placement, place
+from supertile.ir.text import parse_module
 from supertile.ir.types import ELEMENT_NAMES, type_of
 from supertile.ir.work import function_shapes
+from supertile.passes.driver import run_passes
+from supertile.passes.pipeline import parse_pipeline
 
 X, CHOSEN, PICKED = "tensor<?x8xf32>", "tensor<?x2xi32>", "tensor<?x2xf32>"
 ROWS, VECTOR, COUNTS = X, "tensor<?xf32>", "tensor<4xi32>"
@@ -71,6 +81,60 @@ def test_one_rank_with_slots_is_a_placement():
 
 def test_a_program_without_experts_is_kept():
     check_kept(f"(%y: {X}) -> {X}\nfunc.return %y : {X}", PLACE)
+
+
+# ---- plans -------------------------------------------------------------------------------------
+
+
+def with_plan(module, plan):
+    module.attributes[PLAN] = PlanAttr(plan)
+    return module
+
+
+def test_a_plan_of_the_module_is_named_by_its_ops():
+    plan = ExpertPlan(Placement(4, ((0, 3), (1,), (2,))))
+    module = with_plan(module_of(PLAIN), plan)
+    run_passes(module, parse_pipeline("plan-experts{ranks=3}"))
+    here = f'placement = #comm.planned<4, 3, 2, 0, "{plan.digest}">'
+    after = snippet(sent(), weight(f", {HERE}", 2), product(count=2), SENT_COMBINE)
+    text = module_text(after.replace(HERE, here))
+    head = f"builtin.module attributes {{comm.plan = #comm.plan<{plan.text}>}} {{"
+    assert text_of(module) == text_of(parse_module(text.replace("builtin.module {", head)))
+
+
+def planned_config(name, plan, pipeline="plan-experts"):
+    """The small config of a case with its experts placed as the plan says."""
+    config = read_config(Path(__file__).parents[1] / "data" / name / "config.json")
+    module = with_plan(build_model(model_path(name), config), plan)
+    run_passes(module, parse_pipeline(pipeline))
+    return module
+
+
+@pytest.mark.parametrize("listed", [61, 62])
+def test_layers_are_numbered_through_all_stacks(listed):
+    """Pro's draft is layer 61, and may be left to the default; V3's layer 0 has no experts."""
+    module = with_plan(graph_of("pro", "reference"), plan_for(list(range(listed)), 384, 2))
+    apply(module, "plan-experts")
+    dispatches = [op for op in module.walk() if isinstance(op, comm.Dispatch)]
+    assert {op.placement.first.data for op in dispatches} == {0, 61}
+    assert planned_config("deepseek_v3", plan_for([1, 2, 3], 16, 2)).attributes[PLAN]
+    assert planned_config("deepseek_v3", ExpertPlan(place(16, 2))).attributes[PLAN]
+
+
+@pytest.mark.parametrize(
+    "plan, pipeline, told",
+    [
+        (plan_for([1, 2, 3], 16, 2), "plan-experts{ranks=3}", "of ranks.*found: a plan for 2"),
+        (plan_for([1, 2, 3], 16, 2), "plan-experts{slots=9}", "found: both"),
+        (plan_for([1, 2, 3], 8, 2), "plan-experts", "another number of experts.*found: 8"),
+        (plan_for([1, 2], 16, 2), "plan-experts", "for layers 1 2 3.*lacks layer 3"),
+        (plan_for([0, 1, 2, 3], 16, 2), "plan-experts", "found: a plan that has layer 0"),
+        (plan_for([1, 2, 3, 9], 16, 2), "plan-experts", "found: a plan that has layer 9"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_does_not_fit_is_refused(plan, pipeline, told):
+    with pytest.raises(UserError, match=re.compile(told, re.DOTALL)):
+        planned_config("deepseek_v3", plan, pipeline)
 
 
 # ---- quantisation ------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from placement_plans import weighted
 
 from supertile.ir import comm
-from supertile.ir.placement import IDLE, Placement, PlacementAttr, place
+from supertile.ir.placement import IDLE, Placement, place
 from supertile.runtime import comm_ops, graph_ops
 from supertile.runtime.numerics import quantize_blocks
 
@@ -19,7 +20,12 @@ SLOTS = {
     "more ranks than experts": (3, 5, ()),
 }
 
-placed = pytest.mark.parametrize("asked", SLOTS.values(), ids=SLOTS)
+PLACEMENTS = {name: place(*asked) for name, asked in SLOTS.items()} | {
+    "shares": weighted(6, 4, (3, 4, 2, 5), 0),
+    "shares, idle slots": weighted(3, 2, (5, 2), 1),
+    "shares, more ranks than experts": weighted(3, 5, (2,), 2),
+}
+placed = pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 
 
 def routing(placement: Placement, tokens: list[int], choices: int = 2, seed: int = 0):
@@ -35,7 +41,7 @@ def routing(placement: Placement, tokens: list[int], choices: int = 2, seed: int
 
 
 def dispatched(placement, x, chosen, weight):
-    return comm_ops.dispatch(x, chosen, weight, PlacementAttr.of(placement))
+    return comm_ops.dispatch(x, chosen, weight, placement)
 
 
 def tokens_of(placement: Placement) -> list[int]:
@@ -49,14 +55,13 @@ def test_the_table_has_every_op_in_the_order_of_the_dialect():
 
 
 @placed
-def test_rows_come_to_the_slot_of_their_expert(asked):
-    placement = place(*asked)
+def test_rows_come_to_the_slot_of_their_expert(placement):
     x, chosen, weight = routing(placement, tokens_of(placement))
     wanted = [[[] for _ in range(placement.width)] for _ in range(placement.ranks)]
     for source, own in enumerate(chosen):
         for token in range(len(own)):
             for choice, expert in enumerate(own[token]):
-                rank, slot = placement.target(expert, source)
+                rank, slot = placement.target(expert, source, token)
                 wanted[rank][slot].append((source, token, choice))
     for rank, found in enumerate(dispatched(placement, x, chosen, weight)):
         rows, row_weight, counts, origin = found
@@ -68,9 +73,8 @@ def test_rows_come_to_the_slot_of_their_expert(asked):
 
 
 @placed
-def test_rows_come_back_to_their_tokens(asked):
+def test_rows_come_back_to_their_tokens(placement):
     """Every expert multiplies by its number and one: a sum that any wrong way would change."""
-    placement = place(*asked)
     x, chosen, weight = routing(placement, tokens_of(placement))
     sent = dispatched(placement, x, chosen, weight)
     worked = [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from placement_plans import weighted
 
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import Placement, place
@@ -25,6 +26,8 @@ PLACEMENTS = {
     "replicas": place(12, 5, (4,)),
     "more ranks than experts": place(12, 17),
     "idle slots": place(3, 2, (5, 2)),
+    "shares": weighted(12, 5, (4,), 0),
+    "shares, uneven": weighted(12, 4, (7, 4, 3, 9), 1),
 }
 placed = pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 
@@ -42,8 +45,8 @@ def routed(placement: Placement, tokens: list[int], choices: int, seed: int = 0)
 def counted_by_hand(chosen, placement):
     found = {field: np.zeros(placement.ranks) for field in FIELDS}
     for source, own in enumerate(chosen):
-        for token in own:
-            targets = [placement.target(expert, source).rank for expert in token]
+        for number, token in enumerate(own):
+            targets = [placement.target(expert, source, number).rank for expert in token]
             for rank in targets:
                 found["arrived"][rank] += 1
                 found["local"][source] += rank == source
