@@ -1,7 +1,8 @@
 """The comm dialect: what ranks send each other. All ranks run the same program on tokens of theirs.
 
 Sizes: T tokens of a rank, K choices, C channels, N rows that arrive at a rank (of all sources).
-An op sees the values of all ranks at once; `runtime/comm_ops.py` defines what it means. The shape
+An op sees the values of all ranks at once; `runtime/comm_ops.py` defines what it means. A `route`
+(`comm_route.py`) says how rows travel, which costs depend on and results do not. The shape
 rules are in `shapes.py`, the work rules in `work.py`, bytes on the wire in `comm_work.py`.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 from abc import ABC
 
 from xdsl.ir import Dialect
-from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def
+from xdsl.irdl import irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def
 
+from supertile.ir.comm_route import RouteAttr
 from supertile.ir.expert_plan import ANY_PLACEMENT, PlanAttr, PlannedAttr
 from supertile.ir.graph import GraphOp, Tensor
 from supertile.ir.op import SupertileOp
@@ -39,6 +41,7 @@ class Dispatch(CommOp):
     chosen = operand_def(Tensor)
     weight = operand_def(Tensor)
     placement = prop_def(ANY_PLACEMENT)
+    route = opt_prop_def(RouteAttr)
     rows = result_def(Tensor)
     row_weight = result_def(Tensor)
     counts = result_def(Tensor)
@@ -57,9 +60,10 @@ class Combine(CommOp):
     rows = operand_def(Tensor)
     origin = operand_def(Tensor)
     chosen = operand_def(Tensor)
+    route = opt_prop_def(RouteAttr)
     result = result_def(Tensor)
 
 
 OPS: tuple[type[SupertileOp], ...] = (Dispatch, Combine)
 
-COMM = Dialect("comm", list(OPS), [PlacementAttr, PlanAttr, PlannedAttr])
+COMM = Dialect("comm", list(OPS), [PlacementAttr, PlanAttr, PlannedAttr, RouteAttr])

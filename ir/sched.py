@@ -48,6 +48,7 @@ from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from supertile.ir.comm_route import RouteAttr
 from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp
 from supertile.ir.tile import RefType, Tensor
@@ -261,6 +262,7 @@ class Transfer(Action):
     waits = var_operand_def(EventType)
     kind = prop_def(StringAttr)
     placement = opt_prop_def(ANY_PLACEMENT)
+    route = opt_prop_def(RouteAttr)
 
 
 @irdl_op_definition

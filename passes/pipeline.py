@@ -30,6 +30,7 @@ PIPELINE: tuple[tuple[str, str], ...] = (
     ("graph", "cse"),
     ("placed", "legalize-formats"),
     ("placed", "plan-experts"),
+    ("placed", "place-comm"),
     ("fused", "fuse-norm"),
     ("fused", "fuse-residual"),
     ("fused", "fuse-attention"),

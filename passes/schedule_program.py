@@ -17,7 +17,7 @@ from supertile.passes.schedule_memory import Arena
 from supertile.passes.schedule_sizes import Bounds
 from supertile.passes.schedule_steps import Copied, Reading, Spare
 
-KEPT = ("placement", "functions", "kinds", "uses", "label", "kernel")
+KEPT = ("placement", "route", "functions", "kinds", "uses", "label", "kernel")
 """Properties that an op has in common with what runs it."""
 
 

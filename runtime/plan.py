@@ -386,8 +386,12 @@ def operand_groups(op: Operation, register: Callable[[SSAValue], int]) -> tuple[
 
 
 def call_properties(op: Operation) -> dict[str, Any]:
-    """Keyword arguments of the NumPy function; quantize and cast read theirs off the result."""
+    """Keyword arguments of the NumPy function; quantize and cast read theirs off the result.
+
+    A route is none: it says how rows travel, not which.
+    """
     properties = properties_of(op)
+    properties.pop("route", None)
     if isinstance(op, graph.Quantize):
         kind = type_of(op.result)
         assert isinstance(kind.encoding, MxAttr)

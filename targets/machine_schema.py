@@ -11,7 +11,7 @@ UNKNOWN_FIGURE = ("value", "reason")
 FORMATS_KEYS = ("stored", "scaled", "source", "evidence", "note")
 
 KINDS = ("matrix", "vector", "special")
-FORMS = ("sum", "max")
+FORMS = ("sum", "max", "each")
 
 # Name -> dimension; `machine_types` says what each means.
 ENGINE = {"cores": "count", "clock": "frequency"}

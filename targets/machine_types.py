@@ -84,7 +84,7 @@ class Protocol:
     """One way to move bytes between devices: time = latency + bytes / bandwidth.
 
     With the form "max" it is max(latency, bytes / bandwidth) instead: transfers that follow each
-    other hide all but the time to issue them.
+    other hide all but the time to issue them. With "each" every message pays the latency.
     """
 
     name: str

@@ -8,9 +8,11 @@ for experts on the token's own rank are not sent.
 Closed forms, e the experts whose tokens a source sends to a target, n tokens a source:
 
     distinct targets of a token    sum over targets of 1 - C(E - e, K) / C(E, K)
+                                   = P (1 - C(E - E/P, K) / C(E, K)) for P equal targets
     largest of G Poisson loads     E[max] = sum over x >= 0 of 1 - F(x)^G
 
-The first is what DeepEP V2 sizes its kernels by (`get_theoretical_num_sms`, balanced gate); the
+A target is a rank, or a domain: so many consecutive ranks that share a network. The first is what
+DeepEP V2 sizes its kernels by (`get_theoretical_num_sms`, balanced gate); the
 second takes the loads of ranks as independent, which routing makes them nearly.
 """
 
@@ -79,25 +81,30 @@ class Traffic:
 # ---- from a routing ----------------------------------------------------------------------------
 
 
-def traffic_of(chosen: Sequence[NDArray[Any]], placement: Placement) -> Traffic:
-    """The traffic of a routing: chosen [T, K] of each rank, K alike and T as it comes."""
+def traffic_of(chosen: Sequence[NDArray[Any]], placement: Placement, devices: int = 1) -> Traffic:
+    """The traffic of a routing: chosen [T, K] of each rank, K alike and T as it comes.
+
+    With `devices` what leaves and enters domains of so many consecutive ranks: a copy is one for
+    each target domain then, and the ranks of a domain share evenly what enters it.
+    """
     ranks = placement.ranks
     tokens = np.array([len(own) for own in chosen])
     source = np.repeat(np.arange(ranks), tokens)
     picked = np.concatenate(list(chosen))
     # The targets of a token, ascending: a copy is distinct where its rank is another than before.
-    target = np.sort(_target_ranks(placement, source, tokens, picked))
+    target = np.sort(_target_ranks(placement, source, tokens, picked) // devices)
     first = np.ones(target.shape, bool)
     first[:, 1:] = target[:, 1:] != target[:, :-1]
-    remote = target != source[:, None]
-    local, received = _per_rank(source, (~remote).sum(1), ranks), _counted(target[remote], ranks)
+    remote = target != (source // devices)[:, None]
+    local = _per_rank(source, (~remote).sum(1), ranks)
+    received = _received(target[remote], ranks, devices)
     return Traffic(
         tokens=tokens.astype(np.float64),
         choices=picked.shape[1],
         copies_out=_per_rank(source, remote.sum(1), ranks),
         distinct_out=_per_rank(source, (remote & first).sum(1), ranks),
         copies_in=received,
-        distinct_in=_counted(target[remote & first], ranks),
+        distinct_in=_received(target[remote & first], ranks, devices),
         local=local,
         arrived=received + local,
     )
@@ -113,13 +120,26 @@ def _target_ranks(
     return copies.rank[copy].reshape(picked.shape)
 
 
+def hashed_traffic(
+    table: NDArray[Any],
+    token_ids: Sequence[NDArray[Any]],
+    placement: Placement,
+    devices: int = 1,
+) -> Traffic:
+    """The traffic of a hash-routed layer: its table [V, K] names the experts of each token id."""
+    return traffic_of([np.asarray(table)[ids] for ids in token_ids], placement, devices)
+
+
+def _received(domain: Integers, ranks: int, devices: int) -> Floats:
+    """Copies that a rank receives, from the domain of each: the ranks of a domain share alike."""
+    own = np.arange(ranks) // devices
+    result: Floats = (np.bincount(domain, minlength=own[-1] + 1) / np.bincount(own))[own]
+    return result
+
+
 def _per_rank(rank: Integers, amount: NDArray[Any], ranks: int) -> Floats:
     """The sum of the amounts of each rank."""
     return np.bincount(rank, weights=amount, minlength=ranks).astype(np.float64)
-
-
-def _counted(rank: Integers, ranks: int) -> Floats:
-    return np.bincount(rank, minlength=ranks).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -207,6 +227,18 @@ def _reached_chance(copies: Copies, experts: int, choices: int, ranks: int) -> F
     held = np.cumsum(step[order])  # each rank's steps add up to 0
     span = np.where(rank[1:] == rank[:-1], np.diff(ends), 0) / WHOLE
     return _per_rank(rank[:-1], span * chosen_chance(held[:-1], experts, choices), ranks)
+
+
+def distinct_targets(experts: int, targets: Any, choices: int) -> Any:
+    """Ranks or domains that a token reaches, its own included: P (1 - C(E - E/P, K) / C(E, K)).
+
+    A number or an array of numbers of targets. With more targets than experts a source knows one
+    copy of each expert, on a target of its own.
+    """
+    reached = np.minimum(targets, experts)
+    chance = chosen_chance(np.ravel(experts / reached), experts, choices)
+    found = reached * chance.reshape(np.shape(reached))
+    return float(found) if np.ndim(found) == 0 else found
 
 
 def chosen_chance(held: NDArray[Any], experts: int, choices: int) -> Floats:

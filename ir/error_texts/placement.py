@@ -50,6 +50,12 @@ PLACEMENT_TEXTS: dict[str, Text] = {
         found="both",
         suggestion="leave slots out",
     ),
+    "placement.route": Text(
+        "the option {option} of place-comm is no route",
+        expected="{form}",
+        found="{found}",
+        suggestion="direct over supernode by fused",
+    ),
     "placement.weights": Text(
         "the experts at {place} cannot be placed: {op} is between their weights and their product",
         expected="weights of the checkpoint, one tensor an expert, or such weights converted",
