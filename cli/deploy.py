@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from supertile.ir import comm
     from supertile.ir.placement import Placement
     from supertile.passes.rewriting import Pass
+    from supertile.targets.comm.choice import Choice
     from supertile.targets.deploy import Deployment
     from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.machine_types import Machine
@@ -38,6 +39,7 @@ class Goal:
     config: Config
     machine: Machine
     deployment: Deployment | None
+    numerics: str = "deployed"
 
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
@@ -51,7 +53,7 @@ class Goal:
         names = (options.model, options.config)
         if options.deploy is None:
             options.numerics = options.numerics or "reference"
-            return Goal(names, config, machine, None)
+            return Goal(names, config, machine, None, options.numerics)
         from supertile.targets.deploy import check_deployment, parse_deployment
 
         if options.pipeline is not None or options.stop_after is not None:
@@ -63,7 +65,7 @@ class Goal:
         check_deployment(deployment, config, machine)
         if deployment.tp > 1:
             raise UserError("deploy.tp", found=deployment.tp)
-        return Goal(names, config, machine, deployment)
+        return Goal(names, config, machine, deployment, options.numerics)
 
     @property
     def entries(self) -> list[str] | None:
@@ -132,7 +134,19 @@ class Goal:
         }
         if one.ep > 1:
             options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
+            choices = self.placements(tokens)
+            options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
         return options
+
+    def placements(self, tokens: float) -> dict[str, Choice]:
+        """How the experts' rows travel, for so many tokens of a rank in one call."""
+        from supertile.targets.comm.choice import choose, exchanges
+        from supertile.targets.comm.expert_sizes import expert_sizes
+
+        assert self.deployment is not None
+        held = expert_sizes(self.config, self.machine, self.numerics)
+        sent = exchanges(held.row, self.deployment.ep, held.experts, held.choices, tokens)
+        return {name: choose(self.machine, one) for name, one in sent.items()}
 
 
 class Answer:

@@ -116,12 +116,14 @@ def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:
     """The sizes that a step is costed at, on the fullest rank."""
     values = dict(sizes_of(deployment, config, names_of(work.works())))
     tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
-    copies = float(values["T"]) * config_number(config, "num_experts_per_tok") * float(tail)
+    choices = config_number(config, "num_experts_per_tok")
+    copies = float(values["T"]) * choices * float(tail)
     values[ARRIVED] = values[ARRIVED] * tail
     share = touched_experts(deployment, config, values[ARRIVED])
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
     touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
-    return Sizes(values, touched, copies, deployment.ep)
+    experts = config_number(config, "n_routed_experts")
+    return Sizes(values, touched, copies, deployment.ep, experts, choices or 1, float(tail))
 
 
 def _memory(

@@ -19,6 +19,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
+from supertile.ir.comm_route import Route
 from supertile.ir.comm_work import CopyBytes, copy_bytes
 from supertile.ir.locations import place_of
 from supertile.ir.op import properties_of
@@ -29,6 +30,7 @@ from supertile.ir.types import StateAttr, type_of
 from supertile.ir.work import bytes_of, function_shapes
 from supertile.targets.cost.kernel import kernel_time
 from supertile.targets.cost.link import LinkTime, transfer_time
+from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, value_of
 from supertile.targets.machine_types import Machine
 from supertile.targets.timeline import Program, Task
@@ -49,6 +51,7 @@ class Item:
     transfer: str = ""
     """Of a transfer: dispatch or combine."""
     each: CopyBytes | None = None
+    route: Route | None = None
 
 
 @dataclass
@@ -186,9 +189,11 @@ class _Walk:
     def _transfer(self, op: comm.Dispatch | comm.Combine, stretch: Stretch) -> None:
         name = op.name.removeprefix("comm.")
         waits, each = self._waits(op), _copy_bytes(op)
-        self._add(
-            op, Item(self.number, waits, place_of(op.location), transfer=name, each=each), stretch
+        route = None if op.route is None else op.route.route
+        item = Item(
+            self.number, waits, place_of(op.location), transfer=name, each=each, route=route
         )
+        self._add(op, item, stretch)
         self.number += 1
 
     def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
@@ -286,6 +291,25 @@ class Sizes:
     copies: float
     """Rows that the fullest rank sends or receives in one direction, its own included."""
     ranks: int
+    experts: int = 1
+    choices: int = 1
+    tail: float = 1.0
+    """Rows of the fullest rank over the average; `copies` has it."""
+
+    def exchange(self, item: Item) -> Exchange:
+        """What a transfer carries."""
+        assert item.each is not None
+        outward = item.transfer == "dispatch"
+        return Exchange(
+            operation=item.transfer,
+            ranks=self.ranks,
+            experts=self.experts,
+            choices=self.choices,
+            tokens=self.copies / (self.choices * self.tail),
+            tail=self.tail,
+            row=item.each.out if outward else item.each.back,
+            routing=item.each.routing if outward else 0,
+        )
 
 
 def costed(stretch: Stretch, machine: Machine, sizes: Sizes, costs: Costs) -> list[Task]:
@@ -331,11 +355,12 @@ class Costs:
         return self.tasks[key]
 
     def _transfer(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        assert item.each is not None
-        outward = item.transfer == "dispatch"
-        each = item.each.out + item.each.routing if outward else item.each.back
-        size = sizes.copies * each
-        time = transfer_time(machine, sizes.ranks, sizes.copies, size, item.transfer)
+        held = sizes.exchange(item)
+        if item.route is None:
+            size = held.copies * (held.row + held.routing)
+            time = transfer_time(machine, sizes.ranks, held.copies, size, item.transfer)
+        else:
+            time = route_time(machine, held, item.route)
         self.notes.update(dict.fromkeys(time.notes))
         return Task(
             name=item.transfer,

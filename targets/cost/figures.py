@@ -57,9 +57,9 @@ class Ledger:
             self.note(f"{self.machine.name} gives no {name}: the peak is taken")
         return 1.0 if value is None else value
 
-    def launch(self, name: str) -> float:
+    def launch(self, name: str, resource: str = "launch") -> float:
         """A launch time; none, with a note, where the machine gives none."""
-        value = self.known(f"parameters.{name}", "launch")
+        value = self.known(f"parameters.{name}", resource)
         if value is None:
             self.note(f"{self.machine.name} gives no {name}: launches are free")
         return 0.0 if value is None else value
@@ -90,6 +90,10 @@ class Ledger:
             return element
         wider = DECODED.get(element, ())
         return next((name for name in wider if name in engine.rate), element)
+
+    def share(self, resource: str, other: str) -> None:
+        """The figures of a resource are behind another's, too."""
+        self.figures.setdefault(other, {}).update(self.figures.get(resource, {}))
 
     def note(self, text: str) -> None:
         self.notes[text] = None

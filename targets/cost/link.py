@@ -70,16 +70,15 @@ def transfer_time(
     """
     ledger = Ledger(machine, f"the time of {operation}")
     shares = domain_shares(machine, ranks)
-    fused = fused_share(ledger, shares, operation, ranks)
+    fused = fused_shares(ledger, shares, operation, ranks)
     launch = 0.0 if fused else ledger.launch("launch_collective")  # fits of fused kernels have it
     if fused:
-        beyond = [share for share in shares if share.domain.name == "scale_out"]
-        shares = [fused, *beyond]
+        shares = [*fused, *(share for share in shares if share.domain.name == "scale_out")]
         ways = [_fused_way(ledger, share, operation, messages, size, ranks) for share in shares]
     else:
         ways = [_plain_way(ledger, share, messages, size, ranks) for share in shares]
     links = [Link(share.domain, way) for share, way in zip(shares, ways, strict=True)]
-    return _link_time(ledger, links, launch, messages, size, ranks)
+    return link_time(ledger, links, launch, messages, size, ranks)
 
 
 def all_reduce_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
@@ -95,7 +94,7 @@ def all_reduce_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
         here = _reduction(ledger, share.domain, ranks, size)
         found = here.where(np.greater(share.part, 0), found)
     duration = plain(np.where(np.greater(ranks, 1), launch + found.seconds, 0.0))
-    decides = found.domain if _last(found.seconds) > launch else "launch"
+    decides = found.domain if last(found.seconds) > launch else "launch"
     moves = found.domain != "none"
     return LinkTime(
         duration=duration,
@@ -165,7 +164,7 @@ def domain_shares(machine: Machine, ranks: Value) -> list[Share]:
     shares = []
     inside: Value = 1 + 0 * np.asarray(ranks)
     for domain in machine.domains:
-        holds = _neighbours(ranks, domain.devices.value)
+        holds = neighbours(ranks, domain.devices.value)
         part = np.true_divide(holds - inside, ranks)
         if np.any(part > 0):
             shares.append(Share(domain, part, np.true_divide(holds, ranks)))
@@ -173,7 +172,7 @@ def domain_shares(machine: Machine, ranks: Value) -> list[Share]:
     return shares or [Share(domain, 0.0, 1.0) for domain in machine.domains[:1]]
 
 
-def _neighbours(ranks: Value, devices: float | None) -> Value:
+def neighbours(ranks: Value, devices: float | None) -> Value:
     """Ranks in the last, perhaps partly filled domain; all where the domain has no known end."""
     if devices is None:
         return np.asarray(ranks)
@@ -193,27 +192,44 @@ def _check_reach(machine: Machine, ranks: int) -> None:
 # ---- the fused expert kernels -----------------------------------------------------------------
 
 
-def fused_share(
+def fused_shares(
     ledger: Ledger, shares: Sequence[Share], operation: str, ranks: Value
-) -> Share | None:
-    """The share that the fit of the fused kernel counts: all that stays in its domain.
+) -> list[Share]:
+    """The share that a fit of the fused kernel counts: all that stays in its domain.
 
-    A fit of a domain serves smaller ones inside too: it is the same kernel. None without a fit.
+    A fit of a domain serves smaller ones inside too: it is the same kernel. Each point of a sweep
+    has one fit. Empty where some point has none.
     """
-    if operation not in FUSED:
-        return None
-    domains = [one for one in ledger.machine.domains if one.name != "scale_out"]
-    inside = [share.domain for share in shares if share.domain.name != "scale_out"]
-    if not inside:
-        return None
-    first = domains.index(inside[-1])
-    found = next((one for one in domains[first:] if operation in one.protocols), None)
-    if found is None:
-        return None
-    if found is not inside[-1]:
-        ledger.note(f"{operation} over {inside[-1].name} as the fit over {found.name} says")
-    within = np.true_divide(_neighbours(ranks, found.devices.value), ranks)
-    return Share(found, 0.0, within)
+    inside = [share for share in shares if share.domain.name != "scale_out"]
+    if operation not in FUSED or not inside:
+        return []
+    outermost = fit_of(ledger.machine, inside[-1].domain, operation)
+    if outermost is None:
+        return []
+    found: dict[str, Share] = {}
+    beyond = np.zeros(np.shape(ranks), bool)  # points that span a domain further out
+    for share in reversed(inside):
+        fit = fit_of(ledger.machine, share.domain, operation)
+        assert fit is not None, "a fit serves all domains inside"
+        here = np.greater(share.part, 0) & ~beyond
+        beyond = beyond | here
+        if not np.any(here):
+            continue
+        if fit is not share.domain:
+            ledger.note(f"{operation} over {share.domain.name} as the fit over {fit.name} says")
+        within = np.where(here, np.true_divide(neighbours(ranks, fit.devices.value), ranks), 0.0)
+        held = found[fit.name].within if fit.name in found else 0.0
+        found[fit.name] = Share(fit, 0.0, held + within)
+    return list(found.values()) or [Share(outermost, 0.0, 0.0 * np.asarray(ranks))]
+
+
+def fit_of(machine: Machine, domain: Domain, operation: str) -> Domain | None:
+    """The domain whose fit of the fused kernel serves this one: its own, or one around it."""
+    if domain.name == "scale_out":
+        return domain if operation in domain.protocols else None
+    inner = [one for one in machine.domains if one.name != "scale_out"]
+    around = inner[inner.index(domain) :]
+    return next((one for one in around if operation in one.protocols), None)
 
 
 def _fused_way(
@@ -243,7 +259,7 @@ class Link:
     way: Way
 
 
-def _link_time(
+def link_time(
     ledger: Ledger,
     links: Sequence[Link],
     launch: float,
@@ -254,14 +270,14 @@ def _link_time(
     alone = np.equal(ranks, 1)
     groups = same_ports(links)
     duration = plain(np.where(alone, 0.0, launch + largest(0.0, *map(_group_time, groups))))
-    slowest = max(groups, key=lambda group: _last(_group_time(group)), default=[])
+    slowest = max(groups, key=lambda group: last(_group_time(group)), default=[])
     leaving = np.true_divide(np.subtract(ranks, 1), ranks)
     text = ", ".join(_link_text(link) for link in links)
     return LinkTime(
         duration=duration,
         launch=launch,
         busy={link.domain.name: plain(np.where(alone, 0.0, link.way.stream)) for link in links},
-        bound=_heaviest(slowest) if _last(_group_time(slowest)) >= launch else "launch",
+        bound=_heaviest(slowest) if last(_group_time(slowest)) >= launch else "launch",
         wire_bytes=plain(leaving * size),
         messages=plain(leaving * messages),
         protocols={link.domain.name: link.way.protocol for link in links},
@@ -290,11 +306,11 @@ def _group_time(group: Sequence[Link]) -> Value:
 
 
 def _heaviest(group: Sequence[Link]) -> str:
-    by_bytes = sorted(group, key=lambda link: _last(link.way.stream))
+    by_bytes = sorted(group, key=lambda link: last(link.way.stream))
     return by_bytes[-1].domain.name if by_bytes else "launch"
 
 
-def _last(value: Value) -> float:
+def last(value: Value) -> float:
     """The value at the last point of a sweep, that with the most ranks as sweeps are made."""
     return float(np.ravel(value)[-1])
 

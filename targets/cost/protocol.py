@@ -1,7 +1,8 @@
 """One way over the links of a domain: load/store, a copy engine, a fused kernel, or the bare link.
 
     time = latency + issue x messages + bytes / bandwidth
-    with the form "max": issue x messages + max(latency x messages, bytes / bandwidth)
+    with the form "max":  issue x messages + max(latency x messages, bytes / bandwidth)
+    with the form "each": (latency + issue) x messages + bytes / bandwidth
 
 Cores store row by row, so that each row is a message; for copy engines rows are packed, one message
 for each rank that they go to. Of the protocols that a domain has all figures of, the faster takes
@@ -50,15 +51,20 @@ def best_way(ledger: Ledger, domain: Domain, messages: Value, size: Value, peers
 
     `messages` and `size` are those that go over this domain, to `peers` ranks.
     """
-    known = [domain.protocols[name] for name in CHOICES if _is_known(domain, name)]
+    known = known_protocols(domain)
     if not known:
-        return _bare(ledger, domain, size)
-    ways = [_way(ledger, domain, protocol, messages, size, peers) for protocol in known]
+        return bare_way(ledger, domain, size)
+    ways = [way_by(ledger, domain, name, messages, size, peers) for name in known]
     totals = np.stack(np.broadcast_arrays(*(way.seconds for way in ways)))
     chosen = np.argmin(totals, axis=0)
     start = np.choose(chosen, np.broadcast_arrays(*(way.start for way in ways), chosen)[:-1])
     stream = np.choose(chosen, np.broadcast_arrays(*(way.stream for way in ways), chosen)[:-1])
     return replace(ways[int(np.ravel(chosen)[-1])], start=start, stream=stream)
+
+
+def known_protocols(domain: Domain) -> list[str]:
+    """Protocols for an exchange over the domain whose figures are known."""
+    return [name for name in CHOICES if _is_known(domain, name)]
 
 
 def crossover(domain: Domain) -> float | None:
@@ -80,7 +86,7 @@ def crossover(domain: Domain) -> float | None:
 def fused_way(ledger: Ledger, domain: Domain, operation: str, size: Value) -> Way:
     """The fused expert kernel: its start-up, and the rate of all bytes that its fit counts."""
     path = f"domains.{domain.name}.protocols.{operation}"
-    start = ledger.need(f"{path}.write_latency", path)
+    start = fused_start(ledger, domain, operation)
     bandwidth = ledger.known(f"{path}.write_bandwidth", path)
     if bandwidth is None:
         ledger.note(
@@ -91,14 +97,31 @@ def fused_way(ledger: Ledger, domain: Domain, operation: str, size: Value) -> Wa
     return Way(operation, start, np.true_divide(size, bandwidth), path)
 
 
-def _way(
+def fused_start(ledger: Ledger, domain: Domain, operation: str) -> float:
+    """The start-up of the fused kernel, launch included; a launch and a message if unknown."""
+    path = f"domains.{domain.name}.protocols.{operation}"
+    start = ledger.known(f"{path}.write_latency", path)
+    if start is not None:
+        return start
+    ledger.note(
+        f"the start-up of {operation} over {domain.name} is unknown: a launch and the latency of "
+        "one message stand for it"
+    )
+    first = best_way(ledger, domain, 1, 0.0)
+    ledger.share(first.resource, path)
+    return ledger.launch("launch_collective", path) + float(first.seconds)
+
+
+def way_by(
     ledger: Ledger,
     domain: Domain,
-    protocol: Protocol,
+    name: str,
     messages: Value,
     size: Value,
     peers: Value,
 ) -> Way:
+    """The way by one protocol; its figures are known, or an error names them."""
+    protocol = domain.protocols[name]
     path = f"domains.{domain.name}.protocols.{protocol.name}"
     latency = ledger.need(f"{path}.write_latency", path)
     bandwidth = ledger.need(f"{path}.write_bandwidth", path)
@@ -108,6 +131,8 @@ def _way(
     if protocol.write_form == "max":
         stream = issue * count + np.maximum(latency * count, bytes_time)
         return Way(protocol.name, 0.0, stream, path)
+    if protocol.write_form == "each":
+        return Way(protocol.name, 0.0, (latency + issue) * count + bytes_time, path)
     return Way(protocol.name, latency, issue * count + bytes_time, path)
 
 
@@ -116,10 +141,12 @@ def _issuers(protocol: Protocol) -> float:
     return (protocol.engine and protocol.engine_cores.value) or 1.0
 
 
-def _bare(ledger: Ledger, domain: Domain, size: Value) -> Way:
-    ledger.note(f"no protocol over {domain.name} has known figures: the bare link's are taken")
+def bare_way(ledger: Ledger, domain: Domain, size: Value) -> Way:
+    """The link itself: its latency, and link_fraction of its bandwidth."""
+    if not known_protocols(domain):
+        ledger.note(f"no protocol over {domain.name} has known figures: the bare link's are taken")
     resource = f"domains.{domain.name}"
-    latency = _bare_latency(ledger, domain, resource)
+    latency = bare_latency(ledger, domain, resource)
     return Way(BARE, latency, size / _bare_bandwidth(ledger, domain, resource), resource)
 
 
@@ -128,7 +155,7 @@ def _bare_bandwidth(ledger: Ledger, domain: Domain, resource: str) -> float:
     return bandwidth * ledger.fraction("link_fraction", resource)
 
 
-def _bare_latency(ledger: Ledger, domain: Domain, resource: str) -> float:
+def bare_latency(ledger: Ledger, domain: Domain, resource: str) -> float:
     """The domain's own latency, else that of the next domain outwards that has one."""
     domains = ledger.machine.domains
     for name in [one.name for one in domains[domains.index(domain) :]]:

@@ -1,0 +1,133 @@
+"""Which route each direction of the experts' traffic takes, and why.
+
+    choice = choose(machine, exchange)
+    choice.best.route, choice.runner_up
+
+The fastest of the routes that the compiler may take; of those within 5 % of it, less than figures
+can tell apart, the first in the order of `alternatives.routes`: direct before hierarchical before padded, the fused kernel before
+single protocols, all copies before deduplicated ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from supertile.ir.comm_work import CopyBytes
+from supertile.targets.comm.alternatives import Alternative, alternatives
+from supertile.targets.cost.chance import tail_factor
+from supertile.targets.cost.protocol import CHOICES, crossover
+from supertile.targets.cost.route import Exchange, route_time
+from supertile.targets.cost.values import Value, number_text
+from supertile.targets.machine_types import Domain, Machine
+
+TIE = 0.05
+"""Share of the time within which two routes count as equally fast."""
+NARROW = {"dispatch": "bf16", "combine": "f8e4m3"}
+"""The other precision that each direction is costed in beside its own."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One direction: what it could do, and what it does."""
+
+    exchange: Exchange
+    held: tuple[Alternative, ...]
+    """In the order in which ties are decided."""
+    best: Alternative
+
+    @property
+    def runner_up(self) -> Alternative | None:
+        """The fastest of the others that could be taken."""
+        others = [one for one in self.held if one is not self.best and not one.obstacle]
+        return min(others, key=lambda one: float(one.seconds), default=None)
+
+
+def exchanges(
+    each: CopyBytes, ranks: int, experts: int, choices: int, tokens: Value
+) -> dict[str, Exchange]:
+    """dispatch and combine of a layer with balanced routing; `tokens` may be an array."""
+    tail = tail_factor(tokens * float(choices), float(ranks))
+    to = Exchange("dispatch", ranks, experts, choices, tokens, tail, each.out, each.routing)
+    return {"dispatch": to, "combine": replace(to, operation="combine", row=each.back, routing=0)}
+
+
+def choose(machine: Machine, exchange: Exchange) -> Choice:
+    """The route of one exchange; its sizes are numbers."""
+    held = alternatives(machine, exchange)
+    return Choice(exchange, tuple(held), held[int(fastest(held))])
+
+
+def fastest(held: list[Alternative]) -> Value:
+    """The number of the route to take, point by point."""
+    seconds = np.stack(np.broadcast_arrays(*(np.asarray(one.seconds, float) for one in held)))
+    return np.argmax(seconds <= seconds.min(axis=0) * (1 + TIE), axis=0)
+
+
+def in_other_precision(machine: Machine, choice: Choice, channels: int) -> tuple[str, Value]:
+    """The format of the other precision, and the time of the chosen route in it.
+
+    BF16 rows where codes travel, and codes with a float32 scale for 128 channels for results.
+    Which rows travel is the model's say, by what it quantises: the compiler takes what it finds.
+    """
+    name = NARROW[choice.exchange.operation]
+    row = 2 * channels if name == "bf16" else channels + 4 * -(-channels // 128)
+    other = replace(choice.exchange, row=row)
+    return name, route_time(machine, other, choice.best.route).duration
+
+
+# ---- as text -----------------------------------------------------------------------------------
+
+
+def choice_lines(machine: Machine, choices: dict[str, Choice], channels: int) -> list[str]:
+    """For each direction the route with the runner-up; then where the protocols cross."""
+    lines = [line for one in choices.values() for line in _lines(machine, one, channels)]
+    row = next(iter(choices.values())).exchange
+    return [*lines, *crossover_lines(machine, row)]
+
+
+def _lines(machine: Machine, choice: Choice, channels: int) -> list[str]:
+    other = choice.runner_up
+    assert choice.best.time is not None, "what is chosen has a time"
+    behind = "the only route"
+    if other is not None:
+        behind = f"next {other.route}: {number_text(other.seconds, 's')}"
+    name, seconds = in_other_precision(machine, choice, channels)
+    what = choice.exchange.operation
+    return [
+        f"{what} {choice.best.route}: {number_text(choice.best.time.duration, 's')}; {behind}",
+        f"  in {name} {number_text(seconds, 's')}; buffers "
+        f"{number_text(choice.best.buffers, 'B')} a {machine.device_unit}",
+    ]
+
+
+def crossover_lines(machine: Machine, exchange: Exchange) -> list[str]:
+    """For each domain from which message size on the copy engine beats load/store."""
+    targets = exchange.distinct()
+    pair = float(exchange.copies) / min(float(exchange.ranks), float(targets) * exchange.ranks)
+    size = number_text(pair * (exchange.row + exchange.routing), "B")
+    head = f"a message to one rank is {size}: {number_text(pair)} rows of {exchange.row:,.0f} B"
+    crossings = [text for domain in machine.domains if (text := _crossing(domain))]
+    return [head, *(f"  {text}" for text in crossings)]
+
+
+def _crossing(domain: Domain) -> str:
+    """One domain's crossover, or why there is none; empty if it has one protocol at most."""
+    named = [name for name in CHOICES if name in domain.protocols]
+    unknown = [name for name in named if None in _needed(domain, name)]
+    if "load_store" not in named or "dma" not in named:
+        return ""
+    if unknown:
+        return f"{domain.name}: no crossover is known, as figures of {', '.join(unknown)} are not"
+    size = crossover(domain)
+    if size is None:
+        return f"{domain.name}: load_store at every size"
+    if size == 0:
+        return f"{domain.name}: dma at every size"
+    return f"{domain.name}: load_store below {number_text(size, 'B')} a message, dma from there on"
+
+
+def _needed(domain: Domain, name: str) -> tuple[float | None, float | None]:
+    protocol = domain.protocols[name]
+    return protocol.write_latency.value, protocol.write_bandwidth.value
