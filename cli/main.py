@@ -42,6 +42,12 @@ COMMANDS: dict[str, Command] = {
         "execute a model on tokens: prefill, chunks, greedy decoding",
         "supertile run llama --config DIR --weights DIR --tokens ids.npy --decode 8 -o out.npz",
     ),
+    "plan": Command(
+        "plan",
+        "place experts on ranks for their loads, and cost what travels",
+        "supertile plan deepseek_v4 --config deepseek_v4_pro --target ascend-910c --deploy "
+        '"phase=decode ep=384 batch=64 slots=768" --loads zipf:0.6 -o out',
+    ),
     "opt": Command(
         "opt",
         "run passes on IR text, or what a reproducer says",

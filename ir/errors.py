@@ -28,6 +28,7 @@ from supertile.ir.error_texts.machine import MACHINE_TEXTS
 from supertile.ir.error_texts.passes import PASS_TEXTS
 from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.plan import PLAN_TEXTS
+from supertile.ir.error_texts.plan_command import PLAN_COMMAND_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
 from supertile.ir.error_texts.text import Text
 
@@ -112,4 +113,5 @@ TEXTS: dict[str, Text] = {
     **COST_TEXTS,
     **LOADS_TEXTS,
     **PLAN_TEXTS,
+    **PLAN_COMMAND_TEXTS,
 }

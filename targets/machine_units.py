@@ -6,6 +6,7 @@ multiply-add counts as two operations. `KB` is 1000 bytes and `KiB` 1024.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 DECIMAL = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
@@ -45,6 +46,15 @@ EXAMPLES = {
 def scale_of(unit: str) -> float:
     """How many SI units one `unit` is."""
     return UNITS[DIMENSION_OF[unit]][unit]
+
+
+def parse_bytes(text: str) -> float | None:
+    """`1.5GB`, `512 MiB`: a size of 1 byte or more; None where the text is none."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGTP]i?B|B)", text)
+    if match is None or match[2] not in UNITS["bytes"]:
+        return None
+    size = float(match[1]) * UNITS["bytes"][match[2]]
+    return size if size >= 1 else None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ All is seeded by (seed, layer), so a layer has the same loads whatever other lay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +65,24 @@ def with_hashed(
     if made:
         notes.append(f"{layers_text(made)}: table of token ids made up, seed {text.seed}")
     return replace(loads, counts=counts, notes=tuple(notes))
+
+
+def with_token_ids(
+    loads: Loads, model: ExpertLayers, rows: Sequence[Integers], tables: Tables
+) -> Loads:
+    """The loads, with those of the layers that choose by token id from the ids of sequences.
+
+    Errors: `loads.no_tables` where the checkpoint has no table, `loads.token_id`.
+    """
+    held = [layer for layer in model.hashed if layer in tables]
+    if not held:
+        raise UserError("loads.no_tables", name=TABLE_NAME.format(layer="N"))
+    ids = np.concatenate([np.asarray(row, np.int64).ravel() for row in rows])
+    counts = loads.counts.copy()
+    for layer in held:
+        counts[:, loads.layers.index(layer)] = hash_layer_loads(tables[layer], ids, model.experts)
+    note = f"{layers_text(held)}: chosen by token id, loads of {len(ids):,} tokens by the table"
+    return replace(loads, counts=counts, notes=(*loads.notes, note))
 
 
 def _layer(text: LoadsText, model: ExpertLayers, layer: int) -> Floats:

@@ -1,0 +1,323 @@
+"""`supertile plan`: where experts live and how tokens travel, with a lower bound beside each figure.
+
+    supertile plan deepseek_v4 --config deepseek_v4_pro --target ascend-910c \\
+        --deploy "phase=decode ep=384 batch=64 slots=768" --loads zipf:0.6 -o out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supertile.cli.inputs import (
+    check_output_folder,
+    choose,
+    config_path,
+    model_path,
+    natural,
+    positive,
+)
+from supertile.ir.errors import UserError
+
+if TYPE_CHECKING:
+    from supertile.frontend.hf_config import Config
+    from supertile.targets.deploy import Deployment
+    from supertile.targets.machine_types import Machine
+    from supertile.targets.plan.loads import Loads
+    from supertile.targets.plan.plan_types import PlanFile
+    from supertile.targets.plan.planned import Planned
+    from supertile.targets.plan.planner import Request
+
+BALANCED = "uniform"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a model file, or a shipped name")
+    command.add_argument(
+        "--config", required=True, metavar="F", help="config.json, its folder, or a shipped name"
+    )
+    command.add_argument(
+        "--target", required=True, metavar="T", help="a machine; with --sweep also several: T,T"
+    )
+    command.add_argument(
+        "--deploy", metavar="D", help="'phase=decode ep=384 batch=64 slots=768', see docs/deploy.md"
+    )
+    command.add_argument(
+        "--redundancy",
+        metavar="R",
+        help="slots beyond one an expert: 32 in all, or as bytes of each rank: 2GB",
+    )
+    _add_load_options(command)
+    _add_method_options(command)
+    command.add_argument(
+        "--export",
+        metavar="E",
+        help="also write what engines load: sglang, vllm-ascend, tensorrt-llm, vllm (E,E)",
+    )
+    command.add_argument(
+        "--sweep",
+        metavar="S",
+        help="a layer of experts at many points instead: 'ep=8,64,384,8192 batch=1,16,64,256'",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    command.add_argument(
+        "-o", "--output", metavar="DIR", help="write plan.json, report.html and exports there"
+    )
+
+
+def _add_load_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--loads",
+        default=BALANCED,
+        metavar="L",
+        help="a file (.pt, .json, .npz, .csv; docs/plan_files.md), or a law: zipf:0.6,seed=1",
+    )
+    command.add_argument(
+        "--weights", metavar="DIR", help="a checkpoint: its tables say where token ids are routed"
+    )
+    command.add_argument(
+        "--tokens", metavar="F", help="token ids: the loads of hash-routed layers follow from them"
+    )
+
+
+def _add_method_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--shares",
+        choices=("weighted", "equal"),
+        default="weighted",
+        help="how replicas share an expert's tokens: as planned (default), or evenly",
+    )
+    command.add_argument(
+        "--objective",
+        choices=("time", "tokens"),
+        default="time",
+        help="what the fullest rank has least of: time (weights, products, wire) or tokens",
+    )
+    command.add_argument(
+        "--robust",
+        action="store_true",
+        help="plan for scenarios of drift and finite batches, shares split anew in each batch",
+    )
+    command.add_argument(
+        "--drift", type=_sigma, default=0.2, metavar="S", help="of scenarios (default 0.2)"
+    )
+    command.add_argument(
+        "--scenarios", type=positive, default=16, metavar="N", help="how many (default 16)"
+    )
+    command.add_argument("--seed", type=natural, default=0, metavar="N", help="default 0")
+    command.add_argument(
+        "--current", metavar="F", help="plan.json of the plan in use, which the new one comes from"
+    )
+    command.add_argument(
+        "--moves", type=natural, metavar="M", help="move at most M experts from the plan in use"
+    )
+
+
+def _sigma(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 5:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no number from 0 to 5")
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    check_output_folder(options.output)
+    model_path(options.model)
+    if options.sweep is not None:
+        return _sweep(options)
+    from supertile.targets.plan.planner import make_plan
+
+    engines = _engines(options.export)
+    if engines and not options.output:
+        raise UserError("plan.export_folder", engines=",".join(engines))
+    request = _request(options)
+    planned = make_plan(request)
+    plan = planned.plan_file()
+    if options.output:
+        _write(options.output, engines, plan, planned)
+    if options.json:
+        from supertile.targets.plan.plan_file import plan_text
+
+        print(plan_text(plan), end="")
+        return 0
+    from supertile.targets.plan.plan_lines import plan_lines
+
+    for line in plan_lines(planned):
+        print(line)
+    return 0
+
+
+# ---- what is asked -----------------------------------------------------------------------------
+
+
+def _request(options: argparse.Namespace) -> Request:
+    from supertile.frontend.hf_config import read_config
+    from supertile.targets.deploy import check_deployment, parse_deployment
+    from supertile.targets.machine import load_machine
+    from supertile.targets.plan.plan_file import read_plan
+    from supertile.targets.plan.planner import Request, Robustness
+
+    if options.deploy is None:
+        raise UserError("plan.no_deploy")
+    if options.moves is not None and options.current is None:
+        raise UserError("plan.moves_alone")
+    machine, config = load_machine(options.target), read_config(config_path(options.config))
+    deployment = parse_deployment(options.deploy)
+    if options.redundancy is not None:
+        deployment = _with_redundancy(deployment, options.redundancy, config, machine)
+    check_deployment(deployment, config, machine)
+    return Request(
+        model=Path(options.model).stem,
+        config_name=Path(options.config).stem,
+        config=config,
+        machine=machine,
+        deployment=deployment,
+        loads=_loads(options, config),
+        shares=options.shares,
+        objective=options.objective,
+        robust=Robustness(options.drift, options.scenarios) if options.robust else None,
+        seed=options.seed,
+        current=None if options.current is None else read_plan(options.current),
+        moves=options.moves,
+    )
+
+
+def _with_redundancy(
+    deployment: Deployment, text: str, config: Config, machine: Machine
+) -> Deployment:
+    """As many slots as there are experts and so many more, or as a memory of each rank holds."""
+    from dataclasses import replace
+
+    from supertile.targets.comm.expert_sizes import expert_sizes
+    from supertile.targets.deploy import spread
+    from supertile.targets.machine_units import parse_bytes
+
+    if deployment.slots is not None:
+        raise UserError("plan.redundancy_slots", found=text)
+    sizes = expert_sizes(config, machine)
+    if text.isascii() and text.isdigit() and len(text) <= 7:
+        slots = spread(sizes.experts + int(text), deployment.ep)
+        return replace(deployment, slots=slots)
+    budget = parse_bytes(text)
+    if budget is None:
+        raise UserError("plan.redundancy", found=text)
+    least = -(-sizes.experts // deployment.ep)
+    more = int(budget // (sizes.layers * sizes.expert_bytes))
+    if more == 0:
+        needed = f"{sizes.layers * sizes.expert_bytes / 1e9:.2f}GB"
+        raise UserError("plan.redundancy_memory", found=text, needed=needed)
+    return replace(deployment, slots=(min(least + more, sizes.experts),) * deployment.ep)
+
+
+def _loads(options: argparse.Namespace, config: Config) -> Loads:
+    """The loads that are asked for; those of hash-routed layers by token ids where they are given."""
+    from supertile.targets.plan.argument import loads_from
+    from supertile.targets.plan.model import expert_layers
+
+    model = expert_layers(config)
+    if options.tokens is not None and options.weights is None:
+        raise UserError("plan.tokens_alone")
+    if options.weights is None:
+        return loads_from(options.loads, model)
+    from supertile.runtime.checkpoint import Checkpoint
+    from supertile.targets.plan.parametric import hash_tables
+
+    tables = hash_tables(Checkpoint(Path(options.weights)), model)
+    loads = loads_from(options.loads, model, tables)
+    if options.tokens is None:
+        return loads
+    from supertile.runtime.tokens import check_vocabulary, read_tokens
+    from supertile.targets.plan.parametric import with_token_ids
+
+    rows = read_tokens(Path(options.tokens))
+    check_vocabulary(rows, model.vocabulary)
+    return with_token_ids(loads, model, rows, tables)
+
+
+def _engines(text: str | None) -> list[str]:
+    from supertile.targets.plan.exports import ENGINES
+
+    if text is None:
+        return []
+    return [choose(name.strip(), ENGINES, "plan.no_engine") for name in text.split(",")]
+
+
+# ---- what is written ---------------------------------------------------------------------------
+
+
+def _write(folder: str, engines: list[str], plan: PlanFile, planned: Planned) -> None:
+    """plan.json, report.html and a file for each engine: all of them or none."""
+    from supertile.targets.output.plan_report import plan_report
+    from supertile.targets.output.write import write_together
+    from supertile.targets.plan.exports import ENGINES, export_text
+    from supertile.targets.plan.plan_file import plan_text
+
+    texts = {"plan.json": plan_text(plan), "report.html": plan_report(planned)}
+    for engine in engines:
+        made = export_text(plan, engine)
+        name = f"{engine}{ENGINES[engine].suffixes[0]}"
+        texts[name] = made.text
+        for note in made.notes:
+            print(f"{name}: {note}", file=sys.stderr)
+    write_together(texts, folder)
+
+
+# ---- many points -------------------------------------------------------------------------------
+
+POINTS = 10_000
+SWEPT = {"ep": 2**20, "batch": 2**31}
+"""Keys of --sweep and the largest value of each."""
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    """A layer of experts at every number of ranks and batch, on each of the machines."""
+    from supertile.frontend.hf_config import read_config
+    from supertile.targets.comm.layer_table import layer_table_text, moe_layer_table
+    from supertile.targets.machine import load_machine
+
+    given = {
+        "--deploy": options.deploy,
+        "--output": options.output,
+        "--export": options.export,
+        "--current": options.current,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise UserError("plan.sweep_option", option=name)
+    points = _points(options.sweep)
+    config = read_config(config_path(options.config))
+    machines = [load_machine(name.strip()) for name in options.target.split(",")]
+    rows = [
+        row
+        for machine in machines
+        for row in moe_layer_table(machine, config, points["ep"], points["batch"])
+    ]
+    if options.json:
+        print(json.dumps([row.as_dict() for row in rows], indent=1, allow_nan=False))
+        return 0
+    print(layer_table_text(rows))
+    return 0
+
+
+def _points(text: str) -> dict[str, list[int]]:
+    """`ep=8,64 batch=1,16` as lists; `plan.sweep` where it is something else."""
+    found: dict[str, list[int]] = {}
+    for item in text.split():
+        key, _, values = item.partition("=")
+        numbers = [
+            int(value) if value.isascii() and value.isdigit() and len(value) < 11 else 0
+            for value in values.split(",")
+        ]
+        if key not in SWEPT or key in found or not 1 <= min(numbers) <= max(numbers) <= SWEPT[key]:
+            raise UserError("plan.sweep", found=item)
+        found[key] = numbers
+    if set(found) != set(SWEPT) or math.prod(map(len, found.values())) > POINTS:
+        raise UserError("plan.sweep", found=text)
+    return found

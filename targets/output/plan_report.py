@@ -1,0 +1,122 @@
+"""report.html of a plan: the load of ranks before and after, what each layer waits for, the wire.
+
+One self-contained page without scripts; its tables and pictures are plain HTML and SVG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from supertile.targets.output.load_picture import layer_picture, over_mean, rank_picture
+from supertile.targets.plan.planned import Planned
+
+FOLDER = Path(__file__).parent
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+COLUMNS = (
+    ("layer", "number in the model"),
+    ("before", "largest load of a rank over the mean, before planning"),
+    ("planned", "the same, as planned"),
+    ("lower bound", "no placement in these slots has less"),
+    ("over bound", "planned over lower bound"),
+    ("expected", "mean over largest load over scenarios, shares split anew in each batch"),
+    ("replicas", "most replicas of an expert"),
+)
+
+
+def plan_report(planned: Planned) -> str:
+    """The page of a plan."""
+    title = f"{planned.model} on {planned.machine}: placement of experts"
+    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    body = "\n".join(_body(planned, title))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escape(title)}</title>
+<style>{style}</style></head><body><main>
+{body}
+</main></body></html>
+"""
+
+
+def _body(planned: Planned, title: str) -> Iterator[str]:
+    yield f"<header><h1>{escape(title)}</h1>"
+    yield f"<p>{escape(planned.slots_text)} · loads: {escape(planned.loads_source)}</p>"
+    yield f"<p><code>{escape(planned.deployment)}</code></p></header>"
+    yield from _cards(planned)
+    yield from _pictures(planned)
+    yield from _section("Layers", [plain_table(COLUMNS, _layer_rows(planned))])
+    if planned.communication:
+        yield from _section("Communication and bounds", [_lines(planned.communication)])
+    yield from _section("Notes", [_lines(planned.notes) if planned.notes else "<p>None.</p>"])
+
+
+def _section(title: str, parts: Iterable[str]) -> Iterator[str]:
+    yield f"<section><h2>{escape(title)}</h2>"
+    yield from parts
+    yield "</section>"
+
+
+def _cards(planned: Planned) -> Iterator[str]:
+    yield '<div class="cards">'
+    for name, value, text in planned.headlines():
+        yield (
+            f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b>'
+            f"<small>{escape(text)}</small></div>"
+        )
+    yield "</div>"
+
+
+def _pictures(planned: Planned) -> Iterator[str]:
+    sides = [(name, one.loads(planned.load)) for name, one in planned.sides()]
+    yield from _section(
+        "Fullest rank of each layer", [layer_picture(planned.layers, sides, planned.bound)]
+    )
+    first = over_mean(sides[0][1]).max(axis=1)
+    worst = int(np.argmax(first))
+    yield from _section(
+        f"Ranks of layer {planned.layers[worst]}, the least balanced before",
+        [rank_picture([(name, loads[worst]) for name, loads in sides])],
+    )
+
+
+def _layer_rows(planned: Planned) -> Iterator[list[str]]:
+    before = over_mean(planned.before.loads(planned.load)).max(axis=1)
+    after = over_mean(planned.after.loads(planned.load)).max(axis=1)
+    mean = planned.after.loads(planned.load).mean(axis=1)
+    for row, layer in enumerate(planned.layers):
+        bound = planned.bound[row] / mean[row] if mean[row] > 0 else 1.0
+        expected = planned.expected
+        yield [
+            str(layer),
+            f"{before[row]:.3f}",
+            f"{after[row]:.3f}",
+            f"{bound:.3f}",
+            f"{after[row] / bound:.4f}",
+            "" if expected is None else f"{expected[row]:.3f}",
+            str(int(planned.replicas[row].max())),
+        ]
+
+
+def plain_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> str:
+    """A table of numbers as text; columns are (title, what it means)."""
+    head = "".join(
+        f'<th scope="col" class="number" title="{escape(meaning)}">{escape(name)}</th>'
+        for name, meaning in columns
+    )
+    body = "\n".join(
+        "<tr>" + "".join(f'<td class="number">{escape(cell)}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "<pre>" + escape("\n".join(lines)) + "</pre>"

@@ -1,0 +1,54 @@
+"""What the terminal shows of a plan: a short table, each row with what it means below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from supertile.targets.output.load_picture import over_mean
+from supertile.targets.placement.expert_map import Floats
+from supertile.targets.plan.planned import Planned
+
+HEAD = ("placement", "load / mean", "worst", "balancedness", "worst", "expected")
+
+
+def plan_lines(planned: Planned) -> Iterator[str]:
+    """The table and the notes of a plan."""
+    yield f"{planned.model} on {planned.machine}: {planned.deployment}"
+    yield planned.slots_text
+    yield f"loads: {planned.loads_source}, {len(planned.layers)} layers"
+    yield f"planned in {planned.seconds:.2f} s, {planned.shares} shares, seed {planned.seed}"
+    yield ""
+    yield _row(HEAD)
+    for name, one in planned.sides():
+        expected = {planned.before_name: planned.expected_before, "planned": planned.expected}
+        yield _row((name, *_figures(one.loads(planned.load), expected.get(name))))
+    yield _row(("lower bound", *_bound_figures(planned)))
+    yield ""
+    yield "load / mean: fullest rank over the average one, mean over layers; balancedness: its"
+    yield "  inverse; worst: of the worst layer"
+    if planned.expected is not None:
+        yield f"expected: balancedness as {planned.scenarios}"
+    if planned.moves is not None:
+        yield f"moves from the plan in use: {len(planned.moves):,} experts"
+    yield from planned.communication
+    yield from (f"note: {note}" for note in planned.notes)
+
+
+def _figures(loads: Floats, expected: Floats | None) -> tuple[str, ...]:
+    fullest = over_mean(loads).max(axis=1)
+    numbers = (fullest.mean(), fullest.max(), (1 / fullest).mean(), (1 / fullest).min())
+    shown = tuple(f"{number:.4f}" for number in numbers)
+    return (*shown, "" if expected is None else f"{expected.mean():.4f}")
+
+
+def _bound_figures(planned: Planned) -> tuple[str, ...]:
+    mean = planned.after.loads(planned.load).mean(axis=1)
+    bound = np.where(mean > 0, planned.bound / np.where(mean > 0, mean, 1.0), 1.0)
+    return _figures(np.stack([bound, 2 - bound], axis=1), None)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    first, *others = cells
+    return (f"{first:<14}" + "".join(f"{cell:>14}" for cell in others)).rstrip()

@@ -1,0 +1,130 @@
+"""A plan of expert placement as it was made: what was there before, what is after, what it gives.
+
+Sizes: L layers with experts, E experts, G ranks, P slots in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from supertile.ir.placement import IDLE
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
+from supertile.targets.placement.migrate import Move
+from supertile.targets.plan.plan_types import LayerPlan, PlanFile, Scalar, Shares
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it was made from."""
+
+    model: str
+    config: str
+    machine: str
+    device_unit: str
+    deployment: str
+    model_layers: int
+    layers: tuple[int, ...]
+    """The number of each of the L layers in the model."""
+    load: Floats
+    """[L, E]: what was planned for."""
+    loads_source: str
+    seed: int
+    shares: Shares
+    before: ExpertMap
+    before_name: str
+    """ "dealt" for what a deployment has without a plan, "current" for a plan that is in use."""
+    after: ExpertMap
+    bound: Floats
+    """[L]: least possible largest load of a rank."""
+    seconds: float
+    baseline: ExpertMap | None = None
+    """What EPLB makes of the same loads and slots, where it can."""
+    expected: Floats | None = None
+    """[L]: mean balancedness over scenarios, shares split anew in each batch."""
+    expected_before: Floats | None = None
+    scenarios: str = ""
+    """What `expected` is a mean over."""
+    moves: tuple[Move, ...] | None = None
+    """From what was there before, if a plan in use was given."""
+    communication: tuple[str, ...] = ()
+    """Lines on routes, costs and bounds."""
+    choices: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    """dispatch, combine -> what was chosen."""
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of a layer, by what bounds it."""
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def replicas(self) -> Integers:
+        """[L, E]."""
+        return replicas(self.after.expert, self.after.experts)
+
+    @property
+    def slots_text(self) -> str:
+        """How many slots there are on how many ranks, and how many are idle in all layers."""
+        slots, unit = self.after.slots, self.device_unit
+        low, high = int(slots.min()), int(slots.max())
+        each = str(low) if low == high else f"{low} to {high}"
+        idle = int((self.after.expert == IDLE).sum())
+        redundant = int(slots.sum()) - self.after.experts
+        text = f"{self.after.experts} experts on {self.after.ranks} ranks, each one {unit}: "
+        text += f"{int(slots.sum())} slots ({each} a rank), {redundant} redundant"
+        return f"{text}, {idle} of {self.after.expert.size} idle" if idle else text
+
+    def sides(self) -> Iterator[tuple[str, ExpertMap]]:
+        """The placements to compare, by name."""
+        yield self.before_name, self.before
+        if self.baseline is not None:
+            yield "EPLB", self.baseline
+        yield "planned", self.after
+
+    def headlines(self) -> Iterator[tuple[str, str, str]]:
+        """(name, value, what it is) of the figures that matter most."""
+        largest = self.after.loads(self.load).max(axis=1)
+        planned, before = (one.balancedness(self.load) for one in (self.after, self.before))
+        ratio = np.where(self.bound > 0, largest / np.where(self.bound > 0, self.bound, 1), 1.0)
+        mean = "mean over largest load of a rank, mean over layers"
+        yield "balancedness", f"{planned.mean():.4f}", f"planned: {mean}"
+        yield f"balancedness, {self.before_name}", f"{before.mean():.4f}", mean
+        yield "over bound", f"{ratio.max():.4f}", "largest load over its lower bound, worst layer"
+        if self.expected is not None:
+            yield "expected balancedness", f"{self.expected.mean():.4f}", self.scenarios
+        yield "planned in", f"{self.seconds:.2f} s", "wall time of planning"
+
+    def plan_file(self) -> PlanFile:
+        """What plan.json holds."""
+        loads = self.after.loads(self.load)
+        largest, balancedness = loads.max(axis=1), self.after.balancedness(self.load)
+        layers = tuple(
+            LayerPlan(
+                layer=layer,
+                balancedness=float(balancedness[row]),
+                bound=float(self.bound[row]),
+                ratio=float(largest[row] / self.bound[row]) if self.bound[row] else 1.0,
+                max_load=float(largest[row]),
+                expected=None if self.expected is None else float(self.expected[row]),
+            )
+            for row, layer in enumerate(self.layers)
+        )
+        return PlanFile(
+            model=self.model,
+            config=self.config,
+            machine=self.machine,
+            deployment=self.deployment,
+            loads=self.loads_source,
+            seed=self.seed,
+            seconds=self.seconds,
+            model_layers=self.model_layers,
+            shares=self.shares,
+            placement=self.after,
+            layers=layers,
+            bounds=self.bounds,
+            communication=self.choices,
+            evidence=self.evidence,
+            notes=self.notes,
+        )

@@ -1,0 +1,254 @@
+"""From a deployment and expert loads to a plan: placement, its bounds, and what travels.
+
+    planned = make_plan(request)
+
+The placement is that of the forecast, or with scenarios the one that is best on average over them.
+It is checked by `placement.check`, which shares no code with what it checks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from supertile.ir.errors import UserError
+from supertile.ir.placement import place
+from supertile.targets.deploy import Config, Deployment, deployment_text, expert_slots
+from supertile.targets.machine_types import Machine
+from supertile.targets.placement.bounds import equal_bound, placement_bound
+from supertile.targets.placement.check import check_map
+from supertile.targets.placement.eplb import eplb_map
+from supertile.targets.placement.equal import equal_map
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.labels import label_ranks
+from supertile.targets.placement.migrate import Migration, migrate
+from supertile.targets.placement.resplit import resplit
+from supertile.targets.placement.robust import robust_map
+from supertile.targets.placement.scenarios import forecast_scenarios, window_scenarios
+from supertile.targets.placement.weighted import weighted_map
+from supertile.targets.plan.loads import Loads
+from supertile.targets.plan.model import expert_layers
+from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
+from supertile.targets.plan.planned import Planned
+from supertile.targets.plan.travel import travel_of
+
+EPLB_SLOTS = 2048
+"""Slots up to which EPLB is shown beside a plan: its own algorithm takes long beyond."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Scenarios that a plan is judged by."""
+
+    drift: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to plan."""
+
+    model: str
+    config_name: str
+    config: Config
+    machine: Machine
+    deployment: Deployment
+    loads: Loads
+    shares: Shares = "weighted"
+    objective: str = "time"
+    robust: Robustness | None = None
+    seed: int = 0
+    current: PlanFile | None = None
+    moves: int | None = None
+
+    @property
+    def slots(self) -> Integers:
+        return np.array(expert_slots(self.deployment, self.config), np.int64)
+
+    @property
+    def pairs(self) -> int:
+        """Token-expert pairs of a batch on all ranks."""
+        chosen = expert_layers(self.config).chosen
+        tokens = self.deployment.batch * self.deployment.dp
+        if self.deployment.phase == "prefill":
+            tokens *= self.deployment.chunk or self.deployment.context
+        return max(1, tokens * chosen)
+
+
+def make_plan(request: Request) -> Planned:
+    """The plan, checked. UserErrors: `plan.current`, those of the machine's unknown figures."""
+    start = time.perf_counter()
+    model = expert_layers(request.config)
+    load, slots = request.loads.total, request.slots
+    scenarios = _scenarios(request, "planning")
+    before = _before(request, load, slots)
+    placed = _placed(request, load, slots, scenarios)
+    after, moved = _reached(request, placed, before, load)
+    seconds = time.perf_counter() - start
+    problems = check_map(after, load)
+    if problems:
+        raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
+    travel = travel_of(request.machine, request.config, request.deployment, load, after)
+    return Planned(
+        model=request.model,
+        config=request.config_name,
+        machine=request.machine.name,
+        device_unit=request.machine.device_unit,
+        deployment=deployment_text(request.deployment),
+        model_layers=model.total,
+        layers=request.loads.layers,
+        load=load,
+        loads_source=request.loads.source,
+        seed=request.seed,
+        shares=request.shares,
+        before=before,
+        before_name="dealt" if request.current is None else "in use",
+        after=after,
+        bound=(placement_bound if request.shares == "weighted" else equal_bound)(load, slots),
+        seconds=seconds,
+        baseline=_eplb(load, slots),
+        **_expected(request, before, after),
+        moves=None if moved is None else tuple(moved.moves),
+        communication=travel.lines,
+        choices=travel.choices,
+        bounds=travel.bounds,
+        evidence=travel.evidence,
+        notes=(*request.loads.notes, *_notes(request)),
+    )
+
+
+# ---- placements --------------------------------------------------------------------------------
+
+
+def _before(request: Request, load: Floats, slots: Integers) -> ExpertMap:
+    """The plan in use, or what a deployment has without one: experts dealt like cards."""
+    experts, layers = load.shape[1], len(load)
+    if request.current is None:
+        dealt = place(experts, len(slots), slots.tolist())
+        row = [expert for held in dealt.slots for expert in held]
+        return ExpertMap.equal(experts, slots, np.tile(np.array(row), (layers, 1)))
+    held = request.current.placement
+    numbers = tuple(layer.layer for layer in request.current.layers)
+    found = (held.experts, held.slots.tolist(), numbers)
+    if found != (experts, slots.tolist(), request.loads.layers):
+        raise UserError("plan.current", **_shapes(request, held))
+    return held
+
+
+def _shapes(request: Request, held: ExpertMap) -> dict[str, str]:
+    slots = request.slots
+    return {
+        "expected": f"{request.loads.total.shape[1]} experts, {len(slots)} ranks, {slots.sum()} "
+        f"slots, {len(request.loads.layers)} layers",
+        "found": f"{held.experts} experts, {held.ranks} ranks, {held.slots.sum()} slots, "
+        f"{held.layers} layers",
+    }
+
+
+def _placed(request: Request, load: Floats, slots: Integers, scenarios: Floats | None) -> ExpertMap:
+    """The placement, without regard to what is in use."""
+    forecast = _forecast(request, load, slots)
+    if scenarios is not None:
+        found = robust_map(load, slots, scenarios, seed=request.seed, candidates=(forecast,)).map
+        forecast = found if request.shares == "weighted" else _even(found)
+    return forecast
+
+
+def _forecast(request: Request, load: Floats, slots: Integers) -> ExpertMap:
+    """The placement for the loads themselves."""
+    return (weighted_map if request.shares == "weighted" else equal_map)(load, slots)
+
+
+def _even(map: ExpertMap) -> ExpertMap:
+    return ExpertMap.equal(map.experts, map.slots, map.expert)
+
+
+def _reached(
+    request: Request, placed: ExpertMap, before: ExpertMap, load: Floats
+) -> tuple[ExpertMap, Migration | None]:
+    """Labelled for the machine's domains; from a plan in use by at most so many moves."""
+    if request.current is None:
+        sizes = _domains(request.machine, placed.ranks)
+        labelled = label_ranks(placed, sizes, request.loads.pairs, seed=request.seed)
+        return _rounded(request, labelled.map), None
+    moved = migrate(before, placed, load, request.moves)
+    return _rounded(request, moved.map), moved
+
+
+def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
+    return exact_shares(map) if request.shares == "weighted" else _even(map)
+
+
+def _domains(machine: Machine, ranks: int) -> tuple[int, ...]:
+    """Devices of the machine's domains that the ranks span several of, from the innermost."""
+    sizes = (domain.devices.value for domain in machine.domains)
+    return tuple(int(size) for size in sizes if size is not None and 1 < size < ranks)
+
+
+def _eplb(load: Floats, slots: Integers) -> ExpertMap | None:
+    """EPLB's placement, where it has one: as many slots on each rank, and not too many."""
+    total = int(slots.sum())
+    if len(set(slots.tolist())) > 1 or total > EPLB_SLOTS:
+        return None
+    return eplb_map(load, total, len(slots))
+
+
+# ---- scenarios ---------------------------------------------------------------------------------
+
+
+def _scenarios(request: Request, stream: str) -> Floats | None:
+    """Loads [S, L, E] that may come, or None where the plan is for the forecast alone."""
+    robust = request.robust
+    if robust is None:
+        return None
+    if request.loads.windows > 1:
+        return window_scenarios(
+            request.loads.counts,
+            robust.count,
+            pairs=request.pairs,
+            seed=request.seed,
+            stream=stream,
+        )
+    return forecast_scenarios(
+        request.loads.total,
+        robust.count,
+        drift=robust.drift,
+        pairs=request.pairs,
+        seed=request.seed,
+        stream=stream,
+    )
+
+
+def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> dict[str, object]:
+    """Balancedness on scenarios that the plan was not made from."""
+    scenarios = _scenarios(request, "hold-out")
+    if scenarios is None or request.robust is None:
+        return {}
+    cause = (
+        f"{request.loads.windows} windows of measured loads"
+        if request.loads.windows > 1
+        else f"drift {request.robust.drift:g}"
+    )
+    return {
+        "expected": resplit(after, scenarios).expected,
+        "expected_before": resplit(before, scenarios).expected,
+        "scenarios": f"mean over {request.robust.count} scenarios not used for planning: {cause}, "
+        f"batches of {request.pairs:,} token-expert pairs, shares split anew in each",
+    }
+
+
+def _notes(request: Request) -> Sequence[str]:
+    notes = []
+    if request.loads.pairs is None:
+        notes.append(
+            "no pair counts: labels of ranks follow from fault and bandwidth domains alone"
+        )
+    if request.robust is None:
+        notes.append(
+            "balance is that of the forecast; loads that drift and finite batches have less: "
+            "--robust plans for them"
+        )
+    return notes

@@ -1,0 +1,144 @@
+"""What a plan costs on the wire and in the experts, layer by layer, beside what bounds it.
+
+The fullest rank of a layer has the load that the plan gives it, and by chance more: rows of a rank
+are Poisson with the planned means, and E[max] over the ranks follows in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from supertile.targets.bounds import LayerBounds, hide_condition, layer_bounds
+from supertile.targets.comm.alternatives import alternatives
+from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges, fastest
+from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
+from supertile.targets.comm.layer_time import PHASES, LayerTime, expert_time, weakest_evidence
+from supertile.targets.cost.chance import touched_share
+from supertile.targets.cost.route import Exchange
+from supertile.targets.cost.sizes import sizes_of
+from supertile.targets.deploy import Config, Deployment
+from supertile.targets.machine_types import Machine
+from supertile.targets.output.units import seconds_text
+from supertile.targets.placement.expert_map import ExpertMap, Floats
+from supertile.targets.plan.plan_types import Scalar
+from supertile.targets.traffic import expected_largest
+
+
+@dataclass(frozen=True)
+class Travel:
+    """Lines for people, and the same for plan.json."""
+
+    lines: tuple[str, ...] = ()
+    choices: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the slowest layer, by what bounds it."""
+    evidence: Mapping[str, str] = field(default_factory=dict)
+
+
+def travel_of(
+    machine: Machine, config: Config, deployment: Deployment, load: Floats, placed: ExpertMap
+) -> Travel:
+    """Routes, times and bounds of the layers as planned; nothing travels on one rank."""
+    if placed.ranks == 1:
+        return Travel()
+    sizes = expert_sizes(config, machine)
+    tokens = float(sizes_of(deployment, config)["T"]) / deployment.tp
+    tails = _tails(load, placed, tokens * sizes.choices)
+    sent = {
+        name: replace(one, tail=tails, tokens=np.full(len(tails), tokens))
+        for name, one in _exchanges(sizes, placed, tokens).items()
+    }
+    held = {name: alternatives(machine, one) for name, one in sent.items()}
+    best = {name: fastest(one) for name, one in held.items()}
+    slots = int(placed.slots.max())
+    rows = tokens * sizes.choices * tails
+    layers = LayerTime(sent, held, best, expert_time(machine, sizes, rows, slots), slots)
+    worst = int(np.argmax(layers.total))
+    single = {
+        name: replace(one, tail=float(tails[worst]), tokens=tokens) for name, one in sent.items()
+    }
+    return _told(machine, sizes, layers, single, worst)
+
+
+def _exchanges(sizes: ExpertSizes, placed: ExpertMap, tokens: float) -> dict[str, Exchange]:
+    return exchanges(sizes.row, placed.ranks, sizes.experts, sizes.choices, tokens)
+
+
+def _tails(load: Floats, placed: ExpertMap, rows: float) -> Floats:
+    """[L]: rows of the fullest rank over the average; `rows` is the average of a rank."""
+    loads = placed.loads(load)
+    mean = loads.mean(axis=1, keepdims=True)
+    means = np.where(mean > 0, loads / np.where(mean > 0, mean, 1.0), 1.0) * rows
+    return np.array([expected_largest(one) for one in means]) / rows
+
+
+def _told(
+    machine: Machine,
+    sizes: ExpertSizes,
+    layers: LayerTime,
+    single: Mapping[str, Exchange],
+    worst: int,
+) -> Travel:
+    choices = {name: choose(machine, one) for name, one in single.items()}
+    rows = float(np.asarray(single["dispatch"].copies))
+    touched = float(touched_share(rows, float(layers.slots)))
+    bounds = layer_bounds(machine, sizes, single, layers.slots, touched)
+    condition = hide_condition(machine, sizes, single)
+    seconds = {phase: float(np.asarray(layers.seconds(phase))[worst]) for phase in PHASES}
+    total = sum(seconds.values())
+    evidence = _evidence(machine, layers, choices)
+    lines = [
+        "a layer of experts, the slowest as planned:",
+        *(f"  {phase:<9}{seconds_text(seconds[phase]):>10}  {evidence[phase]}" for phase in PHASES),
+        f"  {'in all':<9}{seconds_text(total):>10}  {total / float(bounds.serial):.2f} x the bound of"
+        f" one phase after the other, {total / float(bounds.overlapped):.2f} x that of all at once",
+        *(f"  {line}" for line in _bound_lines(bounds)),
+        *choice_lines(machine, choices, sizes.channels),
+        str(condition),
+    ]
+    return Travel(
+        lines=tuple(lines),
+        choices={name: _choice(one) for name, one in choices.items()},
+        bounds={name: float(value) for name, value in _bounds(bounds).items()},
+        evidence=evidence,
+    )
+
+
+def _evidence(machine: Machine, layers: LayerTime, choices: Mapping[str, Choice]) -> dict[str, str]:
+    """The weakest evidence behind each phase."""
+    figures = {"experts": layers.experts.figures}
+    for name, choice in choices.items():
+        assert choice.best.time is not None, "what is chosen has a time"
+        figures[name] = choice.best.time.figures
+    return {phase: weakest_evidence(machine, figures[phase]) for phase in PHASES}
+
+
+def _bounds(bounds: LayerBounds) -> dict[str, float]:
+    return {
+        "wire": float(bounds.bandwidth),
+        "latency": float(bounds.latency),
+        "arithmetic": float(bounds.arithmetic),
+        "weights": float(bounds.weights),
+        "serial": float(bounds.serial),
+        "overlapped": float(bounds.overlapped),
+    }
+
+
+def _bound_lines(bounds: LayerBounds) -> list[str]:
+    shown = ", ".join(f"{name} {seconds_text(value)}" for name, value in _bounds(bounds).items())
+    return [f"lower bounds: {shown}"]
+
+
+def _choice(choice: Choice) -> dict[str, Scalar]:
+    """What plan.json says of a direction."""
+    assert choice.best.time is not None, "what is chosen has a time"
+    return {
+        "route": str(choice.best.route),
+        "seconds": float(choice.best.time.duration),
+        "buffer_bytes": float(choice.best.buffers),
+        "messages": float(choice.best.time.messages),
+        "wire_bytes": float(choice.best.time.wire_bytes),
+    }
