@@ -12,12 +12,16 @@ from abc import ABC
 
 from xdsl.ir import Dialect
 from xdsl.irdl import irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def
+from xdsl.utils.exceptions import VerifyException
 
 from supertile.ir.comm_route import RouteAttr
 from supertile.ir.expert_plan import ANY_PLACEMENT, PlanAttr, PlannedAttr
 from supertile.ir.graph import GraphOp, Tensor
-from supertile.ir.op import SupertileOp
+from supertile.ir.op import Integer, SupertileOp
 from supertile.ir.placement import PlacementAttr
+
+HOW = ("route", "waves")
+"""Properties that say how an op runs; its results do not follow from them."""
 
 
 class CommOp(GraphOp, ABC):
@@ -27,6 +31,12 @@ class CommOp(GraphOp, ABC):
     """
 
 
+def check_waves(waves: int, slots: int) -> None:
+    """VerifyException unless each wave of the fullest rank has one of its slots."""
+    if not 1 <= waves <= slots:
+        raise VerifyException(f"{slots} slots run in 1 to as many waves, not {waves}")
+
+
 @irdl_op_definition
 class Dispatch(CommOp):
     """One row for each chosen expert, to a rank that holds it: see `ir/placement.py` for which,
@@ -34,6 +44,9 @@ class Dispatch(CommOp):
 
     rows[r] = x[i // K] on rank s, with (s, i) = origin[r]: choice i % K of token i // K there. Rows
     are sorted by slot, then by source rank, then by token; counts[j] of them are for slot j.
+
+    `waves`: the slots of a rank in so many contiguous runs, the first ones with one more. The rows
+    of a wave travel while the experts of the wave before compute; results are those of one wave.
     """
 
     name = "comm.dispatch"
@@ -42,10 +55,15 @@ class Dispatch(CommOp):
     weight = operand_def(Tensor)
     placement = prop_def(ANY_PLACEMENT)
     route = opt_prop_def(RouteAttr)
+    waves = opt_prop_def(Integer)
     rows = result_def(Tensor)
     row_weight = result_def(Tensor)
     counts = result_def(Tensor)
     origin = result_def(Tensor)
+
+    def verify_(self) -> None:
+        if self.waves is not None:
+            check_waves(self.waves.value.data, self.placement.width)
 
 
 @irdl_op_definition

@@ -596,6 +596,9 @@ class Layers(GraphOp):
     Layer l calls functions[kinds[l]](carried, shared, l, states). `states` are stacks, one row for
     each layer that uses them; uses[f] lists the stacks of function f. Results: carried, stacks.
     Values of layer l are traced as `label.l.name`.
+
+    With `microbatches = 2` the sequences of a call run in two halves, each layer for both before
+    the next one: what one half computes can hide what the other sends (`ir/microbatches.py`).
     """
 
     name = "graph.layers"
@@ -607,6 +610,7 @@ class Layers(GraphOp):
     kinds = prop_def(Integers)
     uses = prop_def(ArrayAttr[Integers])
     label = prop_def(StringAttr)
+    microbatches = opt_prop_def(Integer)
     outputs = var_result_def(Tensor)
 
 

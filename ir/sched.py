@@ -48,6 +48,7 @@ from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from supertile.ir.comm import check_waves
 from supertile.ir.comm_route import RouteAttr
 from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp
@@ -254,7 +255,7 @@ class Task(Action):
 
 @irdl_op_definition
 class Transfer(Action):
-    """One op of the comm dialect, on a link: `kind` is its name."""
+    """One op of the comm dialect, on a link: `kind` is its name, `waves` those of a dispatch."""
 
     name = "sched.transfer"
     inputs = var_operand_def(Memory)
@@ -263,6 +264,13 @@ class Transfer(Action):
     kind = prop_def(StringAttr)
     placement = opt_prop_def(ANY_PLACEMENT)
     route = opt_prop_def(RouteAttr)
+    waves = opt_prop_def(Integer)
+
+    def verify_(self) -> None:
+        if self.waves is not None:
+            if self.placement is None:
+                raise VerifyException("only what has a placement runs in waves")
+            check_waves(self.waves.value.data, self.placement.width)
 
 
 @irdl_op_definition
@@ -285,6 +293,7 @@ class Layers(Action):
 
     The first layer reads `carried`. Layers write `outputs` and `spares` in turn, each reading what
     the one before has written, and so that the last one writes `outputs`. All lanes are its own.
+    Two `microbatches` of a call use the front and the back of every buffer of a layer.
     """
 
     name = "sched.layers"
@@ -298,6 +307,7 @@ class Layers(Action):
     kinds = prop_def(Integers)
     uses = prop_def(ArrayAttr[Integers])
     label = prop_def(StringAttr)
+    microbatches = opt_prop_def(Integer)
 
     def verify_(self) -> None:
         kinds = [[tensor_of(v) for v in held] for held in (self.carried, self.outputs, self.spares)]

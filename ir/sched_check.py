@@ -23,6 +23,7 @@ from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from supertile.ir import sched, tile
+from supertile.ir.microbatches import split_problem
 from supertile.ir.op import fits, python_value
 from supertile.ir.tile_access import Access, launch_access
 from supertile.ir.types import index, tensor
@@ -286,6 +287,7 @@ def _check_layers(op: sched.Layers, symbols: Symbols) -> Iterator[Problem]:
             yield op, f"there is no program @{name}"
             continue
         yield from _check_callee(op, callee, held)
+        yield from _check_split(op, callee)
 
 
 def _check_callee(op: sched.Layers, callee: sched.Program, uses: list[int]) -> Iterator[Problem]:
@@ -296,6 +298,16 @@ def _check_callee(op: sched.Layers, callee: sched.Program, uses: list[int]) -> I
     yield from _check_types(op, f"arguments of @{name}", given, [_held(v) for v in arguments])
     outputs = [_held(v) for v in callee.outputs]
     yield from _check_types(op, f"results of @{name}", op.outputs, outputs)
+
+
+def _check_split(op: sched.Layers, callee: sched.Program) -> Iterator[Problem]:
+    if op.microbatches is None:
+        return
+    count = op.microbatches.value.data
+    types = [_held(value) for value in callee.body.block.args[: callee.inputs.value.data]]
+    problem = split_problem(count, len(op.carried), types, [*callee.arguments])
+    if problem is not None:
+        yield op, problem
 
 
 def _check_types(

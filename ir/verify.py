@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from io import StringIO
 
-from xdsl.dialects.builtin import ModuleOp, SymbolRefAttr, TensorType
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRefAttr, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.printer import Printer
@@ -26,6 +26,7 @@ from supertile.ir import graph, sched, tile
 from supertile.ir.expert_plan import PlannedAttr, layer_placements
 from supertile.ir.levels import LEVELS
 from supertile.ir.locations import file_line, location_text
+from supertile.ir.microbatches import split_problem
 from supertile.ir.op import fits, properties_of, python_value
 from supertile.ir.sched_check import program_problems
 from supertile.ir.tile_check import problems
@@ -256,7 +257,9 @@ def _check_layers(op: graph.Layers, functions: Functions) -> None:
     if any(not 0 <= stack < len(op.states) for used in uses for stack in used):
         raise VerifyError(op, f"uses name {len(op.states)} stacks, got {[list(u) for u in uses]}")
     for symbol, used in zip(op.functions, uses, strict=True):
-        _check_callee(op, _resolve(op, symbol, functions), used)
+        callee = _resolve(op, symbol, functions)
+        _check_callee(op, callee, used)
+        _check_split(op, callee)
     _check_stacks(op, kinds, uses)
 
 
@@ -282,6 +285,16 @@ def _check_callee(op: graph.Layers, callee: FuncOp, used: tuple[int, ...]) -> No
             if not _type_fits(ours, theirs):
                 what_differs = f"{what} {number} of @{callee.sym_name.data}"
                 raise VerifyError(op, f"{what_differs} differ: {theirs} there, {ours} here")
+
+
+def _check_split(op: graph.Layers, callee: FuncOp) -> None:
+    if op.microbatches is None:
+        return
+    types = callee.function_type.inputs.data
+    attributes = callee.arg_attrs or ArrayAttr([DictionaryAttr({})] * len(types))
+    problem = split_problem(op.microbatches.value.data, len(op.carried), types, [*attributes])
+    if problem is not None:
+        raise VerifyError(op, problem)
 
 
 def _row(op: graph.Layers, stack: Attribute) -> Attribute:

@@ -39,6 +39,7 @@ PIPELINE: tuple[tuple[str, str], ...] = (
     ("tiled", "lower-to-tile"),
     ("tiled", "pipeline-loops"),
     ("tiled", "assign-memory"),
+    ("scheduled", "overlap-comm"),
     ("scheduled", "build-schedule"),
 )
 

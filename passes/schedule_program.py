@@ -17,7 +17,9 @@ from supertile.passes.schedule_memory import Arena
 from supertile.passes.schedule_sizes import Bounds
 from supertile.passes.schedule_steps import Copied, Reading, Spare
 
-KEPT = ("placement", "route", "functions", "kinds", "uses", "label", "kernel")
+KEPT = (
+    "placement", "route", "waves", "functions", "kinds", "uses", "label", "microbatches", "kernel",
+)  # fmt: skip
 """Properties that an op has in common with what runs it."""
 
 

@@ -11,7 +11,7 @@ no tokens: others may need its experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from supertile.ir.types import DYNAMIC
 from supertile.runtime.comm_ops import FUNCTIONS, joined
 from supertile.runtime.engine import Session, call_vectors
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
+from supertile.runtime.microbatches import Given, halves_of, in_halves
 from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import FunctionPlan, Step, reader
 
@@ -77,19 +78,34 @@ class LockstepExecutor:
         return [[file[register] for register in function.results] for file in files]
 
     def _step(self, step: Step, files: list[list[Any]], layer: int | None) -> list[list[Any]]:
-        """The results of a step, for each rank."""
+        """The results of a step, for each rank, or for each half of each rank."""
+        parts = len(files) // len(self.ranks)
         if isinstance(step.op, comm.CommOp):
-            columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
-            function, properties = FUNCTIONS[type(step.op)], placed_properties(step, layer)
-            return [list(own) for own in function(*map(list, columns), **properties)]
+            return by_part(parts, partial(self._communicate, step, layer), files)
         if isinstance(step.op, graph.Layers):
-            return self._layers(step, files)
-        return [rank._step(step, file, layer) for rank, file in zip(self.ranks, files, strict=True)]
+            return self.layers(step, [Given(*reader(step.inputs)(file)) for file in files])
+        return [self.ranks[n // parts]._step(step, file, layer) for n, file in enumerate(files)]
 
-    def _layers(self, step: Step, files: list[list[Any]]) -> list[list[Any]]:
-        """As `Executor._layers`, for all ranks at once."""
-        groups = [reader(step.inputs)(file) for file in files]
-        carried = [own for own, _, _ in groups]
+    def _communicate(
+        self, step: Step, layer: int | None, files: list[list[Any]]
+    ) -> list[list[Any]]:
+        columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
+        function, properties = FUNCTIONS[type(step.op)], placed_properties(step, layer)
+        return [list(own) for own in function(*map(list, columns), **properties)]
+
+    def layers(self, step: Step, ranks: Sequence[Given]) -> list[list[Any]]:
+        """As `Executor._layers`, for all ranks at once; halves of a rank run like ranks."""
+        halves = halves_of(self.plan, step, ranks)
+        groups = in_halves(self.plan, step, ranks, halves) if halves else ranks
+        carried = self._carried(step, groups)
+        if halves:
+            pairs = zip(carried[::2], carried[1::2], strict=True)
+            carried = [[merged([*both]) for both in zip(*pair, strict=True)] for pair in pairs]
+        return [[*own, *given.states] for own, given in zip(carried, ranks, strict=True)]
+
+    def _carried(self, step: Step, groups: Sequence[Given]) -> list[list[Any]]:
+        """What the last layer passes on."""
+        carried = [given.carried for given in groups]
         rows = [0] * len(groups[0][2])
         for number, kind in enumerate(step.properties["kinds"]):
             function = self.plan.functions[step.properties["functions"][kind]]
@@ -103,7 +119,7 @@ class LockstepExecutor:
             prefix = f"{step.properties['label']}.{number}."
             results = self._run(function, arguments, number, prefix)
             carried = [held[: len(own)] for held, own in zip(results, carried, strict=True)]
-        return [[*own, *states] for own, (_, _, states) in zip(carried, groups, strict=True)]
+        return carried
 
     def _settled(
         self,
@@ -149,6 +165,16 @@ def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:
     if step.placements is None:
         return step.properties
     return {**step.properties, "placement": step.placements.at(layer)}
+
+
+def by_part(
+    parts: int, function: Callable[[list[Any]], Sequence[Any]], values: Sequence[Any]
+) -> list[Any]:
+    """A function of the values of all ranks, applied to each of `parts` parts of the ranks."""
+    results: list[Any] = [None] * len(values)
+    for part in range(parts):
+        results[part::parts] = function([*values[part::parts]])
+    return results
 
 
 def _weights_on(whole: Executor, rank: int, use: Any, layer: int | None) -> Any:

@@ -388,10 +388,11 @@ def operand_groups(op: Operation, register: Callable[[SSAValue], int]) -> tuple[
 def call_properties(op: Operation) -> dict[str, Any]:
     """Keyword arguments of the NumPy function; quantize and cast read theirs off the result.
 
-    A route is none: it says how rows travel, not which.
+    How a comm op runs is none of them.
     """
     properties = properties_of(op)
-    properties.pop("route", None)
+    if isinstance(op, comm.CommOp):
+        properties = {key: held for key, held in properties.items() if key not in comm.HOW}
     if isinstance(op, graph.Quantize):
         kind = type_of(op.result)
         assert isinstance(kind.encoding, MxAttr)

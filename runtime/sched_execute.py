@@ -23,7 +23,8 @@ from supertile.ir.tile_access import COUNTED
 from supertile.runtime import comm_ops
 from supertile.runtime.execute import ExecutionError, Executor
 from supertile.runtime.graph_ops import reshape
-from supertile.runtime.lockstep import LockstepExecutor, merged, placed_properties
+from supertile.runtime.lockstep import LockstepExecutor, by_part, merged, placed_properties
+from supertile.runtime.microbatches import Given, halves_of, in_halves
 from supertile.runtime.plan import FunctionPlan, Step
 from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
 from supertile.runtime.tile_execute import allocate
@@ -154,7 +155,7 @@ class _Call:
     ) -> list[list[Any]]:
         """The results of each rank; `outputs` are memory for them, if there is any."""
         for rank, (own, given) in enumerate(zip(arguments, outputs, strict=True)):
-            self.frames.append(self._frame(rank, own, given))
+            self.frames.append(self._frame(rank, own, given, len(arguments) // len(self.ranks)))
         for step in self.program.actions:
             self._settle(step)
         for step in self.executor.order(self.program):
@@ -162,13 +163,16 @@ class _Call:
             self._watched(step)
         return [frame.values_of(self.program.program.end.values) for frame in self.frames]
 
-    def _frame(self, rank: int, arguments: list[Any], outputs: dict[SSAValue, Any]) -> _Frame:
+    def _frame(
+        self, rank: int, arguments: list[Any], outputs: dict[SSAValue, Any], parts: int
+    ) -> _Frame:
+        """Memory for a rank, or for one of `parts` parts of the sequences of a rank."""
         program = self.program.program
         values = dict(zip(program.body.block.args, arguments, strict=False)) | outputs
         frame = _Frame(values, self._buffers(rank) if self.executor.planned else {})
         for step in self.program.steps:
             if step.weight is not None:
-                held = self.ranks[rank].weights(step.weight, self.layer)
+                held = self.ranks[rank // parts].weights(step.weight, self.layer)
                 frame.values[step.op.results[0]] = self._weight(step, held)
         return frame
 
@@ -254,10 +258,15 @@ class _Call:
         kernel.launch(frame.values_of(op.inputs), frame.values_of(op.outputs))
 
     def _transfer(self, step: Step, op: sched.Transfer) -> None:
-        columns = zip(*[frame.values_of(op.inputs) for frame in self.frames], strict=True)
         properties = placed_properties(step, self.layer)
         placed = {key: properties[key] for key in ("placement",) if key in properties}
-        results = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]](*map(list, columns), **placed)
+        function = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]]
+
+        def communicate(frames: list[_Frame]) -> Sequence[Any]:
+            columns = zip(*[frame.values_of(op.inputs) for frame in frames], strict=True)
+            return function(*map(list, columns), **placed)
+
+        results = by_part(len(self.frames) // len(self.ranks), communicate, self.frames)
         for frame, held in zip(self.frames, results, strict=True):
             for output, value in zip(op.outputs, held, strict=True):
                 frame.make(output, value.shape)
@@ -265,27 +274,44 @@ class _Call:
 
     def _layers(self, step: Step, op: sched.Layers) -> None:
         """Every layer in order; its state is its row of each stack that its program uses."""
-        kinds, rows = step.properties["kinds"], [0] * len(op.states)
-        carried = [frame.values_of(op.carried) for frame in self.frames]
+        ranks = [
+            Given(*map(frame.values_of, (op.carried, op.shared, op.states)))
+            for frame in self.frames
+        ]
+        targets = [
+            [Given(frame.values_of(held), [], []) for frame in self.frames]
+            for held in (op.outputs, op.spares)
+        ]
+        halves = halves_of(self.executor.plan, step, ranks)
+        if halves:
+            ranks, *targets = (
+                in_halves(self.executor.plan, step, held, halves) for held in (ranks, *targets)
+            )
+        self._run_layers(step, ranks, targets)
+        if not step.properties["kinds"]:
+            self._passed_on(op, [given.carried for given in ranks])
+
+    def _run_layers(
+        self, step: Step, groups: Sequence[Given], targets: Sequence[Sequence[Given]]
+    ) -> None:
+        """`targets` are outputs and spares of each rank, or of each half of each rank."""
+        kinds, rows = step.properties["kinds"], [0] * len(groups[0].states)
+        carried = [given.carried for given in groups]
         for number, kind in enumerate(kinds):
             name, uses = step.properties["functions"][kind], step.properties["uses"][kind]
             program = self.executor.plan.functions[name]
             assert isinstance(program, ProgramPlan), f"@{name} is no program"
             arguments = []
-            for frame, own in zip(self.frames, carried, strict=True):
-                states = frame.values_of(op.states)
-                held = [states[stack][rows[stack]] for stack in uses]
-                arguments.append([*own, *frame.values_of(op.shared), number, *held])
+            for given, own in zip(groups, carried, strict=True):
+                held = [given.states[stack][rows[stack]] for stack in uses]
+                arguments.append([*own, *given.shared, number, *held])
             for stack in uses:
                 rows[stack] += 1
             # The last layer writes the outputs, the one before it the spares.
-            targets = op.spares if (len(kinds) - number) % 2 == 0 else op.outputs
-            carried = [frame.values_of(targets) for frame in self.frames]
-            given = [dict(zip(program.program.outputs, own, strict=True)) for own in carried]
+            carried = [held.carried for held in targets[(len(kinds) - number) % 2 == 0]]
+            memory = [dict(zip(program.program.outputs, own, strict=True)) for own in carried]
             prefix = f"{step.properties['label']}.{number}."
-            _Call(self.executor, self.ranks, program, number, prefix).run(arguments, given)
-        if not kinds:
-            self._passed_on(op, carried)
+            _Call(self.executor, self.ranks, program, number, prefix).run(arguments, memory)
 
     def _passed_on(self, op: sched.Layers, carried: list[list[Any]]) -> None:
         for frame, own in zip(self.frames, carried, strict=True):

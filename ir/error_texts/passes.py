@@ -50,6 +50,11 @@ PASS_TEXTS: dict[str, Text] = {
         expected="a tiled module",
         suggestion="run choose-tiles and lower-to-tile before build-schedule",
     ),
+    "pass.microbatches": Text(
+        "the layers @{name} cannot run in two micro-batches",
+        found="{reason}",
+        suggestion="run overlap-comm{{microbatches=2}} on a module with open sizes",
+    ),
     "pass.no_tiles": Text(
         "@{name} has no tile sizes",
         expected="what choose-tiles leaves on each function",

@@ -82,6 +82,7 @@ def _call(step: Step) -> str:
     if isinstance(op, graph.Layers):
         names = sorted(set(step.properties["functions"]))
         shown = {"count": len(step.properties["kinds"]), "functions": ", ".join(names)}
+        shown |= {k: v for k, v in step.properties.items() if k == "microbatches"}
     properties = [f"{key}={value}" for key, value in shown.items()]
     return f"{op.name.removeprefix('graph.')}({', '.join([*inputs, *properties])})"
 
