@@ -41,7 +41,7 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
     written = "written" if options.output else "printed"
     texts = [
         options.model, options.config, options.numerics, options.tiles, str(options.entry), written,
-        deployment_text(goal.deployment),
+        deployment_text(goal.deployment), goal.overlap,
     ]  # fmt: skip
     return key_of(texts, [model, config_path(options.config), goal.machine.file])
 

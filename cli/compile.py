@@ -46,6 +46,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md",
     )
     command.add_argument(
+        "--overlap",
+        choices=("none", "waves", "batches", "both", "auto"),
+        help="how a deployment hides communication (default: auto, the fastest)",
+    )
+    command.add_argument(
         "--tiles",
         choices=("machine", "test"),
         default="machine",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.ir import comm
     from supertile.ir.placement import Placement
+    from supertile.passes.driver import Behind
     from supertile.passes.rewriting import Pass
     from supertile.targets.comm.choice import Choice
     from supertile.targets.deploy import Deployment
     from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.machine_types import Machine
+    from supertile.targets.overlap_choice import OverlapChoice
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -40,6 +42,8 @@ class Goal:
     machine: Machine
     deployment: Deployment | None
     numerics: str = "deployed"
+    overlap: str = "auto"
+    """How communication is hidden: one of `targets.overlap_choice.WAYS`."""
 
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
@@ -52,6 +56,8 @@ class Goal:
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
         if options.deploy is None:
+            if options.overlap is not None:
+                raise UserError("command.overlap", found=options.overlap)
             options.numerics = options.numerics or "reference"
             return Goal(names, config, machine, None, options.numerics)
         from supertile.targets.deploy import check_deployment, parse_deployment
@@ -65,7 +71,8 @@ class Goal:
         check_deployment(deployment, config, machine)
         if deployment.tp > 1:
             raise UserError("deploy.tp", found=deployment.tp)
-        return Goal(names, config, machine, deployment, options.numerics)
+        overlap = options.overlap or "auto"
+        return Goal(names, config, machine, deployment, options.numerics, overlap)
 
     @property
     def entries(self) -> list[str] | None:
@@ -155,10 +162,11 @@ class Answer:
     def __init__(self, goal: Goal) -> None:
         self.goal = goal
         self.tiled: Tiled | None = None
+        self.overlap: OverlapChoice | None = None
         self.tables: list[str] = []
 
     @property
-    def behind(self) -> dict[str, Callable[[ModuleOp], None]]:
+    def behind(self) -> dict[str, Behind]:
         """What to do behind which pass: work is counted once tiles have their places."""
         return {} if self.goal.deployment is None else {TILED: self.read}
 
@@ -172,14 +180,20 @@ class Answer:
         entries = tuple(goal.entries or ())
         return Question(model, config, goal.config, goal.machine, goal.deployment, entries)
 
-    def read(self, module: ModuleOp) -> None:
+    def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
+        """Read the work, and choose from it what passes to come need."""
         from supertile.targets.cost.sizes import sizes_of
-        from supertile.targets.deployment_timeline import read_tiled
+        from supertile.targets.deployment_timeline import read_tiled, sizes_of_halves
+        from supertile.targets.overlap_choice import choose_overlap
 
-        assert self.goal.deployment is not None
-        tokens = float(sizes_of(self.goal.deployment, self.goal.config)["T"])
+        goal = self.goal
+        assert goal.deployment is not None
+        tokens = float(sizes_of(goal.deployment, goal.config)["T"])
         self.tables = expert_tables(module, tokens)
         self.tiled = read_tiled(module, self.question)
+        sizes = sizes_of_halves(self.tiled.work, goal.deployment, goal.config)
+        self.overlap = choose_overlap(self.tiled.work, goal.machine, sizes, goal.overlap)
+        return {"overlap-comm": asdict(self.overlap.chosen)}
 
     def timeline(self, module: ModuleOp) -> Timeline | None:
         """What a step costs; a scheduled module gets the costs of its tasks."""
@@ -187,7 +201,8 @@ class Answer:
             return None
         from supertile.targets.deployment_timeline import deployment_timeline
 
-        return deployment_timeline(self.tiled, module, self.question)
+        ways = () if self.overlap is None else self.overlap.seconds
+        return deployment_timeline(self.tiled, module, self.question, ways)
 
 
 def with_options(

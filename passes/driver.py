@@ -15,7 +15,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from supertile.passes.rewriting import BUDGET, Pass, PassContext, Rewrites
 
 REPRODUCER = "// supertile opt reproducer: "
 AfterPass = Callable[[str, ModuleOp, ModuleOp], None]
+Behind = Callable[[ModuleOp], Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Options:
     """How to run passes.
 
     `after_pass(name, module before, module after)` is called once a pass is verified; an exception
-    of its is a failure of the pass. `behind[name](module)` is called behind the pass of that name.
-    `notes` (configuration, seed) go into reproducers.
+    of its is a failure of the pass. `behind[name](module)` is called behind the pass of that name,
+    and returns options, by pass, for passes that are still to come. `notes` (configuration, seed)
+    go into reproducers.
     """
 
     dump: Path | None = None
@@ -57,7 +59,7 @@ class Options:
     verify: bool = True
     notes: tuple[str, ...] = ()
     after_pass: AfterPass | None = None
-    behind: Mapping[str, Callable[[ModuleOp], None]] = field(default_factory=dict)
+    behind: Mapping[str, Behind] = field(default_factory=dict)
 
     @property
     def reproducer_folder(self) -> Path:
@@ -180,8 +182,14 @@ class _Run:
         if self.options.after_pass is not None and before is not None:
             self.options.after_pass(one.name, before, self.module)
         if one.name in self.options.behind:
-            self.options.behind[one.name](self.module)
+            self.give(self.options.behind[one.name](self.module), number)
         self.dump(record.file)
+
+    def give(self, options: Mapping[str, Mapping[str, Any]], number: int) -> None:
+        """Options for passes behind pass `number`; a reproducer names them like all others."""
+        for later_one in range(number + 1, len(self.passes)):
+            one = self.passes[later_one]
+            self.passes[later_one] = replace(one, **options.get(one.name, {}))
 
     def record(self, one: Pass, number: int) -> PassRecord:
         record = PassRecord(

@@ -9,8 +9,8 @@ times the tail that chance alone gives (`cost.sizes.imbalance`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -30,18 +30,23 @@ from supertile.targets.cost.sizes import (
 from supertile.targets.cost.storage import stored_states, stored_weights
 from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
-from supertile.targets.deploy import Config, Deployment, deployment_text
+from supertile.targets.deploy import Config, Deployment, deployment_text, spread
 from supertile.targets.machine_types import Machine
 from supertile.targets.step import (
     Activations,
-    Costs,
     Sizes,
     StepWork,
     annotate_cost,
-    costed,
     program_of,
     step_work,
     with_events,
+)
+from supertile.targets.step_overlap import (
+    Overlap,
+    StepSizes,
+    costed_step,
+    overlap_of,
+    overlap_text,
 )
 from supertile.targets.timeline import MemoryUse, Timeline
 
@@ -73,26 +78,32 @@ def read_tiled(module: ModuleOp, question: Question) -> Tiled:
     return Tiled(work, _memory(module, plan_module(module), question, work))
 
 
-def deployment_timeline(tiled: Tiled, module: ModuleOp, question: Question) -> Timeline:
+def deployment_timeline(
+    tiled: Tiled, module: ModuleOp, question: Question, ways: Iterable[Overlap] = ()
+) -> Timeline:
     """The timeline of one step; the costs also go to the tasks of a scheduled module.
 
-    UserErrors name figures of the machine that are unknown.
+    `ways` of hiding communication are told of beside that of the module. UserErrors name figures
+    of the machine that are unknown.
     """
     machine, deployment, config = question.machine, question.deployment, question.config
     work = with_events(tiled.work, module)
-    sizes = step_sizes(work, deployment, config)
-    costs = Costs()
-    tasks = {one.name: costed(one, machine, sizes, costs) for one in work.stretches}
-    annotate_cost(work, tasks, module, machine.main_memory.name)
-    programs = tuple(program_of(name, held) for name, held in tasks.items())
-    figures = figure_uses(programs, work.order, machine)
+    sizes = sizes_of_halves(work, deployment, config)
+    overlap = overlap_of(module)
+    step = costed_step(work, overlap, machine, sizes)
+    annotate_cost(work, step.of_stretches(), module, machine.main_memory.name)
+    programs = tuple(program_of(name, held.tasks) for name, held in step.programs.items())
+    figures = figure_uses(programs, step.order, machine)
+    seconds = {
+        way: costed_step(work, way, machine, sizes).duration for way in dict.fromkeys((*ways, overlap))
+    }
     memory = tiled.memory(deployment)
     evidence = verdict(figures)
     summary, definitions = totals(
-        programs, work.order, deployment, config, machine, memory, evidence
+        programs, step.order, deployment, config, machine, memory, evidence
     )
     fit = fit_text(what_fits(tiled.memory, deployment, config), deployment)
-    notes = (fit, *_notes(work, sizes, config, deployment), *costs.notes)
+    notes = (fit, *_notes(work, sizes.whole, config, deployment), *step.notes)
     return Timeline(
         model=question.model,
         config=question.config_name,
@@ -102,14 +113,26 @@ def deployment_timeline(tiled: Tiled, module: ModuleOp, question: Question) -> T
         phase=deployment.phase,
         ranks=deployment.ranks,
         programs=programs,
-        order=work.order,
+        order=tuple(step.order),
         memory=memory,
         figures=figures,
         summary=summary,
         definitions=definitions,
         notes=notes,
+        overlap=overlap_text(overlap, seconds) if deployment.ep > 1 else "",
         main_memory=machine.main_memory.name,
     )
+
+
+def sizes_of_halves(work: StepWork, deployment: Deployment, config: Config) -> StepSizes:
+    """The sizes of a step, and of its two micro-batches if there are two sequences."""
+    whole = step_sizes(work, deployment, config)
+    if deployment.batch < 2:
+        return StepSizes(whole)
+    first, last = spread(deployment.batch, 2)
+    half = step_sizes(work, replace(deployment, batch=first), config)
+    other = half if first == last else step_sizes(work, replace(deployment, batch=last), config)
+    return StepSizes(whole, (half, other))
 
 
 def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:

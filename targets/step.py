@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
@@ -20,18 +21,18 @@ from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.comm_route import Route
-from supertile.ir.comm_work import CopyBytes, copy_bytes
+from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
 from supertile.ir.locations import place_of
 from supertile.ir.op import properties_of
 from supertile.ir.tile_count import kernel_work
 from supertile.ir.tile_shapes import kernels_of
-from supertile.ir.tile_work import KernelWork, Size
+from supertile.ir.tile_work import Extent, KernelWork, Size
 from supertile.ir.types import StateAttr, type_of
 from supertile.ir.work import bytes_of, function_shapes
 from supertile.targets.cost.kernel import kernel_time
 from supertile.targets.cost.link import LinkTime, transfer_time
 from supertile.targets.cost.route import Exchange, route_time
-from supertile.targets.cost.values import Value, value_of
+from supertile.targets.cost.values import Value, number_text, value_of
 from supertile.targets.machine_types import Machine
 from supertile.targets.timeline import Program, Task
 
@@ -52,6 +53,48 @@ class Item:
     """Of a transfer: dispatch or combine."""
     each: CopyBytes | None = None
     route: Route | None = None
+    slots: int = 1
+    """Of a dispatch: experts that the fullest rank holds."""
+
+
+class Wave(NamedTuple):
+    """A run of the slots of a rank, and the transfer or launch of their rows."""
+
+    number: int = 0
+    slots: int = 1
+    width: int = 1
+    """Slots of all waves."""
+
+    def of(self, sizes: Sizes) -> Sizes:
+        share = self.slots / self.width
+        if share == 1:
+            return sizes
+        values = {**sizes.values, ARRIVED: sizes.values[ARRIVED] * share}
+        return replace(sizes, values=values, copies=sizes.copies * share, share=share)
+
+    def part(self, work: KernelWork) -> KernelWork:
+        """The work of a launch on the experts of these slots."""
+        if self.slots == self.width:
+            return work
+        return replace(
+            work,
+            phases=tuple(
+                replace(phase, grid=tuple(map(self._extent, phase.grid))) for phase in work.phases
+            ),
+            read=tuple(map(self._operand, work.read)),
+            held=tuple(map(self._operand, work.held)),
+        )
+
+    def _extent(self, extent: Extent) -> Extent:
+        return replace(extent, groups=self.slots) if extent.groups == self.width else extent
+
+    def _operand(self, operand: tuple[str, Size]) -> tuple[str, Size]:
+        label, size = operand
+        of_experts = "{e}" in label and isinstance(size, int)
+        return (label, size * self.slots // self.width) if of_experts else operand
+
+
+WHOLE = Wave()
 
 
 @dataclass
@@ -61,6 +104,10 @@ class Stretch:
     name: str
     function: str
     items: list[Item] = field(default_factory=list)
+
+    @property
+    def is_layer(self) -> bool:
+        return self.name == self.function
 
 
 @dataclass(frozen=True)
@@ -193,6 +240,8 @@ class _Walk:
         item = Item(
             self.number, waits, place_of(op.location), transfer=name, each=each, route=route
         )
+        if isinstance(op, comm.Dispatch):
+            item.slots = op.placement.width
         self._add(op, item, stretch)
         self.number += 1
 
@@ -295,6 +344,8 @@ class Sizes:
     choices: int = 1
     tail: float = 1.0
     """Rows of the fullest rank over the average; `copies` has it."""
+    share: float = 1.0
+    """Of the experts: a wave; `copies` has it."""
 
     def exchange(self, item: Item) -> Exchange:
         """What a transfer carries."""
@@ -305,31 +356,34 @@ class Sizes:
             ranks=self.ranks,
             experts=self.experts,
             choices=self.choices,
-            tokens=self.copies / (self.choices * self.tail),
+            tokens=self.copies / (self.choices * self.tail * self.share),
             tail=self.tail,
+            share=self.share,
             row=item.each.out if outward else item.each.back,
             routing=item.each.routing if outward else 0,
         )
 
 
-def costed(stretch: Stretch, machine: Machine, sizes: Sizes, costs: Costs) -> list[Task]:
-    """The tasks of a stretch in program order: every one with its time, on its lane."""
-    return timed([costs.task(item, machine, sizes) for item in stretch.items])
-
-
 @dataclass
 class Costs:
-    """Tasks by what they do: equal launches cost the same."""
+    """Tasks by what they do, at one set of sizes: equal launches cost the same."""
 
     tasks: dict[Hashable, Task] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
-    def task(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
+    def task(self, item: Item, machine: Machine, sizes: Sizes, wave: Wave = WHOLE) -> Task:
+        """What an item takes, or a wave of it: later ones belong to what the first one started."""
         if item.work is None:
-            made = self._transfer(item, machine, sizes)
+            made = self._transfer(item, machine, wave.of(sizes))
         else:
-            made = self._kernel(item.work, machine, sizes)
-        return replace(made, waits=item.waits, source=item.source)
+            made = self._kernel(wave.part(item.work), machine, wave.of(sizes))
+        if wave.number and item.work is None:
+            start = self._transfer(item, machine, replace(sizes, copies=0.0)).duration
+            made = _announced(made, start, machine)
+        elif wave.number:
+            made = replace(made, duration=made.duration - made.launch, launch=0.0)
+        continues = wave.number > 0
+        return replace(made, waits=item.waits, source=item.source, continues=continues)
 
     def _kernel(self, work: KernelWork, machine: Machine, sizes: Sizes) -> Task:
         # Launches of one kernel on operands of the same sizes.
@@ -379,6 +433,23 @@ class Costs:
         )
 
 
+def _announced(task: Task, start: float, machine: Machine) -> Task:
+    """A later wave of a transfer: in place of its start-up a flag, after the link's latency."""
+    domains = machine.domains[[one.name for one in machine.domains].index(task.lane) :]
+    known = (one for one in domains if one.latency.value is not None)
+    found = next(known, None)
+    flag = start if found is None else min(start, found.latency.value or 0.0)
+    path = () if found is None else (f"domains.{found.name}.latency",)
+    return replace(
+        task,
+        duration=max(0.0, task.duration - start) + flag,
+        launch=0.0,
+        figures=tuple(dict.fromkeys((*task.figures, *path))),
+        formula=f"{task.formula}\na later wave: {number_text(flag, 's')} for a flag in place of "
+        f"{number_text(start, 's')} of start-up",
+    )
+
+
 def _lane(time: LinkTime, machine: Machine) -> str:
     """The outermost link that carries bytes."""
     carrying = [domain.name for domain in machine.domains if domain.name in time.busy]
@@ -392,14 +463,23 @@ def timed(tasks: Sequence[Task]) -> list[Task]:
     """The tasks with starts: as early as waits and lanes allow."""
     free: dict[str, float] = {}
     done: dict[int, Task] = {}
-    waiting = list(range(len(tasks)))
-    while waiting:
-        ready = [n for n in waiting if all(other in done for other in tasks[n].waits)]
-        starts = {n: _start(tasks[n], done, free) for n in ready}
-        chosen = min(ready, key=lambda n: (starts[n], n))
-        done[chosen] = replace(tasks[chosen], start=starts[chosen])
+    behind: dict[int, list[int]] = {}
+    for number, task in enumerate(tasks):
+        for other in set(task.waits):
+            behind.setdefault(other, []).append(number)
+    missing = [len(set(task.waits)) for task in tasks]
+    earliest = {number: 0.0 for number, count in enumerate(missing) if not count}
+    while earliest:
+        start, chosen = min(
+            (max(ready, free.get(tasks[n].lane, 0.0)), n) for n, ready in earliest.items()
+        )
+        del earliest[chosen]
+        done[chosen] = replace(tasks[chosen], start=start)
         free[tasks[chosen].lane] = done[chosen].end
-        waiting.remove(chosen)
+        for other in behind.get(chosen, ()):
+            missing[other] -= 1
+            if not missing[other]:
+                earliest[other] = max(done[n].end for n in tasks[other].waits)
     return [done[n] for n in range(len(tasks))]
 
 
@@ -415,26 +495,32 @@ def program_of(name: str, tasks: Sequence[Task]) -> Program:
     )
 
 
-def _start(task: Task, done: Mapping[int, Task], free: Mapping[str, float]) -> float:
-    return max([free.get(task.lane, 0.0), *(done[n].end for n in task.waits)])
-
-
 def annotate_cost(
-    work: StepWork, tasks: Mapping[str, Sequence[Task]], module: ModuleOp, memory: str
+    work: StepWork,
+    tasks: Mapping[str, Sequence[tuple[int, Task]]],
+    module: ModuleOp,
+    memory: str,
 ) -> None:
-    """Write start, duration, FLOPs and bytes of `memory` of each task to its action."""
+    """Write start, duration, FLOPs and bytes of `memory` of each item to its action.
+
+    `tasks` has those of each stretch with the number of their item; several tasks of one, waves and
+    micro-batches, count together from the start of the first on.
+    """
     programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
     for stretch in work.stretches:
         if stretch.function not in programs:
             continue
         actions = programs[stretch.function].actions
-        for item, task in zip(stretch.items, tasks[stretch.name], strict=True):
-            actions[item.number].cost = sched.CostAttr.of(
-                start=round(task.start * 1e9),
-                duration=round(task.duration * 1e9),
-                flops=round(task.flops),
-                bytes=round(task.bytes.get(memory, 0.0)),
-                wire=round(task.wire_bytes),
+        parts: dict[int, list[Task]] = {}
+        for number, task in tasks[stretch.name]:
+            parts.setdefault(number, []).append(task)
+        for number, held in parts.items():
+            actions[stretch.items[number].number].cost = sched.CostAttr.of(
+                start=round(held[0].start * 1e9),
+                duration=round(sum(task.duration for task in held) * 1e9),
+                flops=round(sum(task.flops for task in held)),
+                bytes=round(sum(task.bytes.get(memory, 0.0) for task in held)),
+                wire=round(sum(task.wire_bytes for task in held)),
             )
 
 

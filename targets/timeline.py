@@ -41,6 +41,15 @@ class Task:
     """Machine figures that the duration rests on: paths as `Machine.need` takes them."""
     source: str = ""
     """file:line of the model file."""
+    part: str = ""
+    """Of what is done in parts: "half 1, wave 2"."""
+    continues: bool = False
+    """Whether this is a later wave of what an earlier task started: nothing is launched."""
+
+    @property
+    def title(self) -> str:
+        """The name, with the part if there are several."""
+        return f"{self.name}, {self.part}" if self.part else self.name
 
     @property
     def end(self) -> float:
@@ -112,6 +121,8 @@ class Timeline:
     """One sentence for each field of `summary`."""
     notes: tuple[str, ...] = ()
     """What a reader must know: assumptions, unknown figures that were left out, what would fit."""
+    overlap: str = ""
+    """How communication is hidden, and what the other ways would take."""
     main_memory: str = "hbm"
     """The device's outermost memory, a key of `Task.bytes`: arithmetic intensity refers to it."""
 

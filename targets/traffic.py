@@ -229,14 +229,14 @@ def _reached_chance(copies: Copies, experts: int, choices: int, ranks: int) -> F
     return _per_rank(rank[:-1], span * chosen_chance(held[:-1], experts, choices), ranks)
 
 
-def distinct_targets(experts: int, targets: Any, choices: int) -> Any:
+def distinct_targets(experts: int, targets: Any, choices: int, share: float = 1.0) -> Any:
     """Ranks or domains that a token reaches, its own included: P (1 - C(E - E/P, K) / C(E, K)).
 
     A number or an array of numbers of targets. With more targets than experts a source knows one
-    copy of each expert, on a target of its own.
+    copy of each expert, on a target of its own. `share`: counting that of a target's experts alone.
     """
     reached = np.minimum(targets, experts)
-    chance = chosen_chance(np.ravel(experts / reached), experts, choices)
+    chance = chosen_chance(np.ravel(share * experts / reached), experts, choices)
     found = reached * chance.reshape(np.shape(reached))
     return float(found) if np.ndim(found) == 0 else found
 

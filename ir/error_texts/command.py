@@ -38,6 +38,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--entry {found:.60}",
         suggestion="leave out --entry; `mtp` in the deployment runs the draft layers too",
     ),
+    "command.overlap": Text(
+        "only a deployment has communication to hide",
+        expected="--overlap beside --deploy",
+        found="--overlap {found}",
+        suggestion="add --deploy, or leave --overlap out",
+    ),
     "command.level": Text(
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"
     ),

@@ -1,6 +1,6 @@
 """The time of one direction of the experts' traffic by a given route (`ir/comm_route.py`).
 
-    rows          tokens x choices x tail: those of the fullest rank, its own included
+    rows          tokens x choices x tail x share: those of the fullest rank, its own included
     distinct      rows x (targets of a token / choices): one for each rank that a token reaches
     direct        software + max over links of [latency + issue x messages + bytes / bandwidth]
     hierarchical  software + latency of both hops + max over links of [..]; packed by domain over
@@ -69,6 +69,8 @@ class Exchange:
     """Bytes of a row: codes with scales."""
     routing: float = 0.0
     """Bytes that go with each choice."""
+    share: float = 1.0
+    """Of each rank's experts, those that take part: a wave. A token still goes once to a rank."""
     counted: Mapping[int, Value] = field(default_factory=dict)
     """Devices of a domain -> rows, one for each other domain that a token reaches, where they were
     counted from a routing (`targets/traffic.py`); else they are expected for balanced routing."""
@@ -76,14 +78,14 @@ class Exchange:
     @property
     def copies(self) -> Value:
         """Rows, one for each choice, the rank's own included."""
-        return self.tokens * self.choices * self.tail
+        return self.tokens * self.choices * self.tail * self.share
 
     def distinct(self, devices: int = 1) -> Value:
         """Rows, one for each domain of so many devices that a token reaches, its own included."""
         if devices in self.counted:
             return np.true_divide(self.counted[devices], 1 - self.inside(devices))
-        targets = distinct_targets(self.experts, self.ranks / devices, self.choices)
-        return self.copies * (targets / self.choices)
+        targets = distinct_targets(self.experts, self.ranks / devices, self.choices, self.share)
+        return self.copies * (targets / (self.choices * self.share))
 
     def inside(self, devices: int) -> float:
         """The share of the ranks that are in the domain of a rank."""

@@ -118,6 +118,10 @@ def _exposed_communication_ms(step: Step) -> float:
     return step.over(exposed_seconds) * 1e3
 
 
+def _hidden_communication_ms(step: Step) -> float:
+    return step.over(hidden_seconds) * 1e3
+
+
 def _graph_launch_ms(step: Step) -> float | None:
     return None if step.graph_launch is None else step.graph_launch * 1e3
 
@@ -164,6 +168,10 @@ FIELDS: dict[str, tuple[Callable[[Step], object], str]] = {
         _exposed_communication_ms,
         "Milliseconds of a step on which links are busy and no kernel runs.",
     ),
+    "hidden_communication_ms": (
+        _hidden_communication_ms,
+        "Milliseconds of a step on which links are busy while kernels run.",
+    ),
     "graph_launch_ms": (
         _graph_launch_ms,
         "Milliseconds to launch a captured graph of kernels, once a step; not part of the step.",
@@ -205,9 +213,17 @@ FIELDS: dict[str, tuple[Callable[[Step], object], str]] = {
 def exposed_seconds(program: Program) -> float:
     """The time on which a transfer runs and no kernel does."""
     kernels = _union(task for task in program.tasks if task.lane == COMPUTE)
-    links = _union(task for task in program.tasks if task.lane != COMPUTE)
     both = _union(program.tasks)
-    return min(_length(links), max(0.0, _length(both) - _length(kernels)))
+    return min(_link_seconds(program), max(0.0, _length(both) - _length(kernels)))
+
+
+def hidden_seconds(program: Program) -> float:
+    """The time on which a transfer and a kernel run."""
+    return _link_seconds(program) - exposed_seconds(program)
+
+
+def _link_seconds(program: Program) -> float:
+    return _length(_union(task for task in program.tasks if task.lane != COMPUTE))
 
 
 def _union(tasks: Iterable[Task]) -> list[Interval]:
@@ -226,4 +242,4 @@ def _length(intervals: Iterable[Interval]) -> float:
 
 
 def _kernels(program: Program) -> int:
-    return sum(task.lane == COMPUTE for task in program.tasks)
+    return sum(task.lane == COMPUTE and not task.continues for task in program.tasks)

@@ -84,7 +84,7 @@ def _program(
         ],
         "tasks": [
             {
-                "name": texts(task.name),
+                "name": texts(task.title),
                 "kind": texts(task.kind),
                 "part": list(PARTS).index(part_of(task, parts)),
                 "time": seconds_text(task.duration),
@@ -116,7 +116,7 @@ def _facts(task: Task, program: Program) -> Iterator[tuple[str, str]]:
         sent = f"{bytes_text(task.wire_bytes)} in {scaled_text(task.messages, 'messages')}"
         yield "sent", sent
     if task.waits:
-        yield "waits for", ", ".join(program.tasks[number].name for number in task.waits)
+        yield "waits for", ", ".join(program.tasks[number].title for number in task.waits)
     if task.source:
         yield "model file", task.source
 

@@ -88,6 +88,8 @@ def _opening(timeline: Timeline) -> Iterator[str]:
 
 def _closing(timeline: Timeline) -> Iterator[str]:
     yield ""
+    if timeline.overlap:
+        yield f"overlap: {timeline.overlap}"
     if timeline.memory.fits:
         yield f"memory {memory_verdict(timeline)}"
     absent = [label_text(key) for key, value in timeline.summary.items() if value is None]

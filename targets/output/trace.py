@@ -146,7 +146,7 @@ def _slice(task: Task, track: Track, thread: int, one: Slice) -> Event:
     lane = track.role == "lane"
     return {
         "ph": "X",
-        "name": task.name,
+        "name": task.title,
         "cat": task.kind,
         "ts": one.start,
         "dur": one.duration,
