@@ -183,7 +183,7 @@ class Answer:
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
         """Read the work, and choose from it what passes to come need."""
         from supertile.targets.cost.sizes import sizes_of
-        from supertile.targets.deployment_timeline import read_tiled, sizes_of_halves
+        from supertile.targets.deployment_timeline import read_tiled
         from supertile.targets.overlap_choice import choose_overlap
 
         goal = self.goal
@@ -191,8 +191,7 @@ class Answer:
         tokens = float(sizes_of(goal.deployment, goal.config)["T"])
         self.tables = expert_tables(module, tokens)
         self.tiled = read_tiled(module, self.question)
-        sizes = sizes_of_halves(self.tiled.work, goal.deployment, goal.config)
-        self.overlap = choose_overlap(self.tiled.work, goal.machine, sizes, goal.overlap)
+        self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
         return {"overlap-comm": asdict(self.overlap.chosen)}
 
     def timeline(self, module: ModuleOp) -> Timeline | None:

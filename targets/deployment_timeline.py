@@ -43,7 +43,7 @@ from supertile.targets.step import (
 )
 from supertile.targets.step_overlap import (
     Overlap,
-    StepSizes,
+    StepCosts,
     costed_step,
     overlap_of,
     overlap_text,
@@ -70,12 +70,14 @@ class Tiled:
 
     work: StepWork
     memory: Callable[[Deployment], MemoryUse]
+    costs: StepCosts
 
 
 def read_tiled(module: ModuleOp, question: Question) -> Tiled:
     """The work and the memory of a step, over named sizes."""
     work = step_work(module, question.entries)
-    return Tiled(work, _memory(module, plan_module(module), question, work))
+    memory = _memory(module, plan_module(module), question, work)
+    return Tiled(work, memory, step_costs(work, question))
 
 
 def deployment_timeline(
@@ -88,22 +90,20 @@ def deployment_timeline(
     """
     machine, deployment, config = question.machine, question.deployment, question.config
     work = with_events(tiled.work, module)
-    sizes = sizes_of_halves(work, deployment, config)
     overlap = overlap_of(module)
-    step = costed_step(work, overlap, machine, sizes)
+    step = costed_step(work, overlap, tiled.costs)
     annotate_cost(work, step.of_stretches(), module, machine.main_memory.name)
     programs = tuple(program_of(name, held.tasks) for name, held in step.programs.items())
     figures = figure_uses(programs, step.order, machine)
-    seconds = {
-        way: costed_step(work, way, machine, sizes).duration for way in dict.fromkeys((*ways, overlap))
-    }
+    others = dict.fromkeys(way for way in ways if way != overlap)
+    seconds = {way: costed_step(work, way, tiled.costs).duration for way in others}
     memory = tiled.memory(deployment)
     evidence = verdict(figures)
     summary, definitions = totals(
         programs, step.order, deployment, config, machine, memory, evidence
     )
     fit = fit_text(what_fits(tiled.memory, deployment, config), deployment)
-    notes = (fit, *_notes(work, sizes.whole, config, deployment), *step.notes)
+    notes = (fit, *_notes(work, tiled.costs.whole, config, deployment), *tiled.costs.notes)
     return Timeline(
         model=question.model,
         config=question.config_name,
@@ -119,20 +119,21 @@ def deployment_timeline(
         summary=summary,
         definitions=definitions,
         notes=notes,
-        overlap=overlap_text(overlap, seconds) if deployment.ep > 1 else "",
+        overlap=overlap_text(overlap, step.duration, seconds) if deployment.ep > 1 else "",
         main_memory=machine.main_memory.name,
     )
 
 
-def sizes_of_halves(work: StepWork, deployment: Deployment, config: Config) -> StepSizes:
-    """The sizes of a step, and of its two micro-batches if there are two sequences."""
+def step_costs(work: StepWork, question: Question) -> StepCosts:
+    """The costs of a step, and of its two micro-batches if there are two sequences."""
+    machine, deployment, config = question.machine, question.deployment, question.config
     whole = step_sizes(work, deployment, config)
     if deployment.batch < 2:
-        return StepSizes(whole)
+        return StepCosts(machine, whole)
     first, last = spread(deployment.batch, 2)
     half = step_sizes(work, replace(deployment, batch=first), config)
     other = half if first == last else step_sizes(work, replace(deployment, batch=last), config)
-    return StepSizes(whole, (half, other))
+    return StepCosts(machine, whole, (half, other))
 
 
 def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:

@@ -373,17 +373,23 @@ class Costs:
 
     def task(self, item: Item, machine: Machine, sizes: Sizes, wave: Wave = WHOLE) -> Task:
         """What an item takes, or a wave of it: later ones belong to what the first one started."""
-        if item.work is None:
-            made = self._transfer(item, machine, wave.of(sizes))
-        else:
+        if item.work is not None:
             made = self._kernel(wave.part(item.work), machine, wave.of(sizes))
-        if wave.number and item.work is None:
-            start = self._transfer(item, machine, replace(sizes, copies=0.0)).duration
-            made = _announced(made, start, machine)
-        elif wave.number:
-            made = replace(made, duration=made.duration - made.launch, launch=0.0)
+            if wave.number:
+                made = replace(made, duration=made.duration - made.launch, launch=0.0)
+        else:
+            made = self._sent(item, machine, wave.of(sizes))
+            if wave.number:
+                start = self._sent(item, machine, replace(sizes, copies=0.0)).duration
+                made = _announced(made, start, machine)
         continues = wave.number > 0
         return replace(made, waits=item.waits, source=item.source, continues=continues)
+
+    def _sent(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
+        key = (item.transfer, item.each, sizes.copies)
+        if key not in self.tasks:
+            self.tasks[key] = self._transfer(item, machine, sizes)
+        return self.tasks[key]
 
     def _kernel(self, work: KernelWork, machine: Machine, sizes: Sizes) -> Task:
         # Launches of one kernel on operands of the same sizes.

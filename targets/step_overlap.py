@@ -47,13 +47,27 @@ class Overlap:
 NO_OVERLAP = Overlap()
 
 
-@dataclass(frozen=True)
-class StepSizes:
-    """What a step is costed at: all sequences of a rank, and its halves."""
+@dataclass
+class StepCosts:
+    """What the items of a step take: with all sequences of a rank, and with one half of them.
 
+    Tasks that were costed are kept: the ways of hiding communication have most in common.
+    """
+
+    machine: Machine
     whole: Sizes
     halves: tuple[Sizes, ...] = ()
     """Of two micro-batches; none where there is one sequence."""
+    costs: dict[int, Costs] = field(default_factory=dict)
+
+    def task(self, item: Item, half: int | None, wave: Wave = WHOLE) -> Task:
+        sizes = self.whole if half is None else self.halves[half]
+        costs = self.costs.setdefault(id(sizes), Costs())
+        return costs.task(item, self.machine, sizes, wave)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for held in self.costs.values() for note in held.notes))
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,6 @@ class CostedStep:
 
     programs: dict[str, CostedProgram] = field(default_factory=dict)
     order: list[tuple[str, int]] = field(default_factory=list)
-    notes: dict[str, None] = field(default_factory=dict)
 
     @property
     def duration(self) -> float:
@@ -113,22 +126,18 @@ def overlap_of(module: ModuleOp) -> Overlap:
 # ---- the programs of a step --------------------------------------------------------------------
 
 
-def costed_step(work: StepWork, overlap: Overlap, machine: Machine, sizes: StepSizes) -> CostedStep:
+def costed_step(work: StepWork, overlap: Overlap, costs: StepCosts) -> CostedStep:
     """Every program with its times. Without a second sequence there is one micro-batch."""
-    return _Coster(work, overlap, machine, sizes).step()
+    return _Coster(work, overlap, costs).step()
 
 
 class _Coster:
-    def __init__(
-        self, work: StepWork, overlap: Overlap, machine: Machine, sizes: StepSizes
-    ) -> None:
+    def __init__(self, work: StepWork, overlap: Overlap, costs: StepCosts) -> None:
         self.stretches = {one.name: one for one in work.stretches}
         self.work = work
         self.waves = overlap.waves
-        self.split = overlap.microbatches > 1 and len(sizes.halves) > 1
-        self.machine = machine
-        self.sizes = sizes
-        self.costs = {id(held): Costs() for held in (sizes.whole, *sizes.halves)}
+        self.split = overlap.microbatches > 1 and len(costs.halves) > 1
+        self.costs = costs
         self.found = CostedStep()
 
     def step(self) -> CostedStep:
@@ -142,8 +151,6 @@ class _Coster:
             self._add_window(name, stretch, parts, fresh=not self._is_open(before))
             if parts.tail and not self._is_open(behind):
                 self._add(name + REST, stretch, [(1, parts.tail)])
-        for costs in self.costs.values():
-            self.found.notes.update(costs.notes)
         return self.found
 
     def _is_open(self, name: str) -> bool:
@@ -172,11 +179,9 @@ class _Coster:
             order.append((name, 1))
 
     def _task(self, stretch: Stretch, piece: Piece) -> Task:
-        sizes = self.sizes.halves[piece.half] if self.split and stretch.is_layer else None
-        held = sizes or self.sizes.whole
-        item = stretch.items[piece.item]
-        task = self.costs[id(held)].task(item, self.machine, held, piece.wave)
-        marks = [f"half {piece.half + 1}"] * (sizes is not None)
+        half = piece.half if self.split and stretch.is_layer else None
+        task = self.costs.task(stretch.items[piece.item], half, piece.wave)
+        marks = [f"half {piece.half + 1}"] * (half is not None)
         marks += [f"wave {piece.wave.number + 1}"] * (piece.wave.slots < piece.wave.width)
         return replace(task, part=", ".join(marks), waits=piece.waits)
 
@@ -287,8 +292,7 @@ def _ends(pieces: Sequence[Piece], half: int) -> list[int]:
 # ---- texts -------------------------------------------------------------------------------------
 
 
-def overlap_text(chosen: Overlap, seconds: dict[Overlap, float]) -> str:
+def overlap_text(chosen: Overlap, seconds: float, others: Mapping[Overlap, float]) -> str:
     """`4 waves 57.1 ms (none 63 ms, 2 batches 71.2 ms)`: what was chosen, and the other ways."""
-    texts = {one: f"{one.text} {number_text(time, 's')}" for one, time in seconds.items()}
-    others = ", ".join(text for one, text in texts.items() if one != chosen)
-    return texts[chosen] + (f" ({others})" if others else "")
+    told = ", ".join(f"{one.text} {number_text(time, 's')}" for one, time in others.items())
+    return f"{chosen.text} {number_text(seconds, 's')}" + (f" ({told})" if told else "")
