@@ -1,5 +1,6 @@
 """One step as tasks: what waits for what, which lane runs it when, and costs in the IR."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,15 +10,8 @@ from supertile.ir import sched
 from supertile.passes.build_schedule import BuildSchedule
 from supertile.passes.driver import run_passes
 from supertile.targets.deployment_timeline import deployment_timeline
-from supertile.targets.step import (
-    Costs,
-    Stretch,
-    annotate_cost,
-    costed,
-    program_of,
-    timed,
-    with_events,
-)
+from supertile.targets.step import Stretch, annotate_cost, program_of, timed, with_events
+from supertile.targets.step_overlap import NO_OVERLAP, costed_step
 from supertile.targets.timeline import Task
 
 
@@ -97,19 +91,13 @@ def test_what_depends_on_weights_alone_is_no_task() -> None:
 
 
 def test_equal_launches_cost_the_same_and_are_costed_once(v4: Asked) -> None:
-    from supertile.targets.deployment_timeline import step_sizes
-
-    work, question = v4.tiled.work, v4.question
-    sizes = step_sizes(work, question.deployment, question.config)
-    costs = Costs()
-    for stretch in work.stretches:
-        costed(stretch, question.machine, sizes, costs)
-    assert len(costs.tasks) < sum(1 for _ in work.works())
+    costs = replace(v4.tiled.costs, costs={})
+    costed_step(v4.tiled.work, NO_OVERLAP, costs)
+    (held,) = costs.costs.values()
+    assert 0 < len(held.tasks) < sum(1 for _ in v4.tiled.work.works())
 
 
 def test_the_arena_of_activations_grows_with_the_batch(v4: Asked) -> None:
-    from dataclasses import replace
-
     one = v4.question.deployment
     sizes = [
         dict(v4.tiled.memory(replace(one, batch=batch)).parts)["activations"]
