@@ -31,7 +31,7 @@ from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
 
 @dataclass(frozen=True)
 class OverlapComm(Pass):
-    """Dispatches get `waves`, at most one for each slot; layers get `microbatches`."""
+    """comm.dispatch, graph.layers -> the same with `waves`, one a slot at most, `microbatches`."""
 
     name = "overlap-comm"
     equivalence: ClassVar[Equivalence] = "reassociate"

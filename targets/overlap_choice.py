@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from supertile.ir.comm_work import ARRIVED
 from supertile.targets.cost.chance import expected_blocks
-from supertile.targets.cost.values import ceil_divide, value_of
+from supertile.targets.cost.values import value_of
 from supertile.targets.deploy import spread
 from supertile.targets.overlap import reference_waves, wave_time
 from supertile.targets.step import Item, StepWork, Stretch, Wave
@@ -78,8 +79,10 @@ def _tried(stretch: Stretch, costs: StepCosts, half: int | None) -> list[int]:
     times: dict[int, float] = {}
     for waves in range(2, slots + 1):
         runs = [Wave(n, own, slots) for n, own in enumerate(spread(slots, waves))]
-        seconds = [[_seconds(costs, own, half, wave) for wave in runs] for own in parts]
-        times[waves] = float(wave_time(*seconds, duplex=False))
+        dispatch, experts, combine = (
+            [_seconds(costs, own, half, wave) for wave in runs] for own in parts
+        )
+        times[waves] = float(wave_time(dispatch, experts, combine, duplex=False))
     best = sorted(times, key=lambda waves: (times[waves], waves))[:TRIED]
     reference = _reference(stretch, costs, half)
     return sorted({*best, *([reference] if reference > 1 else [])})
@@ -92,19 +95,21 @@ def _seconds(costs: StepCosts, items: Sequence[Item], half: int | None, wave: Wa
 def _reference(stretch: Stretch, costs: StepCosts, half: int | None) -> int:
     """The waves of the reference policy, from the tiles of the first product."""
     slots = max(item.slots for item in stretch.items)
-    sizes = costs.whole if half is None else costs.halves[half]
-    for number in sorted(waved(stretch)):
-        work = stretch.items[number].work
-        if work is None or not any("{e}" in label for label, _ in work.read):
-            continue
-        tiles = 1.0
-        for extent in work.phases[0].grid:
-            size = value_of(extent.size, sizes.values)
-            if extent.groups is None:
-                tiles *= float(ceil_divide(size, extent.step))
-            else:
-                rows, tiles = size / slots, tiles * expected_blocks(size, slots, extent.step) / slots
-        engine = costs.machine.engine("matrix")
-        cores = engine.cores.value if engine is not None else None
-        return reference_waves(slots, rows, tiles, cores or 1.0)
-    return 1
+    values = (costs.whole if half is None else costs.halves[half]).values
+    works = [stretch.items[number].work for number in sorted(waved(stretch))]
+    work = next(
+        (one for one in works if one and any("{e}" in label for label, _ in one.read)), None
+    )
+    engine = costs.machine.engine("matrix")
+    if work is None or engine is None or engine.cores.value is None:
+        return 1
+    tiles = 1.0
+    for extent in work.phases[0].grid:
+        size = float(value_of(extent.size, values))
+        grouped = extent.groups is not None
+        tiles *= (
+            expected_blocks(size, slots, extent.step) / slots
+            if grouped
+            else -(-size // extent.step)
+        )
+    return reference_waves(slots, float(values[ARRIVED]) / slots, tiles, engine.cores.value)

@@ -164,9 +164,7 @@ class _Coster:
         units += [(1, parts.head), (0, parts.middle), (1, parts.middle), (0, parts.tail)]
         self._add(name + (FIRST if fresh and parts.tail else ""), stretch, units)
 
-    def _add(
-        self, name: str, stretch: Stretch, units: Sequence[tuple[int, Iterable[int]]]
-    ) -> None:
+    def _add(self, name: str, stretch: Stretch, units: Sequence[tuple[int, Iterable[int]]]) -> None:
         if name not in self.found.programs:
             pieces = _pieces(stretch, units, self.waves)
             tasks = timed([self._task(stretch, piece) for piece in pieces])

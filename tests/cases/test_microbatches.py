@@ -101,9 +101,7 @@ def test_traces_are_those_of_one_batch() -> None:
     found, wanted = (recorder.arrays() for recorder in recorders)
     assert list(found) == list(wanted)
     by_token = [name for name in wanted if wanted[name].shape[:2] == (count, 12)]
-    close = [
-        name for name in by_token if np.allclose(found[name], wanted[name], 1e-4, 1e-4, True)
-    ]
+    close = [name for name in by_token if np.allclose(found[name], wanted[name], 1e-4, 1e-4, True)]
     assert len(by_token) > 50
     assert set(by_token) - set(close) == set()
 

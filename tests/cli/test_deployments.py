@@ -1,6 +1,7 @@
 """`supertile compile --target T --deploy D`: the answer, its files, what wrong input is told."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,32 @@ def test_a_failed_write_leaves_the_earlier_answer(tmp_path, capsys, monkeypatch)
     assert main([*SMALL, *where]) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ---- hidden communication ----------------------------------------------------------------------
+
+
+def overlapped(folder: Path, capsys, *way: str) -> tuple[dict, str, str]:  # type: ignore[type-arg,no-untyped-def]
+    """The summary, the IR, and the line of the terminal about how communication is hidden."""
+    capsys.readouterr()
+    summary = ask(folder, DECODE, model=[*SMALL, *way])
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("overlap: "))
+    return summary, (folder / "module.mlir").read_text(), line
+
+
+def test_a_way_to_hide_communication_can_be_asked_for(tmp_path, capsys):
+    """Answers to others are kept apart; the module says how, and the terminal what others take."""
+    auto, _, chosen = overlapped(tmp_path / "auto", capsys)
+    summary, module, line = overlapped(tmp_path / "both", capsys, "--overlap", "both")
+    assert line.startswith("overlap: 2 batches of 2 waves ")
+    assert "waves = 2" in module and "microbatches = 2" in module
+    assert auto["step_ms"] <= summary["step_ms"] * 1.001
+    for told in (chosen, line):
+        ways = {"none", "2 waves", "2 batches", "2 batches of 2 waves"}
+        assert {part.rsplit(" ", 2)[0] for part in re.split(r": | \(|, |\)", told)[1:-1]} == ways
+
+
+def test_overlap_is_for_deployments(capsys):
+    assert main([*SMALL, "--overlap", "waves"]) == 1
+    assert "only a deployment has communication to hide" in capsys.readouterr().err

@@ -236,6 +236,17 @@ def test_the_hook_sees_the_module_before_and_after():
     assert "graph.cast" not in text_of(after)
 
 
+def test_what_is_found_behind_a_pass_gives_options_to_those_to_come(tmp_path):
+    """A reproducer names them like any others."""
+    passes = parse_pipeline("cse,canonicalize,raises,cse", EXTRA)
+    found = {"raises": {"mark": 5}}
+    how = Options(reproducers=tmp_path, behind={"cse": lambda module: found})
+    with pytest.raises(InternalError):
+        run_passes(module_of(MODULE), passes, how)
+    text = (tmp_path / "reproducer-raises.mlir").read_text()
+    assert reproducer_pipeline(text) == "raises{mark=5},cse"
+
+
 def test_a_hook_that_raises_fails_the_pass(tmp_path):
     def compare(*_):
         raise ArithmeticError("the numbers differ")

@@ -8,8 +8,6 @@ from step_runs import Asked, asked
 from supertile.targets.overlap_choice import MATTERS, WAYS, Choice, choose_overlap
 from supertile.targets.step_overlap import NO_OVERLAP, Overlap, costed_step
 
-
-
 ONE_SLOT = "phase=decode ep=8 batch=8 context=64"
 
 

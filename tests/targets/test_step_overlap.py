@@ -1,4 +1,4 @@
-"""A step in waves and micro-batches: what its tasks add up to, in which order, and what is hidden."""
+"""A step in waves and micro-batches: sums of its tasks, their order, and what is hidden."""
 
 from dataclasses import replace
 from itertools import pairwise
