@@ -58,7 +58,9 @@ def choose_overlap(work: StepWork, costs: StepCosts, way: str = "auto") -> Overl
             best = min(found, key=lambda one: (found[one], one.waves))
             kinds["waves" if half is None else "both"] = best
             seconds[best] = found[best]
-    return OverlapChoice(seconds, _fastest(seconds) if way == "auto" else kinds.get(way, NO_OVERLAP))
+    return OverlapChoice(
+        seconds, _fastest(seconds) if way == "auto" else kinds.get(way, NO_OVERLAP)
+    )
 
 
 def _fastest(seconds: dict[Overlap, float]) -> Overlap:

@@ -386,7 +386,7 @@ class Costs:
         return replace(made, waits=item.waits, source=item.source, continues=continues)
 
     def _sent(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        key = (item.transfer, item.each, sizes.copies)
+        key = (item.transfer, item.each, item.route, sizes.copies, sizes.share)
         if key not in self.tasks:
             self.tasks[key] = self._transfer(item, machine, sizes)
         return self.tasks[key]

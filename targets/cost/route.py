@@ -85,7 +85,8 @@ class Exchange:
         if devices in self.counted:
             return np.true_divide(self.counted[devices], 1 - self.inside(devices))
         targets = distinct_targets(self.experts, self.ranks / devices, self.choices, self.share)
-        return self.copies * (targets / (self.choices * self.share))
+        rows = self.copies * (targets / (self.choices * self.share))
+        return np.minimum(rows, self.copies)
 
     def inside(self, devices: int) -> float:
         """The share of the ranks that are in the domain of a rank."""

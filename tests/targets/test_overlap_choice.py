@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from step_runs import Asked, asked
 
-from supertile.targets.overlap_choice import MATTERS, WAYS, Choice, choose_overlap
+from supertile.targets.overlap_choice import MATTERS, WAYS, OverlapChoice, choose_overlap
 from supertile.targets.step_overlap import NO_OVERLAP, Overlap, costed_step
 
 ONE_SLOT = "phase=decode ep=8 batch=8 context=64"
 
 
-def choice(held: Asked, way: str = "auto") -> Choice:
+def choice(held: Asked, way: str = "auto") -> OverlapChoice:
     return choose_overlap(held.tiled.work, held.tiled.costs, way)
 
 

@@ -12,7 +12,7 @@ from supertile.passes.overlap_comm import OverlapComm
 from supertile.targets.cost.totals import exposed_seconds, hidden_seconds
 from supertile.targets.deployment_timeline import deployment_timeline
 from supertile.targets.overlap import wave_time
-from supertile.targets.step import Item, StepWork, Stretch
+from supertile.targets.step import WHOLE, Item, StepWork, Stretch, Wave
 from supertile.targets.step_overlap import (
     NO_OVERLAP,
     CostedProgram,
@@ -142,14 +142,30 @@ def test_waves_follow_the_recurrence(v4: Asked) -> None:
 
 def test_a_later_wave_has_a_flag_in_place_of_a_start(v4: Asked) -> None:
     """62 us of start-up and 122 GB/s in the fit of dispatch on the 910C; 1.2 us of latency."""
-    whole, (first, later) = (
-        of_kind(layer(step(v4, overlap)), "dispatch") for overlap in (NO_OVERLAP, Overlap(1, 2))
-    )
-    stream = whole[0].duration - 62e-6
+    costs = v4.tiled.costs
+    items = next(one.items for one in v4.tiled.work.stretches if one.is_layer)
+    sent = replace(next(item for item in items if item.transfer == "dispatch"), route=None)
+    whole, first, later = (costs.task(sent, None, one) for one in (WHOLE, *waves_of(2)))
+    stream = whole.duration - 62e-6
     assert first.duration == pytest.approx(62e-6 + stream / 2)
     latency = v4.question.machine.need(f"domains.{first.lane}.latency", "this test")
     assert later.duration == pytest.approx(stream / 2 + latency)
     assert not first.continues and later.continues
+
+
+def test_a_token_goes_once_to_a_rank_in_each_wave(v4: Asked) -> None:
+    """So that waves send more rows than one deduplicated transfer, and fewer than all choices."""
+    items = next(one.items for one in v4.tiled.work.stretches if one.is_layer)
+    sent = next(item for item in items if item.transfer == "dispatch")
+    whole, *waves = (one.of(v4.tiled.costs.whole).exchange(sent) for one in (WHOLE, *waves_of(2)))
+    assert sum(wave.copies for wave in waves) == pytest.approx(whole.copies)
+    assert whole.distinct() < sum(wave.distinct() for wave in waves) <= whole.copies
+    assert all(wave.tokens == pytest.approx(whole.tokens) for wave in waves)
+
+
+def waves_of(slots: int) -> list[Wave]:
+    """One slot each."""
+    return [Wave(number, 1, slots) for number in range(slots)]
 
 
 def test_a_rank_with_one_expert_has_one_wave() -> None:
