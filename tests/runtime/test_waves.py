@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from small_models import Array
 
-from supertile.ir.placement import Placement, PlacementAttr, place
+from supertile.ir.placement import Placement, place
 from supertile.runtime.comm_ops import combine, dispatch
 from supertile.runtime.graph_ops import grouped_linear
 from supertile.targets.deploy import spread
@@ -40,7 +40,7 @@ class Batch:
 
     def at_once(self) -> list[Array]:
         share = [np.ones(own.shape, np.float32) for own in self.chosen]
-        sent = dispatch(self.x, self.chosen, share, PlacementAttr.of(self.placement))
+        sent = dispatch(self.x, self.chosen, share, self.placement)
         done = [
             grouped_linear(rows, self.weights[[*self.placement.slots[rank]]], counts)
             for rank, (rows, _, counts, _) in enumerate(sent)
@@ -63,11 +63,11 @@ class Batch:
             for slot in slots
             for source, own in enumerate(self.chosen)
             for token, choice in np.ndindex(own.shape)
-            if self.placement.target(int(own[token, choice]), source) == (rank, slot)
+            if self.placement.target(int(own[token, choice]), source, token) == (rank, slot)
         ]
         arrived = [self.x[source][token] for source, token, _ in places]
         rows = np.array(arrived, np.float32).reshape(-1, CHANNELS)
-        owners = [self.placement.target(int(self.chosen[s][t, k]), s).slot for s, t, k in places]
+        owners = [self.placement.target(int(self.chosen[s][t, k]), s, t).slot for s, t, k in places]
         counts = np.array([owners.count(slot) for slot in slots], np.int32)
         experts = [self.placement.slots[rank][slot] for slot in slots]
         if experts:
