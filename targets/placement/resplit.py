@@ -28,6 +28,8 @@ RELAXATION = 1.8
 """Of the exponent; 1 is Sinkhorn's. From 2 on it does not converge."""
 CHECKED_AFTER = (4, 8, 16, 32, 64, 128, 256)
 """Rounds after which layers that are solved leave."""
+BLOCK = 2**17
+"""Scenarios x layers x slots at a time: bounds memory, and suits caches."""
 TINY = 1e-250
 LEAST_SHARE = 1e-30
 """Shares stay above it while they are scaled, or rounding would make them zero for good."""
@@ -75,8 +77,11 @@ def resplit(
     """
     graph = ReplicaGraph(map)
     loads = graph.checked(loads)
-    found = _scaled(graph, loads, within, rounds)
-    return _solved(graph, loads, found, within) if exact else found
+    block = max(1, BLOCK // (len(loads) * map.expert.shape[1]))
+    blocks = [np.arange(map.layers)[start : start + block] for start in range(0, map.layers, block)]
+    found = [_block(graph.layers(of), loads[:, of], within, rounds, exact) for of in blocks]
+    parts = zip(*((of.share, of.upper, of.lower, of.tight, of.mean) for of in found), strict=True)
+    return Resplit(*(np.concatenate(part, axis=1) for part in parts))
 
 
 def best_shares(map: ExpertMap, load: Floats, within: float = 1e-6) -> ExpertMap:
@@ -161,6 +166,11 @@ class ReplicaGraph:
     def of_ranks(self, values: Floats) -> Floats:
         """[S, L, P] of [S, L, G]."""
         return np.repeat(values, self.map.slots, axis=2)
+
+
+def _block(graph: ReplicaGraph, loads: Floats, within: float, rounds: int, exact: bool) -> Resplit:
+    found = _scaled(graph, loads, within, rounds)
+    return _solved(graph, loads, found, within) if exact else found
 
 
 def _scaled(graph: ReplicaGraph, loads: Floats, within: float, rounds: int) -> Resplit:
