@@ -29,6 +29,7 @@ from supertile.targets.plan.model import ExpertLayers
 
 Array = NDArray[Any]
 RANK_LIMIT = 4
+LIST_LIMIT = 2**25  # numbers in nested lists, which take more room than arrays
 
 LOGICAL = ("logical_count", "counts")
 PHYSICAL = ("expert_load_window", "expert_load_pass", "physical_count")
@@ -160,6 +161,7 @@ def _device(held: Held, steps: Steps, device: object, experts: int) -> Array:
 
 def _workload(held: Held, key: str, model: ExpertLayers) -> Table:
     loads = held.array(key)
+    loads = np.where(loads == -1, 0, loads)  # -1: nothing was collected
     if "placement_table" not in held.values:
         raise held.source.fail("loads.no_map", (key,), expected="placement_table")
     slots = held.array("placement_table")
@@ -267,8 +269,8 @@ def _next_level(source: JsonSource, steps: Steps, shape: list[int], level: list[
         )
         where = (*steps, *_at(shape, index))
         raise source.fail("loads.ragged", where, expected=expected, found=found)
-    if len(shape) == RANK_LIMIT or lengths[0] * len(level) > ELEMENT_LIMIT:
-        raise source.fail("loads.elements", steps, limit=ELEMENT_LIMIT)
+    if len(shape) == RANK_LIMIT or lengths[0] * len(level) > LIST_LIMIT:
+        raise source.fail("loads.elements", steps, limit=LIST_LIMIT)
     shape.append(lengths[0])
     return list(chain.from_iterable(level))
 

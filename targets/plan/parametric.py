@@ -89,7 +89,7 @@ def _layer(text: LoadsText, model: ExpertLayers, layer: int) -> Floats:
     """[W, E]: one layer."""
     random = np.random.default_rng([text.seed, layer, LOADS])
     if text.law == "lognormal":
-        first = text.value * random.standard_normal(model.experts)
+        first = np.asarray(text.value * random.standard_normal(model.experts), np.float64)
     else:
         ranks = random.permutation(model.experts) + 1.0
         first = -text.value * np.log(ranks)
@@ -116,7 +116,7 @@ def token_frequency(text: LoadsText, vocabulary: int) -> Floats:
 def _weighed(table: Integers, weights: Floats, experts: int) -> Floats:
     """[E]: loads under the frequency [V] of the token ids."""
     each = np.repeat(weights, table.shape[1])
-    loads: Floats = np.bincount(table.ravel(), each, experts) * float(TOKENS)
+    loads: Floats = np.bincount(table.ravel(), each, experts).astype(np.float64) * TOKENS
     return loads
 
 

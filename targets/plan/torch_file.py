@@ -207,11 +207,8 @@ class _Builder:
         self.memo[index] = self.stack[-1]
 
     def again(self, index: int) -> None:
-        """A value used a second time; containers are not, since they could hold themselves."""
-        value = self.memo[index]
-        if type(value) in (dict, list, tuple):
-            raise RefusedError("a list or dictionary that stands in two places")
-        self.stack.append(value)
+        """A value used a second time. A list may so hold itself: readers must not trust depths."""
+        self.stack.append(self.memo[index])
 
     def imported(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):

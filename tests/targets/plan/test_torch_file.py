@@ -116,7 +116,16 @@ def test_what_is_refused(tmp_path):
     assert told(b"ctorch._utils\n_rebuild_tensor_v2\n)R.") == "a tensor of another form"
     assert told(b"K\x01(K\x02e.") == "items added to int"
     assert told(b"}(G" + b"\x00" * 8 + b"K\x02u.").startswith("a dictionary whose keys")
-    assert told(b"]q\x01h\x01a.") == "a list or dictionary that stands in two places"
+
+
+def test_lists_that_hold_themselves_are_read_and_are_no_tables(tmp_path):
+    within = b"\x80\x02}" + b"X\x06\x00\x00\x00counts" + b"]q\x01h\x01as."
+    path = write_pickle(tmp_path / "f.pt", within)
+    counts = read(path)["counts"]
+    assert counts[0] is counts
+    with pytest.raises(UserError) as caught:
+        read_loads(path, MIXED)
+    assert caught.value.code == "loads.elements"
 
 
 def test_what_is_damaged(tmp_path):

@@ -1,0 +1,216 @@
+"""Plans as the files that serving engines load.
+
+    for note in export(plan, "sglang", "location.json"):
+        print(note)
+
+Read in the engines' sources: SGLang 0.5.23, vLLM 0.33.0, vllm-ascend 0.23.0. TensorRT-LLM's form
+is from its documentation. All of them want the same number of slots on each rank, none idle, and
+split the tokens of an expert over its replicas by rules of their own, without shares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from supertile.ir.errors import UserError, nearest
+from supertile.ir.files import write_text
+from supertile.ir.placement import IDLE
+from supertile.targets.plan.export_vllm import INTERFACES, REDUNDANT_LIMIT, policy_module
+from supertile.targets.plan.plan_types import PlanFile
+
+Rows = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Export:
+    """The text of a file, and what its user should know."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def export(
+    plan: PlanFile, engine: str, path: str | Path, interface: str | None = None
+) -> tuple[str, ...]:
+    """Write the plan for an engine, and return what its user should know.
+
+    `interface` is for vLLM alone: one of `export_vllm.INTERFACES`. Errors: those of `export_text`,
+    and `plan.export_suffix` where the engine would not load a file of this name.
+    """
+    made = export_text(plan, engine, interface)
+    known = ENGINES[engine].suffixes
+    suffix = os.path.splitext(str(path))[1]
+    if suffix not in known:
+        values = {"engine": engine, "expected": " or ".join(known), "found": suffix or "no suffix"}
+        raise UserError("plan.export_suffix", file=str(path), **values)
+    text = made.text if suffix != ".json" or engine != "tensorrt-llm" else _tensorrt_json(plan)
+    write_text(path, text)
+    return made.notes
+
+
+def export_text(plan: PlanFile, engine: str, interface: str | None = None) -> Export:
+    """The plan for an engine. Errors: `plan.engine`, `.export_uneven`, `.export_idle`,
+    `.export_redundant`, `.interface`.
+    """
+    if engine not in ENGINES:
+        known, hint = ", ".join(ENGINES), nearest(engine, ENGINES)
+        raise UserError("plan.engine", found=engine, expected=known, hint=hint)
+    if interface is not None and (engine != "vllm" or interface not in INTERFACES):
+        known, hint = ", ".join(INTERFACES), nearest(interface, INTERFACES)
+        raise UserError("plan.interface", found=interface, expected=known, hint=hint)
+    _check_even(plan, engine)
+    _check_idle(plan, engine)
+    if engine == "vllm":
+        return _vllm(plan, interface or INTERFACES[0])
+    made = ENGINES[engine].make(plan)
+    return Export(made.text, (*made.notes, *_share_notes(plan, engine)))
+
+
+def _check_even(plan: PlanFile, engine: str) -> None:
+    counts = np.unique(plan.placement.slots)
+    if len(counts) > 1:
+        total = int(plan.placement.slots.sum())
+        found = f"{counts[0]} to {counts[-1]} slots on a rank"
+        more = -(-total // plan.placement.ranks)
+        raise UserError("plan.export_uneven", engine=engine, found=found, more=more)
+
+
+def _check_idle(plan: PlanFile, engine: str) -> None:
+    idle = plan.placement.expert == IDLE
+    if idle.any():
+        row, slot = np.unravel_index(int(idle.argmax()), idle.shape)
+        layer, rank = plan.layers[row].layer, int(plan.placement.rank[slot])
+        found = f"{int(idle.sum())}, the first on rank {rank} in layer {layer}"
+        raise UserError("plan.export_idle", engine=engine, found=found)
+
+
+def _share_notes(plan: PlanFile, engine: str) -> tuple[str, ...]:
+    if plan.shares == "equal":
+        return ()
+    return (
+        f"{engine} splits the tokens of an expert over its replicas by its own rule; the shares of "
+        "the plan are left out, and its balancedness holds for them alone",
+    )
+
+
+def _rows(plan: PlanFile) -> Rows:
+    rows: Rows = plan.placement.expert.tolist()
+    return rows
+
+
+def _redundant(plan: PlanFile) -> int:
+    return int(plan.placement.slots.sum()) - plan.placement.experts
+
+
+# ---- SGLang
+
+
+def _sglang(plan: PlanFile) -> Export:
+    """`physical_to_logical_map` [model layers, P]; dense layers have the engine's own default."""
+    total, experts = int(plan.placement.slots.sum()), plan.placement.experts
+    rows: Rows = [[slot % experts for slot in range(total)]] * plan.model_layers
+    for layer, row in zip(plan.layers, _rows(plan), strict=True):
+        rows[layer.layer] = row
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    text = f'{{"physical_to_logical_map":[\n{lines}\n]}}\n'
+    flags = f"--ep-size {plan.placement.ranks} --ep-num-redundant-experts {_redundant(plan)}"
+    return Export(text, (f"start SGLang with {flags} --init-expert-location and this file",))
+
+
+# ---- vllm-ascend
+
+
+def _vllm_ascend(plan: PlanFile) -> Export:
+    """Layers by position among those with experts; what each device holds."""
+    width = int(plan.placement.slots[0])
+    layers = [
+        {
+            "layer_id": position,
+            "device_count": plan.placement.ranks,
+            "device_list": [
+                {"device_id": rank, "device_expert": row[rank * width : (rank + 1) * width]}
+                for rank in range(plan.placement.ranks)
+            ],
+        }
+        for position, row in enumerate(_rows(plan))
+    ]
+    lines = ",\n".join(json.dumps(layer, separators=(",", ":")) for layer in layers)
+    text = f'{{"moe_layer_count":{len(layers)},"layer_list":[\n{lines}\n]}}\n'
+    option = '{"eplb_config":{"expert_map_path":"FILE"}}'
+    notes = (
+        f"start vllm-ascend on {plan.placement.ranks} ranks with --additional-config '{option}'",
+        "a layer of drafts takes the engine's default; rank r sends an expert's tokens to replica "
+        "r mod their number",
+    )
+    return Export(text, notes)
+
+
+# ---- TensorRT-LLM
+
+
+def _tensorrt(plan: PlanFile) -> Export:
+    """YAML; layers with experts alone, by their number in the model."""
+    lines = [f"num_slots: {int(plan.placement.slots.sum())}", "initial_global_assignments:"]
+    for layer, row in zip(plan.layers, _rows(plan), strict=True):
+        lines.append(f"  {layer.layer}: {json.dumps(row)}")
+    lines.append("layer_updates_per_iter: 0")
+    note = (
+        f"name this file as moe_config.load_balancer, with moe_expert_parallel_size "
+        f"{plan.placement.ranks}"
+    )
+    return Export("\n".join([*lines, ""]), (note,))
+
+
+def _tensorrt_json(plan: PlanFile) -> str:
+    """The same as JSON, whose keys are words: what reads it must make numbers of them."""
+    assignments = {
+        str(layer.layer): row for layer, row in zip(plan.layers, _rows(plan), strict=True)
+    }
+    table: Mapping[str, object] = {
+        "num_slots": int(plan.placement.slots.sum()),
+        "initial_global_assignments": assignments,
+        "layer_updates_per_iter": 0,
+    }
+    return json.dumps(table, separators=(",", ":")) + "\n"
+
+
+# ---- vLLM
+
+
+def _vllm(plan: PlanFile, interface: str) -> Export:
+    redundant = _redundant(plan)
+    if redundant > REDUNDANT_LIMIT:
+        raise UserError("plan.export_redundant", limit=REDUNDANT_LIMIT, found=redundant)
+    text = policy_module(_rows(plan), plan.placement.experts, plan.placement.ranks, interface)
+    config = json.dumps({"num_redundant_experts": redundant})
+    notes = (
+        f"start vLLM on {plan.placement.ranks} ranks with --enable-eplb --eplb-config '{config}', "
+        "and call install() of this module in each of its processes",
+        "vLLM starts with its own layout; the plan is in force from the first rearrangement on, "
+        "after step_interval steps",
+    )
+    if interface == "plan":
+        notes = (*notes, "no released vLLM with this interface was at hand: try it first")
+    return Export(text, (*notes, *_share_notes(plan, "vllm")))
+
+
+class Engine(NamedTuple):
+    """How files for an engine are named, and how their text is made."""
+
+    suffixes: Sequence[str]
+    make: Callable[[PlanFile], Export]
+
+
+ENGINES = {
+    "sglang": Engine((".json",), _sglang),
+    "vllm": Engine((".py",), lambda plan: _vllm(plan, INTERFACES[0])),
+    "vllm-ascend": Engine((".json",), _vllm_ascend),
+    "tensorrt-llm": Engine((".yaml", ".yml", ".json"), _tensorrt),
+}

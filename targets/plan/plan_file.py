@@ -1,0 +1,83 @@
+"""The file of a plan, `plan.json`: written whole, read with every value checked.
+
+    write_plan("plan.json", plan)
+    assert read_plan("plan.json") == plan
+
+docs/plan_files.md says what the keys mean. One line holds one layer, so plans can be compared
+line by line; equal plans are equal bytes but for `seconds`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from supertile.ir.errors import UserError
+from supertile.ir.files import read_text, write_text
+from supertile.ir.json_text import JsonSource, parse_json
+from supertile.targets.plan.plan_reader import FORMAT, TEXTS, VERSION, plan_of
+from supertile.targets.plan.plan_types import SHARE_PARTS, PlanFile
+
+FILE_LIMIT = 2**27  # bytes; 61 layers of 16,384 weighted slots have some 20 million
+
+
+def read_plan(path: str | Path) -> PlanFile:
+    """The plan in a file. `UserError` with a `plan.` code where it is not a plan in full."""
+    file = str(path)
+    # os.path, unlike Path, answers for names that no file can have.
+    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
+        raise UserError("plan.special_file", file=file)
+    text = read_text(file, "plan", FILE_LIMIT)
+    return plan_of(JsonSource(file, text), parse_json(file, text, "plan"))
+
+
+def write_plan(path: str | Path, plan: PlanFile) -> None:
+    """Write the plan, replacing the file."""
+    write_text(path, plan_text(plan))
+
+
+def plan_text(plan: PlanFile) -> str:
+    """The plan as JSON."""
+    slots = plan.placement.slots.tolist()
+    head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    head |= {key: getattr(plan, key) for key in TEXTS}
+    head |= {
+        "seed": plan.seed,
+        "seconds": float(plan.seconds),
+        "model_layers": plan.model_layers,
+        "experts": plan.placement.experts,
+        "ranks": plan.placement.ranks,
+        "slots": slots[0] if len(set(slots)) == 1 else slots,
+        "shares": plan.shares,
+    }
+    if plan.shares == "weighted":
+        head["share_parts"] = SHARE_PARTS
+    tables = ("bounds", "communication", "evidence", "notes")
+    head |= {key: getattr(plan, key) for key in tables if getattr(plan, key)}
+    lines = [f"{_text(key)}: {_text(value)}," for key, value in head.items()]
+    layers = ",\n".join(_text(_layer(plan, index)) for index in range(len(plan.layers)))
+    return "\n".join(["{", *lines, '"layers": [', layers, "]", "}", ""])
+
+
+def _layer(plan: PlanFile, index: int) -> dict[str, Any]:
+    layer = plan.layers[index]
+    numbers = ("balancedness", "bound", "ratio", "max_load")
+    row: dict[str, Any] = {"layer": layer.layer}
+    row |= {key: float(getattr(layer, key)) for key in numbers}
+    if layer.expected is not None:
+        row["expected"] = float(layer.expected)
+    if layer.bounds:
+        row["bounds"] = layer.bounds
+    row["slots"] = plan.placement.expert[index].tolist()
+    if plan.shares == "weighted":
+        parts = np.rint(plan.placement.share[index] * SHARE_PARTS)
+        row["shares"] = parts.astype(np.int64).tolist()
+    return row
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
