@@ -64,7 +64,12 @@ TENSORS_OR_MAP = """
     ):
         if not cls.is_planned(*weight.shape):
             return cls.others(
-                weight, num_replicas, num_groups, num_nodes, num_ranks, {old}
+                weight,
+                num_replicas,
+                num_groups,
+                num_nodes,
+                num_ranks,
+                old_global_expert_indices,
             )
         cls.check(num_replicas, num_ranks)
 {answer}
@@ -121,5 +126,5 @@ def policy_module(rows: Sequence[Sequence[int]], experts: int, ranks: int, inter
     if interface == "plan":
         return head.replace("import torch", "import sys\n\nimport torch", 1) + PLAN + TAIL
     answers = {"map": MAP, "tensors": TENSORS}
-    body = TENSORS_OR_MAP.format(answer=answers[interface], old="old_global_expert_indices")
+    body = TENSORS_OR_MAP.format(answer=answers[interface])
     return head + body + TAIL

@@ -48,8 +48,10 @@ def export(
     known = ENGINES[engine].suffixes
     suffix = os.path.splitext(str(path))[1]
     if suffix not in known:
-        values = {"engine": engine, "expected": " or ".join(known), "found": suffix or "no suffix"}
-        raise UserError("plan.export_suffix", file=str(path), **values)
+        expected, found = " or ".join(known), suffix or "no suffix"
+        raise UserError(
+            "plan.export_suffix", file=str(path), engine=engine, expected=expected, found=found
+        )
     text = made.text if suffix != ".json" or engine != "tensorrt-llm" else _tensorrt_json(plan)
     write_text(path, text)
     return made.notes
@@ -67,9 +69,7 @@ def export_text(plan: PlanFile, engine: str, interface: str | None = None) -> Ex
         raise UserError("plan.interface", found=interface, expected=known, hint=hint)
     _check_even(plan, engine)
     _check_idle(plan, engine)
-    if engine == "vllm":
-        return _vllm(plan, interface or INTERFACES[0])
-    made = ENGINES[engine].make(plan)
+    made = ENGINES[engine].make(plan, interface or INTERFACES[0])
     return Export(made.text, (*made.notes, *_share_notes(plan, engine)))
 
 
@@ -196,21 +196,21 @@ def _vllm(plan: PlanFile, interface: str) -> Export:
         "vLLM starts with its own layout; the plan is in force from the first rearrangement on, "
         "after step_interval steps",
     )
-    if interface == "plan":
-        notes = (*notes, "no released vLLM with this interface was at hand: try it first")
-    return Export(text, (*notes, *_share_notes(plan, "vllm")))
+    unseen = "no released vLLM with this interface was at hand: try it first"
+    return Export(text, (*notes, unseen) if interface == "plan" else notes)
 
 
 class Engine(NamedTuple):
     """How files for an engine are named, and how their text is made."""
 
     suffixes: Sequence[str]
-    make: Callable[[PlanFile], Export]
+    make: Callable[[PlanFile, str], Export]
+    """Of a plan and an interface of vLLM's."""
 
 
 ENGINES = {
-    "sglang": Engine((".json",), _sglang),
-    "vllm": Engine((".py",), lambda plan: _vllm(plan, INTERFACES[0])),
-    "vllm-ascend": Engine((".json",), _vllm_ascend),
-    "tensorrt-llm": Engine((".yaml", ".yml", ".json"), _tensorrt),
+    "sglang": Engine((".json",), lambda plan, _: _sglang(plan)),
+    "vllm": Engine((".py",), _vllm),
+    "vllm-ascend": Engine((".json",), lambda plan, _: _vllm_ascend(plan)),
+    "tensorrt-llm": Engine((".yaml", ".yml", ".json"), lambda plan, _: _tensorrt(plan)),
 }

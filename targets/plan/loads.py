@@ -162,7 +162,7 @@ def check_values(source: JsonSource, key: Steps, values: Array) -> None:
     at = tuple(int(index) for index in np.unravel_index(int(wrong.argmax()), values.shape))
     found, others = values[at], int(wrong.sum()) - 1
     more = f", and {others} more" if others else ""
-    raise source.fail("loads.value", (*key, *at), limit=COUNT_LIMIT, found=f"{found}{more}")
+    raise source.fail("loads.value", (*key, *at), limit=COUNT_LIMIT, found=f"{found:g}{more}")
 
 
 def _checked_pairs(table: Table, experts: int) -> Floats:
