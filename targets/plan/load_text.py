@@ -21,7 +21,7 @@ LAWS = ("uniform", "zipf", "lognormal")
 SEED_LIMIT = 2**32
 WINDOW_LIMIT = 256
 EXPONENT_LIMIT = 8.0  # beyond it one expert has all tokens
-NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 WHOLE = re.compile(r"[0-9]{1,10}")
 PART = re.compile(r"\s*([^,:=\s]*)\s*([:=]?)\s*([^,]*?)\s*(?=,|$)")
 
@@ -96,8 +96,8 @@ def parse_loads_text(text: str) -> LoadsText:
                 "loads.no_value", text, parts[0].end(1), law=law, expected=EXPONENT.expected
             )
         given["value"] = _value(text, parts[0], law, EXPONENT)
-    elif sign:
-        raise _error("loads.law_value", text, parts[0].start(2), law=law)
+    elif sign or value:
+        raise _error("loads.law_value", text, parts[0].start(2 if sign else 3), law=law)
     for part in parts[1:]:
         key = part[1]
         if key not in KEYS or part[2] != "=":

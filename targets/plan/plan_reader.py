@@ -60,7 +60,7 @@ class _Reader:
             raise self.wrong(("share_parts",), expected, parts)
         rows = self.list(("layers",), table["layers"])
         if not rows:
-            raise self.wrong(("layers",), "one layer or more", "none")
+            raise self.wrong(("layers",), "one layer or more", 0)
         total = self.whole(("model_layers",), table["model_layers"], 1, COUNT_LIMIT)
         placement = self._placement(table, rows, shares)
         layers: list[LayerPlan] = []
@@ -104,7 +104,7 @@ class _Reader:
         total = int(slots.sum())
         if total * len(rows) > SLOT_LIMIT or experts > total:
             expected = f"{experts} to {SLOT_LIMIT // len(rows)} slots in all"
-            raise self.wrong(("slots",), expected, f"{total}")
+            raise self.wrong(("slots",), expected, total)
         held = np.zeros((len(rows), total), np.int64)
         parts = np.zeros((len(rows), total), np.int64)
         for index, row in enumerate(rows):
@@ -141,7 +141,7 @@ class _Reader:
         """A list of so many whole numbers of 64 bits."""
         items = self.list(steps, value)
         if len(items) != length:
-            raise self.wrong(steps, f"{length} whole numbers", f"{len(items)}")
+            raise self.wrong(steps, f"{length} whole numbers", len(items))
         if not set(map(type, items)) <= {int}:
             at = next(at for at, item in enumerate(items) if type(item) is not int)
             raise self.wrong((*steps, at), "a whole number", items[at])
@@ -195,8 +195,7 @@ class _Reader:
     # ---- values of one kind
 
     def wrong(self, steps: Steps, expected: object, found: object) -> UserError:
-        shown = found if isinstance(found, str) else show_json(found)
-        return self.source.fail("plan.value", steps, expected=expected, found=shown)
+        return self.source.fail("plan.value", steps, expected=expected, found=show_json(found))
 
     def table(self, steps: Steps, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):

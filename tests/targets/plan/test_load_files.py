@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-
 from plan_models import MIXED, SPARSE
+from torch_bytes import write_torch
+
 from supertile.ir.errors import UserError
 from supertile.targets.plan import load_files, load_tables, zip_file
 from supertile.targets.plan.load_files import read_loads
 from supertile.targets.plan.loads import Loads
-from torch_bytes import write_torch
 
 COUNTS = [[1, 2, 3, 4], [5, 6, 7, 8]]
 FULL = [[0] * 4, COUNTS[0], [0] * 4, COUNTS[1]]
