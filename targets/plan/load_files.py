@@ -17,8 +17,8 @@ from supertile.targets.plan.load_csv import read_csv
 from supertile.targets.plan.load_tables import table_of
 from supertile.targets.plan.loads import Loads, Table, loads_of
 from supertile.targets.plan.model import ExpertLayers
+from supertile.targets.plan.numpy_file import read_npz
 from supertile.targets.plan.torch_file import read_torch
-from supertile.targets.plan.zip_file import read_npz
 
 TEXT_LIMIT = 2**26  # bytes of .json and .csv
 ARCHIVE_LIMIT = 2**30  # bytes of .pt and .npz, unpacked

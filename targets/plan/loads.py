@@ -149,7 +149,7 @@ def check_rank(source: JsonSource, key: Steps, values: Array, ranks: Sequence[in
         raise source.fail("loads.numbers", key, found=f"{values.dtype}")
     shape = list(values.shape)
     if values.ndim not in ranks or 0 in shape:
-        forms = {1: "[layers]", 2: "[layers][experts]", 3: "[windows][layers][experts]"}
+        forms = {1: "a list", 2: "[layers][experts]", 3: "[windows][layers][experts]"}
         expected = " or ".join(forms[rank] for rank in ranks)
         raise source.fail("loads.rank", key, expected=expected, found=f"{shape}")
 

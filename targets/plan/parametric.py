@@ -1,21 +1,21 @@
-"""Loads made from a law and a seed, and counts from routings and tables of token ids.
+"""Loads made from a law and a seed.
 
 All is seeded by (seed, layer), so a layer has the same loads whatever other layers there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from supertile.ir.errors import UserError
 from supertile.runtime.checkpoint import Checkpoint, Format
 from supertile.targets.plan.load_text import LoadsText
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import ExpertLayers, layers_text
+from supertile.targets.plan.routings import check_experts, hash_layer_loads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -144,51 +144,6 @@ def hash_tables(checkpoint: Checkpoint, model: ExpertLayers) -> dict[int, Intege
         if not checkpoint.has(name):
             continue
         table = np.asarray(checkpoint.tensor(name, shape, Format("i64")))
-        _check_experts(table, model.experts, f"the table {name}")
+        check_experts(table, model.experts, f"the table {name}")
         tables[layer] = table
     return tables
-
-
-# ---- counts from what was chosen ---------------------------------------------------------------
-
-
-def hash_layer_loads(table: Integers, ids: Iterable[int] | Integers, experts: int) -> Floats:
-    """[E]: exactly what token ids [N] give in a layer that chooses by the table [V, K].
-
-    `loads.token_id` for an id outside the table.
-    """
-    numbers = np.asarray(ids, np.int64).ravel()
-    wrong = (numbers < 0) | (numbers >= len(table))
-    if wrong.any():
-        at = int(wrong.argmax())
-        raise UserError("loads.token_id", at=at, found=int(numbers[at]), limit=len(table) - 1)
-    return routing_loads(table[numbers], experts)
-
-
-def routing_loads(chosen: Integers, experts: int) -> Floats:
-    """[E]: how many tokens chose each expert, from the experts [N, K] of each token."""
-    _check_experts(chosen, experts, "a routing")
-    return np.bincount(chosen.ravel(), minlength=experts).astype(np.float64)
-
-
-def pairs_of(chosen: Integers, experts: int) -> Floats:
-    """[E, E]: how many tokens chose both experts, from the experts [N, K]; the diagonal is 0."""
-    _check_experts(chosen, experts, "a routing")
-    choices = chosen.shape[1]
-    pairs = np.zeros(experts * experts)
-    for one in range(choices):
-        for other in range(one):
-            keys = chosen[:, one] * experts + chosen[:, other]
-            pairs += np.bincount(keys, minlength=experts * experts)
-    square = pairs.reshape(experts, experts)
-    both: Floats = square + square.T
-    np.fill_diagonal(both, 0)
-    return both
-
-
-def _check_experts(chosen: Integers, experts: int, name: str) -> None:
-    wrong = (chosen < 0) | (chosen >= experts)
-    if wrong.any():
-        at = [int(index) for index in np.unravel_index(int(wrong.argmax()), chosen.shape)]
-        found = int(chosen[tuple(at)])
-        raise UserError("loads.chosen", name=name, limit=experts - 1, at=at, found=found)

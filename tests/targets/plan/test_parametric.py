@@ -25,15 +25,13 @@ from supertile.targets.plan.load_text import (
 from supertile.targets.plan.model import ExpertLayers, expert_layers, layers_text
 from supertile.targets.plan.parametric import (
     TOKENS,
-    hash_layer_loads,
     hash_tables,
     made_table,
-    pairs_of,
     parametric_loads,
-    routing_loads,
     token_frequency,
     with_hashed,
 )
+from supertile.targets.plan.routings import hash_layer_loads, pairs_of, routing_loads
 
 CONFIGS = Path(__file__).parents[3] / "models" / "configs"
 WIDE = ExpertLayers("wide", 2, (0, 1), (0,), 64, 6, 1000)

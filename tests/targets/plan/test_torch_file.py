@@ -195,13 +195,13 @@ GOOD_PICKLE = GOOD.pickle({"rank": 0, "logical_count": COUNTS, "more": [1, 2.5, 
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape")  # of words that pickletools decodes
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD_PICKLE) - 1), st.integers(0, 255)), min_size=1))
-def test_changed_bytes_of_a_pickle_are_read_or_refused(tmp_path_factory, changes):
+def test_changed_bytes_of_a_pickle_are_read_or_refused(folder, changes):
     raw = bytearray(GOOD_PICKLE)
     for position, byte in changes:
         raw[position] = byte
-    path = tmp_path_factory.mktemp("torch") / "f.pt"
+    path = folder / "f.pt"
     write_pickle(path, bytes(raw), GOOD.data)
     try:
         read_torch(str(path), LIMIT)
@@ -209,10 +209,10 @@ def test_changed_bytes_of_a_pickle_are_read_or_refused(tmp_path_factory, changes
         assert error.code in ("loads.torch_refused", "loads.broken")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_changed_and_cut_archives_are_read_or_refused(tmp_path_factory, data):
-    path = write_torch(tmp_path_factory.mktemp("torch") / "f.pt", {"logical_count": COUNTS})
+def test_changed_and_cut_archives_are_read_or_refused(folder, data):
+    path = write_torch(folder / "f.pt", {"logical_count": COUNTS})
     raw = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
