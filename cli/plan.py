@@ -1,4 +1,4 @@
-"""`supertile plan`: where experts live and how tokens travel, with a lower bound beside each figure.
+"""`supertile plan`: where experts live and how tokens travel, each figure beside its bound.
 
     supertile plan deepseek_v4 --config deepseek_v4_pro --target ascend-910c \\
         --deploy "phase=decode ep=384 batch=64 slots=768" --loads zipf:0.6 -o out
@@ -217,7 +217,7 @@ def _with_redundancy(
 
 
 def _loads(options: argparse.Namespace, config: Config) -> Loads:
-    """The loads that are asked for; those of hash-routed layers by token ids where they are given."""
+    """The loads; those of hash-routed layers follow from token ids where they are given."""
     from supertile.targets.plan.argument import loads_from
     from supertile.targets.plan.model import expert_layers
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from supertile.ir.errors import UserError
 from supertile.runtime.checkpoint import Checkpoint, Format
 from supertile.targets.plan.load_text import LoadsText
 from supertile.targets.plan.loads import Loads

@@ -90,11 +90,12 @@ def _told(
     seconds = {phase: float(np.asarray(layers.seconds(phase))[worst]) for phase in PHASES}
     total = sum(seconds.values())
     evidence = _evidence(machine, layers, choices)
+    ratios = (total / float(bounds.serial), total / float(bounds.overlapped))
     lines = [
         "a layer of experts, the slowest as planned:",
         *(f"  {phase:<9}{seconds_text(seconds[phase]):>10}  {evidence[phase]}" for phase in PHASES),
-        f"  {'in all':<9}{seconds_text(total):>10}  {total / float(bounds.serial):.2f} x the bound of"
-        f" one phase after the other, {total / float(bounds.overlapped):.2f} x that of all at once",
+        f"  {'in all':<9}{seconds_text(total):>10}  {ratios[0]:.2f} x the bound of one phase after "
+        f"the other, {ratios[1]:.2f} x that of all at once",
         *(f"  {line}" for line in _bound_lines(bounds)),
         *choice_lines(machine, choices, sizes.channels),
         str(condition),
