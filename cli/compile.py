@@ -82,20 +82,25 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_output_folder(options.dump_ir)
     check_output_folder(options.output)
-    goal = Goal.of(options)
-    key = cache_key(options, goal)
-    kept = load(key) if key else None
-    stats: Stats | None = None
-    if kept is None:
-        kept, stats = _compile(options, goal)
-        if key and kept.timeline is not None and options.output:
-            save(key, kept)
+    kept, stats = answer(options, Goal.of(options))
     if options.output:
         write_folder(kept, options.output)
     print_result(kept, options)
     if options.stats and stats is not None:
         _print_stats(*stats)
     return 0
+
+
+def answer(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats | None]:
+    """What comes of the compilation; without times where it was kept from an earlier one."""
+    key = cache_key(options, goal)
+    kept = load(key) if key else None
+    if kept is not None:
+        return kept, None
+    found, stats = _compile(options, goal)
+    if key and found.timeline is not None and options.output:
+        save(key, found)
+    return found, stats
 
 
 def _compile(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats]:

@@ -189,10 +189,22 @@ class Answer:
         goal = self.goal
         assert goal.deployment is not None
         tokens = float(sizes_of(goal.deployment, goal.config)["T"])
-        self.tables = expert_tables(module, tokens)
+        self.tables = [*expert_tables(module, tokens), *self._placement_lines(tokens)]
         self.tiled = read_tiled(module, self.question)
         self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
         return {"overlap-comm": asdict(self.overlap.chosen)}
+
+    def _placement_lines(self, tokens: float) -> list[str]:
+        """How the experts' rows travel, next to the best other way."""
+        assert self.goal.deployment is not None
+        if self.goal.deployment.ep == 1:
+            return []
+        from supertile.targets.comm.choice import choice_lines
+        from supertile.targets.cost.sizes import config_number
+
+        choices = self.goal.placements(tokens)
+        channels = config_number(self.goal.config, "hidden_size")
+        return choice_lines(self.goal.machine, choices, channels)
 
     def timeline(self, module: ModuleOp) -> Timeline | None:
         """What a step costs; a scheduled module gets the costs of its tasks."""

@@ -37,6 +37,12 @@ COMMANDS: dict[str, Command] = {
         "compile a model under a config to IR, pass by pass, and to a plan",
         "supertile compile deepseek_v4 --config deepseek_v4_pro --stats -o out",
     ),
+    "explain": Command(
+        "explain",
+        "say why a task or a figure of a deployment is what it is, and what else was possible",
+        "supertile explain deepseek_v4 --config deepseek_v4_pro --target ascend-910c "
+        "--deploy 'phase=decode ep=384 batch=96 context=4K' dispatch",
+    ),
     "run": Command(
         "run",
         "execute a model on tokens: prefill, chunks, greedy decoding",
@@ -127,7 +133,7 @@ def _dispatch(given: list[str]) -> int:
     command = _parser(name)
     module.add_options(command)
     try:
-        options = command.parse_args(given[1:])
+        options = command.parse_intermixed_args(given[1:])  # WHAT may come last
     except SystemExit as stop:  # --help has been printed
         return int(stop.code or 0)
     code: int = module.run(options)

@@ -16,8 +16,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
 from supertile.ir import comm
+from supertile.ir.comm_route import Route
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
 from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.targets.comm.alternatives import buffer_bytes
+from supertile.targets.comm.choice import exchanges
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
@@ -49,6 +52,8 @@ from supertile.targets.step_overlap import (
     overlap_text,
 )
 from supertile.targets.timeline import MemoryUse, Timeline
+
+EXPERT_KEYS = ("n_routed_experts", "num_experts_per_tok")
 
 
 @dataclass(frozen=True)
@@ -140,13 +145,12 @@ def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:
     """The sizes that a step is costed at, on the fullest rank."""
     values = dict(sizes_of(deployment, config, names_of(work.works())))
     tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
-    choices = config_number(config, "num_experts_per_tok")
+    experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
     copies = float(values["T"]) * choices * float(tail)
     values[ARRIVED] = values[ARRIVED] * tail
     share = touched_experts(deployment, config, values[ARRIVED])
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
     touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
-    experts = config_number(config, "n_routed_experts")
     return Sizes(values, touched, copies, deployment.ep, experts, choices or 1, float(tail))
 
 
@@ -160,33 +164,59 @@ def _memory(
     functions = [op for op in module.ops if isinstance(op, FuncOp)]
     activations = [Activations(function) for function in functions]
     names = names_of(work.works())
-    each = _row_bytes(functions)
+    sent = _transfers(functions)
 
     def use(deployment: Deployment) -> MemoryUse:
         values = sizes_of(deployment, config, names)
         live = max(one.peak(values) for one in activations)
-        buffers = _buffer_bytes(each, values) if deployment.ep > 1 else 0.0
+        buffers = _buffer_bytes(machine, sent, deployment, config, values)
         return memory_use(weights, states, deployment, config, machine, live, buffers)
 
     return use
 
 
-def _row_bytes(functions: list[FuncOp]) -> CopyBytes | None:
-    """Bytes of a row through dispatch and combine, where there are any."""
+@dataclass(frozen=True)
+class Transfers:
+    """The transfers of a layer of experts: the bytes of a row, and the routes if there are any."""
+
+    each: CopyBytes
+    routes: Mapping[str, Route | None]
+
+
+def _transfers(functions: list[FuncOp]) -> Transfers | None:
+    """Those of the first layer that has experts on several ranks."""
     for function in functions:
         for op in function.body.block.ops:
             if isinstance(op, comm.Combine):
                 dispatch = op.origin.owner
                 assert isinstance(dispatch, comm.Dispatch)
-                return copy_bytes(dispatch, op)
+                held = {"dispatch": dispatch.route, "combine": op.route}
+                routes = {name: one.route if one else None for name, one in held.items()}
+                return Transfers(copy_bytes(dispatch, op), routes)
     return None
 
 
-def _buffer_bytes(each: CopyBytes | None, values: Mapping[str, Value]) -> float:
-    """Two buffers in each direction, each for the rows that arrive on average."""
-    if each is None:
+def _buffer_bytes(
+    machine: Machine,
+    sent: Transfers | None,
+    deployment: Deployment,
+    config: Config,
+    values: Mapping[str, Value],
+) -> float:
+    """Of both directions, as their routes need them.
+
+    Without a route two buffers in each direction, each for the rows that arrive on average.
+    """
+    if sent is None or deployment.ep == 1:
         return 0.0
-    return 2.0 * float(values[ARRIVED]) * (each.out + each.routing + each.back)
+    experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
+    held = exchanges(sent.each, deployment.ep, experts, choices, float(values["T"]))
+    found = 0.0
+    for name, one in held.items():
+        route = sent.routes[name]
+        rows = 2.0 * float(values[ARRIVED]) * (one.row + one.routing)
+        found += rows if route is None else float(buffer_bytes(machine, one, route))
+    return found
 
 
 def _notes(work: StepWork, sizes: Sizes, config: Config, deployment: Deployment) -> list[str]:

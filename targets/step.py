@@ -436,6 +436,7 @@ class Costs:
             messages=float(time.messages),
             formula=time.formula,
             figures=time.figures,
+            route="" if item.route is None else str(item.route),
         )
 
 

@@ -45,6 +45,8 @@ class Task:
     """Of what is done in parts: "half 1, wave 2"."""
     continues: bool = False
     """Whether this is a later wave of what an earlier task started: nothing is launched."""
+    route: str = ""
+    """Of a transfer of experts' rows: the way that they take (`ir/comm_route.py`)."""
 
     @property
     def title(self) -> str:

@@ -56,6 +56,9 @@ COMMAND_TEXTS: dict[str, Text] = {
     "command.stop_after": Text(
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),
+    "command.explain": Text(
+        "nothing of this deployment is called {name}", expected="one of {known}", suggestion="{hint}"
+    ),
     "command.no_such": Text("there is no {what} {name}", suggestion="{hint}"),
     "command.no_pipeline": Text(
         "{file} is no reproducer and no passes are given", suggestion="-p 'canonicalize,cse'"

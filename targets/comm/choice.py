@@ -17,7 +17,7 @@ import numpy as np
 from supertile.ir.comm_work import CopyBytes
 from supertile.targets.comm.alternatives import Alternative, alternatives
 from supertile.targets.cost.chance import tail_factor
-from supertile.targets.cost.protocol import CHOICES, crossover
+from supertile.targets.cost.protocol import crossover, known_protocols
 from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text
 from supertile.targets.machine_types import Domain, Machine
@@ -113,21 +113,23 @@ def crossover_lines(machine: Machine, exchange: Exchange) -> list[str]:
 
 
 def _crossing(domain: Domain) -> str:
-    """One domain's crossover, or why there is none; empty if it has one protocol at most."""
-    named = [name for name in CHOICES if name in domain.protocols]
-    unknown = [name for name in named if None in _needed(domain, name)]
-    if "load_store" not in named or "dma" not in named:
+    """One domain's crossover with what it follows from; empty without both protocols."""
+    if "load_store" not in domain.protocols or "dma" not in domain.protocols:
         return ""
+    unknown = [name for name in ("load_store", "dma") if name not in known_protocols(domain)]
     if unknown:
-        return f"{domain.name}: no crossover is known, as figures of {', '.join(unknown)} are not"
+        return f"{domain.name}: no crossover is known, as figures of {' and '.join(unknown)} are not"
+    cores, copies = (_protocol_text(domain, name) for name in ("load_store", "dma"))
     size = crossover(domain)
     if size is None:
-        return f"{domain.name}: load_store at every size"
+        return f"{domain.name}: load_store at every size, {cores} against {copies}"
     if size == 0:
-        return f"{domain.name}: dma at every size"
-    return f"{domain.name}: load_store below {number_text(size, 'B')} a message, dma from there on"
+        return f"{domain.name}: dma at every size, {copies} against {cores}"
+    below = f"load_store ({cores}) below {number_text(size, 'B')} a message"
+    return f"{domain.name}: {below}, dma ({copies}) from there on"
 
 
-def _needed(domain: Domain, name: str) -> tuple[float | None, float | None]:
-    protocol = domain.protocols[name]
-    return protocol.write_latency.value, protocol.write_bandwidth.value
+def _protocol_text(domain: Domain, name: str) -> str:
+    held = domain.protocols[name]
+    latency, rate = held.write_latency.value, held.write_bandwidth.value
+    return f"{number_text(latency, 's')} + bytes / {number_text(rate, 'B/s')}"

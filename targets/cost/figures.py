@@ -71,10 +71,11 @@ class Ledger:
         """
         parts = [part.strip() for part in element.split(" x ")]
         fraction = "matrix_fraction" if engine.kind == "matrix" else "vector_fraction"
-        peak = min(self._peak(engine, part) for part in parts)
+        peak = min(self.peak(engine, part) for part in parts)
         return peak * self.fraction(fraction, engine.name)
 
-    def _peak(self, engine: Engine, element: str) -> float:
+    def peak(self, engine: Engine, element: str) -> float:
+        """The machine file's rate of the format, or of the one that it is decoded to."""
         format_ = element
         if element not in engine.rate:
             format_ = self._decoded(engine, element)

@@ -144,7 +144,7 @@ def _direct(ledger: Ledger, exchange: Exchange, route: Route) -> LinkTime:
     if inside and route.protocol(inside[-1].domain.name) == FUSED:
         fused = fused_shares(ledger, shares, exchange.operation, exchange.ranks)
         shares = [*fused, *(share for share in shares if share.domain.name == SCALE_OUT)]
-    software = _software(ledger, exchange, shares)
+    software = _software(ledger, exchange)
     links = []
     for share in shares:
         way = _share_way(ledger, exchange, route, share, rows, size)
@@ -194,8 +194,9 @@ class Software:
     start: float
 
 
-def _software(ledger: Ledger, exchange: Exchange, shares: list[Share]) -> Software:
-    """The largest start-up of the fits that the machine has for these domains; else a launch."""
+def _software(ledger: Ledger, exchange: Exchange) -> Software:
+    """The largest start-up of the fits over the domains that the ranks span; else a launch."""
+    shares = domain_shares(ledger.machine, exchange.ranks)
     fits = [fit_of(ledger.machine, share.domain, exchange.operation) for share in shares]
     known = [domain for domain in fits if domain is not None]
     starts = [fused_start(ledger, domain, exchange.operation) for domain in known]
@@ -221,7 +222,7 @@ def _hierarchical(ledger: Ledger, exchange: Exchange, route: Route) -> LinkTime:
         _stage(ledger, exchange, outer, route.hops[0].protocol, out_rows, out_size, peers),
         _stage(ledger, exchange, inner, route.hops[1].protocol, in_rows, in_size, devices - 1),
     )
-    software = _software(ledger, exchange, domain_shares(ledger.machine, exchange.ranks))
+    software = _software(ledger, exchange)
     start = software.start + ways[0].start + ways[1].start
     links = [
         Link(domain, replace(way, start=start)) for domain, way in zip((outer, inner), ways, strict=True)

@@ -101,6 +101,8 @@ def _program(
 def _facts(task: Task, program: Program) -> Iterator[tuple[str, str]]:
     """The lines of a task's details: what it does, from when, and what it waits for."""
     yield "bound by", task.bound or "not known"
+    if task.route:
+        yield "route", task.route
     yield "starts at", f"{seconds_text(task.start)} in {program.name}"
     if task.launch:
         yield "launch", seconds_text(task.launch)

@@ -1,0 +1,178 @@
+"""What a layer of experts costs at many numbers of ranks and batches, from formulas alone.
+
+    rows = moe_layer_table(machine, config, eps=(8, 64, 384), batches=(1, 16, 64, 256))
+    print(layer_table_text(rows))
+
+For decoding with balanced routing, one token a sequence, `batch` sequences on each rank. A number
+of ranks that the machine cannot connect, or whose experts do not fit its memory, says so in its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from supertile.ir.errors import UserError
+from supertile.targets.bounds import layer_bounds
+from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
+from supertile.targets.comm.layer_time import PHASES, LayerTime, layer_time, weakest_evidence
+from supertile.targets.cost.chance import touched_share
+from supertile.targets.deploy import Config
+from supertile.targets.machine_types import Machine
+
+LIMIT = 1e-3
+"""The second question of the plan: does a layer of experts stay within a millisecond?"""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One point. Times in seconds; None where the machine cannot run it at all."""
+
+    machine: str
+    ep: int
+    batch: int
+    dispatch: float | None = None
+    experts: float | None = None
+    combine: float | None = None
+    total: float | None = None
+    overlapped: float | None = None
+    """The lower bound of a layer in which everything overlaps, at the machine's peaks."""
+    serial: float | None = None
+    """The lower bound of one phase after the other."""
+    holds: bool = False
+    """Whether the layer takes a millisecond at most, and fits."""
+    dominates: str = ""
+    """The phase that takes most, and what in it."""
+    routes: tuple[str, ...] = ()
+    """Of dispatch and combine."""
+    evidence: tuple[str, ...] = ()
+    """The weakest behind each phase, in their order."""
+    obstacle: str = ""
+    """Why it does not run; empty if it does."""
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def moe_layer_table(
+    machine: Machine,
+    config: Config,
+    eps: Sequence[int],
+    batches: Sequence[int],
+    numerics: str = "deployed",
+) -> list[LayerRow]:
+    """A row for each number of ranks and each batch, in the order given.
+
+    UserError for a dense model, and where a figure that every route needs is unknown.
+    """
+    sizes = expert_sizes(config, machine, numerics)
+    return [row for ep in eps for row in _rows_of(machine, sizes, ep, batches)]
+
+
+def _rows_of(
+    machine: Machine, sizes: ExpertSizes, ep: int, batches: Sequence[int]
+) -> Iterable[LayerRow]:
+    tokens = np.array(batches, np.float64)
+    try:
+        held = layer_time(machine, sizes, ep, tokens)
+    except UserError as error:
+        if error.code != "cost.reach":
+            raise
+        text = f"at most {error.values['limit']} {machine.device_unit}s are connected"
+        return [LayerRow(machine.name, ep, batch, obstacle=text) for batch in batches]
+    touched = touched_share(tokens * sizes.choices, float(held.slots))
+    bounds = layer_bounds(machine, sizes, held.exchanges, held.slots, touched)
+    overlapped = np.broadcast_to(bounds.overlapped, tokens.shape)
+    serial = np.broadcast_to(bounds.serial, tokens.shape)
+    room = _room(machine, sizes, held.slots)
+    return [
+        _row(machine, held, ep, batch, n, float(overlapped[n]), float(serial[n]), room)
+        for n, batch in enumerate(batches)
+    ]
+
+
+def _row(
+    machine: Machine,
+    held: LayerTime,
+    ep: int,
+    batch: int,
+    point: int,
+    overlapped: float,
+    serial: float,
+    room: str,
+) -> LayerRow:
+    seconds = {phase: float(held.seconds(phase)[point]) for phase in PHASES}
+    total = sum(seconds.values())
+    chosen = {phase: held.chosen(phase, point) for phase in ("dispatch", "combine")}
+    figures = {"experts": held.experts.figures} | {
+        phase: one.time.figures for phase, one in chosen.items() if one and one.time
+    }
+    return LayerRow(
+        machine=machine.name,
+        ep=ep,
+        batch=batch,
+        **seconds,
+        total=total,
+        overlapped=overlapped,
+        serial=serial,
+        holds=total <= LIMIT and not room,
+        dominates=_dominates(held, seconds, point),
+        routes=tuple(str(one.route) for one in chosen.values() if one),
+        evidence=tuple(weakest_evidence(machine, figures.get(phase, ())) for phase in PHASES),
+        obstacle=room,
+    )
+
+
+def _dominates(held: LayerTime, seconds: dict[str, float], point: int) -> str:
+    """The longest phase: for experts weights or arithmetic, for transfers start-up or bytes."""
+    phase = max(PHASES, key=seconds.__getitem__)
+    if phase == "experts":
+        arithmetic, weights = (
+            float(np.broadcast_to(part, np.shape(held.experts.seconds))[point])
+            for part in (held.experts.arithmetic, held.experts.weights)
+        )
+        return "experts: weights" if weights >= arithmetic else "experts: arithmetic"
+    chosen = held.chosen(phase, point)
+    assert chosen is not None and chosen.time is not None, "the longest phase takes time"
+    streams = [np.max(np.ravel(busy)[point : point + 1]) for busy in chosen.time.busy.values()]
+    return f"{phase}: {'bytes' if max(streams) > seconds[phase] / 2 else 'start-up'}"
+
+
+def _room(machine: Machine, sizes: ExpertSizes, slots: int) -> str:
+    """Why the experts of a rank do not fit its memory; empty if they do."""
+    memory = machine.main_memory
+    capacity = memory.usable.value or memory.capacity.value
+    needed = slots * sizes.layers * sizes.expert_bytes
+    if capacity is None or needed <= capacity:
+        return ""
+    return f"{needed / 1e9:,.0f} GB of experts, {capacity / 1e9:,.0f} GB a {machine.device_unit}"
+
+
+# ---- as text -----------------------------------------------------------------------------------
+
+COLUMNS = ("machine", "ep", "batch", "dispatch", "experts", "combine", "layer", "x bound", "1 ms")
+
+
+def layer_table_text(rows: Sequence[LayerRow]) -> str:
+    """A line a row, times in us; "x bound": the layer over its serial lower bound."""
+    head = "  ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
+    return "\n".join([f"{head}  most of it, or why not; evidence", *map(_line, rows)])
+
+
+WIDTHS = (12, 5, 5, 9, 9, 9, 9, 7, 4)
+
+
+def _line(row: LayerRow) -> str:
+    if row.total is None or row.serial is None:
+        numbers = ["-"] * 5
+    else:
+        times = (row.dispatch, row.experts, row.combine, row.total)
+        numbers = [f"{(seconds or 0.0) * 1e6:,.1f}" for seconds in times]
+        numbers.append(f"{row.total / row.serial:.2f}")
+    cells = (row.machine, str(row.ep), str(row.batch), *numbers, "yes" if row.holds else "no")
+    line = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+    about = "; ".join(filter(None, (row.obstacle, row.dominates, ", ".join(row.evidence))))
+    return f"{line}  {about}"

@@ -1,0 +1,163 @@
+"""Why a transfer of experts' rows takes its route, what the others cost, and what bounds the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from supertile.targets.bounds import hide_condition, layer_bounds
+from supertile.targets.comm.alternatives import Alternative
+from supertile.targets.comm.choice import (
+    TIE,
+    Choice,
+    crossover_lines,
+    in_other_precision,
+)
+from supertile.targets.comm.expert_sizes import ExpertSizes
+from supertile.targets.comm.layer_time import expert_time
+from supertile.targets.comm.shared_expert import TAKEN, shared_options
+from supertile.targets.cost.chance import touched_share
+from supertile.targets.machine_types import Machine
+from supertile.targets.output.units import bytes_text, seconds_text
+
+
+@dataclass(frozen=True)
+class RouteFacts:
+    """One alternative; seconds are None where a figure is unknown."""
+
+    route: str
+    seconds: float | None
+    buffer_bytes: float
+    messages: float | None
+    wire_bytes: float | None
+    formula: str
+    obstacle: str
+
+
+@dataclass(frozen=True)
+class PlacementFacts:
+    """The placement of one direction."""
+
+    route: str
+    why: str
+    alternatives: tuple[RouteFacts, ...]
+    precision: str
+    crossovers: tuple[str, ...]
+    bounds: tuple[str, ...]
+    condition: str
+    shared: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def placement_facts(
+    machine: Machine, sizes: ExpertSizes, choices: Mapping[str, Choice], direction: str, slots: int
+) -> PlacementFacts:
+    """`choices` are those of dispatch and combine; `slots` experts a rank."""
+    choice = choices[direction]
+    exchanges = {name: one.exchange for name, one in choices.items()}
+    name, seconds = in_other_precision(machine, choice, sizes.channels)
+    tokens = float(choice.exchange.tokens)
+    options = shared_options(machine, sizes, choice.exchange.ranks, tokens)
+    return PlacementFacts(
+        route=str(choice.best.route),
+        why=_why(choice),
+        alternatives=tuple(_facts(one) for one in choice.held),
+        precision=f"{name} rows instead of {choice.exchange.row:,.0f} B ones: "
+        f"{seconds_text(float(seconds))}; never taken by the compiler alone",
+        crossovers=tuple(crossover_lines(machine, choice.exchange)),
+        bounds=tuple(_bounds(machine, sizes, choices, slots)),
+        condition=str(hide_condition(machine, sizes, exchanges)),
+        shared=tuple(
+            f"{one.name}: {seconds_text(one.seconds)} = {one.formula}; "
+            f"{bytes_text(one.weight_bytes)} of weights"
+            + (" (taken)" if one.name == TAKEN else "")
+            for one in options
+        ),
+    )
+
+
+def _why(choice: Choice) -> str:
+    taken = [one for one in choice.held if not one.obstacle]
+    quickest = min(taken, key=lambda one: float(one.seconds))
+    best = seconds_text(float(choice.best.seconds))
+    other = choice.runner_up
+    if other is None:
+        return f"the only one of {len(choice.held)} routes that the compiler may take"
+    if quickest is choice.best:
+        ratio = float(other.seconds) / float(choice.best.seconds) - 1
+        return (
+            f"the fastest of {len(taken)} routes that the compiler may take: {best}; the next, "
+            f"{other.route}, takes {100 * ratio:.1f} % more"
+        )
+    return (
+        f"within {100 * TIE:.0f} % of the fastest of {len(taken)} routes that the compiler may "
+        f"take ({quickest.route}, {seconds_text(float(quickest.seconds))}): {best}, and the first "
+        "of those in the order direct, hierarchical, padded; fused, single protocols; all copies, "
+        "deduplicated"
+    )
+
+
+def _facts(one: Alternative) -> RouteFacts:
+    time = one.time
+    return RouteFacts(
+        route=str(one.route),
+        seconds=None if time is None else float(time.duration),
+        buffer_bytes=float(one.buffers),
+        messages=None if time is None else float(time.messages),
+        wire_bytes=None if time is None else float(time.wire_bytes),
+        formula="" if time is None else time.formula,
+        obstacle=one.obstacle,
+    )
+
+
+def _bounds(
+    machine: Machine, sizes: ExpertSizes, choices: Mapping[str, Choice], slots: int
+) -> Iterator[str]:
+    exchanges = {name: one.exchange for name, one in choices.items()}
+    held = exchanges["dispatch"]
+    rows = float(held.tokens * held.choices)
+    touched = float(touched_share(rows, float(slots)))
+    found = layer_bounds(machine, sizes, exchanges, slots, touched)
+    for name, cuts in found.cuts.items():
+        worst = max(cuts, key=lambda cut: float(cuts[cut]))
+        yield f"{name}: {seconds_text(float(cuts[worst]))} of bytes {worst}"
+    yield (
+        f"latency {seconds_text(float(found.latency))}; experts: arithmetic "
+        f"{seconds_text(float(found.arithmetic))}, weights {seconds_text(float(found.weights))}"
+    )
+    experts = expert_time(machine, sizes, float(held.copies), slots).seconds
+    plan = float(experts) + sum(float(one.best.seconds) for one in choices.values())
+    for name, bound in (("overlapped", found.overlapped), ("serial", found.serial)):
+        ratio = plan / float(bound)
+        yield (
+            f"a layer, {name}: {seconds_text(float(bound))} at least; dispatch, experts and "
+            f"combine one after the other are {seconds_text(plan)}, {ratio:.2f} times as much"
+        )
+
+
+# ---- as text -----------------------------------------------------------------------------------
+
+
+def placement_lines(facts: PlacementFacts) -> Iterator[str]:
+    yield f"  route: {facts.route}"
+    yield f"    {facts.why}"
+    yield "  alternatives"
+    width = max(len(one.route) for one in facts.alternatives)
+    for one in facts.alternatives:
+        time = "unknown" if one.seconds is None else seconds_text(one.seconds)
+        mark = "*" if one.route == facts.route else " "
+        line = f"  {mark} {one.route:<{width}}  {time:>8}  {bytes_text(one.buffer_bytes):>8} buffers"
+        yield f"{line}  {one.obstacle}".rstrip()
+    yield f"  precision: {facts.precision}"
+    for title, lines in (
+        ("protocols", facts.crossovers),
+        ("lower bounds of the layer", facts.bounds),
+        ("whether traffic can hide behind the experts", (facts.condition,)),
+        ("shared expert", facts.shared),
+    ):
+        if lines:
+            yield f"  {title}"
+            yield from (f"    {line}" for line in lines)
