@@ -12,8 +12,9 @@ from supertile.cli.inputs import add_model_options, choose
 if TYPE_CHECKING:
     from supertile.cli.deploy import Goal
     from supertile.targets.output.explain_comm import PlacementFacts
+    from supertile.targets.timeline import Timeline
 
-TRANSFERS = ("dispatch", "combine")
+TRANSFERS, EXPERTS = ("dispatch", "combine"), "experts"
 # What `supertile compile` asks besides, and explain does not.
 UNASKED = {
     "pipeline": None, "stop_after": None, "entry": None, "tiles": "machine", "dump_ir": None,
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     name = choose(options.what, known, "command.explain")
     found = explain(timeline, goal.machine, name)
-    placed = _placement(goal, name)
+    placed = _placement(goal, timeline, name)
     if options.json:
         held = {"explanations": [one.as_dict() for one in found]}
         print(json.dumps(held | {"placement": placed and placed.as_dict()}, indent=2))
@@ -70,7 +71,7 @@ def _print_known(known: dict[str, str], as_json: bool) -> None:
         print(f"{name:<{width}}  {text}")
 
 
-def _placement(goal: Goal, name: str) -> PlacementFacts | None:
+def _placement(goal: Goal, timeline: Timeline, name: str) -> PlacementFacts | None:
     """Of a transfer between ranks; None for anything else."""
     deployment = goal.deployment
     assert deployment is not None, "explain has a deployment"
@@ -84,7 +85,9 @@ def _placement(goal: Goal, name: str) -> PlacementFacts | None:
     tokens = float(sizes_of(deployment, goal.config)["T"])
     sizes = expert_sizes(goal.config, goal.machine, goal.numerics)
     slots = max(expert_slots(deployment, goal.config))
-    return placement_facts(goal.machine, sizes, goal.placements(tokens), name, slots)
+    tasks = (task for program in timeline.programs for task in program.tasks)
+    experts = max((task.duration for task in tasks if task.kind == EXPERTS), default=0.0)
+    return placement_facts(goal.machine, sizes, goal.placements(tokens), name, slots, experts)
 
 
 def _placement_lines(placed: PlacementFacts | None) -> Iterator[str]:

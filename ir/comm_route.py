@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Attribute, ParametrizedAttribute
-from xdsl.irdl import irdl_attr_definition, param_def
+from xdsl.irdl import base, irdl_attr_definition, param_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
@@ -102,7 +102,7 @@ class RouteAttr(ParametrizedAttribute):
     """A route on a comm op: `#comm.route<direct over supernode by fused>`."""
 
     name = "comm.route"
-    text: StringAttr = param_def()
+    text: StringAttr = param_def(base(StringAttr))
 
     @staticmethod
     def of(route: Route) -> RouteAttr:

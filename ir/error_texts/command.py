@@ -57,7 +57,9 @@ COMMAND_TEXTS: dict[str, Text] = {
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),
     "command.explain": Text(
-        "nothing of this deployment is called {name}", expected="one of {known}", suggestion="{hint}"
+        "nothing of this deployment is called {name}",
+        expected="one of {known}",
+        suggestion="{hint}",
     ),
     "command.no_such": Text("there is no {what} {name}", suggestion="{hint}"),
     "command.no_pipeline": Text(

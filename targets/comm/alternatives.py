@@ -46,10 +46,16 @@ class Alternative:
 
 
 def alternatives(machine: Machine, exchange: Exchange) -> list[Alternative]:
-    """The routes of an exchange; one that cannot carry it at all is not among them."""
+    """The routes of an exchange; none on one rank.
+
+    Where none has a time, the error of the first names the figure that it needs.
+    """
     if exchange.ranks == 1:
         return []
-    return [_costed(machine, exchange, route) for route in routes(machine, exchange)]
+    held = [_costed(machine, exchange, route) for route in routes(machine, exchange)]
+    if all(one.time is None for one in held):
+        route_time(machine, exchange, held[0].route)
+    return held
 
 
 def routes(machine: Machine, exchange: Exchange) -> list[Route]:

@@ -4,23 +4,28 @@
     choice.best.route, choice.runner_up
 
 The fastest of the routes that the compiler may take; of those within 5 % of it, less than figures
-can tell apart, the first in the order of `alternatives.routes`: direct before hierarchical before padded, the fused kernel before
-single protocols, all copies before deduplicated ones.
+can tell apart, the first in the order of `alternatives.routes`: direct before hierarchical before
+padded, the fused kernel before single protocols, all copies before deduplicated ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from supertile.ir.comm_work import CopyBytes
+from supertile.ir.placement import Placement
 from supertile.targets.comm.alternatives import Alternative, alternatives
 from supertile.targets.cost.chance import tail_factor
 from supertile.targets.cost.protocol import crossover, known_protocols
 from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text
 from supertile.targets.machine_types import Domain, Machine
+from supertile.targets.traffic import traffic_of
 
 TIE = 0.05
 """Share of the time within which two routes count as equally fast."""
@@ -51,6 +56,37 @@ def exchanges(
     tail = tail_factor(tokens * float(choices), float(ranks))
     to = Exchange("dispatch", ranks, experts, choices, tokens, tail, each.out, each.routing)
     return {"dispatch": to, "combine": replace(to, operation="combine", row=each.back, routing=0)}
+
+
+def routed_exchanges(
+    each: CopyBytes, chosen: Sequence[NDArray[Any]], placement: Placement, machine: Machine
+) -> dict[str, Exchange]:
+    """dispatch and combine of a known routing: chosen [T, K] of each rank.
+
+    A hash-routed layer has one as soon as its tokens are known: its table [V, K] at their ids. Rows
+    are those of the fullest rank, targets those that were counted.
+    """
+    one = traffic_of(chosen, placement)
+    tokens, ranks = float(one.tokens.mean()), placement.ranks
+    tail = float(one.arrived.max() / one.arrived.mean())
+    to = Exchange(
+        "dispatch", ranks, placement.experts, one.choices, tokens, tail, each.out, each.routing,
+        counted={devices: _crossing_rows(chosen, placement, devices)
+                 for devices in _domain_sizes(machine, ranks)},
+    )  # fmt: skip
+    return {"dispatch": to, "combine": replace(to, operation="combine", row=each.back, routing=0)}
+
+
+def _domain_sizes(machine: Machine, ranks: int) -> list[int]:
+    """One rank, and every domain that holds several but not all."""
+    known = [int(domain.devices.value) for domain in machine.domains if domain.devices.value]
+    return [1, *(size for size in known if 1 < size < ranks)]
+
+
+def _crossing_rows(chosen: Sequence[NDArray[Any]], placement: Placement, devices: int) -> float:
+    """Distinct rows out of or into a domain, of the rank that has most."""
+    held = traffic_of(chosen, placement, devices)
+    return float(max(held.distinct_out.max(), held.distinct_in.max()))
 
 
 def choose(machine: Machine, exchange: Exchange) -> Choice:
@@ -118,7 +154,9 @@ def _crossing(domain: Domain) -> str:
         return ""
     unknown = [name for name in ("load_store", "dma") if name not in known_protocols(domain)]
     if unknown:
-        return f"{domain.name}: no crossover is known, as figures of {' and '.join(unknown)} are not"
+        return (
+            f"{domain.name}: no crossover is known, as figures of {' and '.join(unknown)} are not"
+        )
     cores, copies = (_protocol_text(domain, name) for name in ("load_store", "dma"))
     size = crossover(domain)
     if size is None:

@@ -3,8 +3,8 @@
     rows = moe_layer_table(machine, config, eps=(8, 64, 384), batches=(1, 16, 64, 256))
     print(layer_table_text(rows))
 
-For decoding with balanced routing, one token a sequence, `batch` sequences on each rank. A number
-of ranks that the machine cannot connect, or whose experts do not fit its memory, says so in its row.
+For decoding with balanced routing, one token a sequence, `batch` sequences on each rank. Where the
+machine does not connect so many ranks, or their experts do not fit its memory, the row says so.
 """
 
 from __future__ import annotations

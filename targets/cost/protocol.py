@@ -100,7 +100,9 @@ def fused_way(ledger: Ledger, domain: Domain, operation: str, size: Value) -> Wa
 def achieved_bandwidth(ledger: Ledger, domain: Domain, operation: str) -> float:
     """Bytes a second that kernels reach over a domain: the fused kernel's, else the best known."""
     names = [operation] if operation in domain.protocols else []
-    paths = [f"domains.{domain.name}.protocols.{name}" for name in (*names, *known_protocols(domain))]
+    paths = [
+        f"domains.{domain.name}.protocols.{name}" for name in (*names, *known_protocols(domain))
+    ]
     rates = [ledger.known(f"{path}.write_bandwidth", domain.name) for path in paths]
     known = [rate for rate in rates if rate is not None]
     if names and rates[0] is not None:

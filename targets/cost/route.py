@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from supertile.ir.comm_route import FUSED, LINK, Route
+from supertile.ir.comm_route import FUSED, LINK, Hop, Route
 from supertile.ir.errors import UserError
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.link import (
@@ -101,36 +101,33 @@ def route_time(machine: Machine, exchange: Exchange, route: Route) -> LinkTime:
     """
     if exchange.ranks == 1:
         return transfer_time(machine, 1, exchange.copies, 0.0, exchange.operation)
-    ledger = Ledger(machine, f"the time of {exchange.operation} {route}")
+    ledger = Ledger(machine, f"the time of {exchange.operation}")
     _check(machine, exchange, route)
     time = RULES[route.algorithm](ledger, exchange, route)
     return _with_rows(_rebuilt(ledger, exchange, time) if route.deduplicated else time, exchange)
 
 
 def _check(machine: Machine, exchange: Exchange, route: Route) -> None:
-    spanned = [share.domain.name for share in domain_shares(machine, exchange.ranks)]
     domains = [domain.name for domain in machine.domains]
-    outer = route.hops[0].domain
-    known = [hop for hop in route.hops if machine.domain(hop.domain) is not None]
-    if len(known) == len(route.hops) and domains.index(outer) >= domains.index(spanned[-1]):
-        lacking = [hop for hop in route.hops if not _has(machine, exchange, hop.domain, hop.protocol)]
-        if not lacking:
-            return
-    raise UserError(
-        "cost.route",
-        machine=machine.name,
-        ranks=exchange.ranks,
-        found=str(route),
-        known=", ".join(domains[domains.index(spanned[-1]) :]),
-    )
+    outermost = domain_shares(machine, exchange.ranks)[-1].domain.name
+    reaching = domains[domains.index(outermost) :]
+    has_all = all(_has(machine, exchange, hop) for hop in route.hops)
+    if not has_all or route.hops[0].domain not in reaching:
+        raise UserError(
+            "cost.route",
+            machine=machine.name,
+            ranks=exchange.ranks,
+            found=str(route),
+            known=" or ".join(reaching),
+        )
 
 
-def _has(machine: Machine, exchange: Exchange, domain: str, protocol: str) -> bool:
-    held = machine.domain(domain)
-    assert held is not None
-    if protocol == FUSED:
-        return fit_of(machine, held, exchange.operation) is not None
-    return protocol == LINK or protocol in held.protocols
+def _has(machine: Machine, exchange: Exchange, hop: Hop) -> bool:
+    """Whether the machine has the domain, and figures of the protocol over it, known or not."""
+    domain = machine.domain(hop.domain)
+    if domain is None or hop.protocol == FUSED:
+        return domain is not None and fit_of(machine, domain, exchange.operation) is not None
+    return hop.protocol == LINK or hop.protocol in domain.protocols
 
 
 # ---- direct ------------------------------------------------------------------------------------
@@ -225,7 +222,8 @@ def _hierarchical(ledger: Ledger, exchange: Exchange, route: Route) -> LinkTime:
     software = _software(ledger, exchange)
     start = software.start + ways[0].start + ways[1].start
     links = [
-        Link(domain, replace(way, start=start)) for domain, way in zip((outer, inner), ways, strict=True)
+        Link(domain, replace(way, start=start))
+        for domain, way in zip((outer, inner), ways, strict=True)
     ]
     rows, size = out_rows + in_rows, out_size + in_size
     time = link_time(ledger, links, software.launch, rows, size, exchange.ranks)

@@ -1,8 +1,8 @@
 """Why a figure of a deployment is what it is: formula, numbers, parameters and their sources.
 
-    names = explainable(timeline)               # tasks by name, and the fields of the summary
-    about = explain(timeline, machine, "dispatch")
-    print("\\n".join(explanation_lines(about)))
+names = explainable(timeline)               # tasks by name, and the fields of the summary
+about = explain(timeline, machine, "dispatch")
+print("\\n".join(explanation_lines(about)))
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def _task(timeline: Timeline, machine: Machine, one: Operation) -> Explanation:
     if task.launch:
         share = _ratio(task.launch, task.duration)
         busy.append(Part("launch", seconds_text(task.launch), share))
+    own = f"{seconds_text(one.own)} of it not hidden, {share_text(_ratio(one.own, step))}"
     title = (
-        f"{task.kind} in {', '.join(one.programs)}: {one.count} a step, "
-        f"{seconds_text(one.own)} of it not hidden, {share_text(_ratio(one.own, step))} of the step; "
+        f"{task.kind} in {', '.join(one.programs)}: {one.count} a step, {own} of the step; "
         f"bound by {task.bound or 'what is not known'}"
     )
     return Explanation(

@@ -1,4 +1,4 @@
-"""Why a transfer of experts' rows takes its route, what the others cost, and what bounds the layer."""
+"""Why a transfer of experts' rows takes its route, what others cost, and what bounds the layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from supertile.targets.comm.choice import (
     in_other_precision,
 )
 from supertile.targets.comm.expert_sizes import ExpertSizes
-from supertile.targets.comm.layer_time import expert_time
 from supertile.targets.comm.shared_expert import TAKEN, shared_options
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.machine_types import Machine
@@ -53,9 +52,14 @@ class PlacementFacts:
 
 
 def placement_facts(
-    machine: Machine, sizes: ExpertSizes, choices: Mapping[str, Choice], direction: str, slots: int
+    machine: Machine,
+    sizes: ExpertSizes,
+    choices: Mapping[str, Choice],
+    direction: str,
+    slots: int,
+    experts: float,
 ) -> PlacementFacts:
-    """`choices` are those of dispatch and combine; `slots` experts a rank."""
+    """`choices` are those of dispatch and combine; `experts` the seconds of `slots` a rank."""
     choice = choices[direction]
     exchanges = {name: one.exchange for name, one in choices.items()}
     name, seconds = in_other_precision(machine, choice, sizes.channels)
@@ -68,12 +72,11 @@ def placement_facts(
         precision=f"{name} rows instead of {choice.exchange.row:,.0f} B ones: "
         f"{seconds_text(float(seconds))}; never taken by the compiler alone",
         crossovers=tuple(crossover_lines(machine, choice.exchange)),
-        bounds=tuple(_bounds(machine, sizes, choices, slots)),
+        bounds=tuple(_bounds(machine, sizes, choices, slots, experts)),
         condition=str(hide_condition(machine, sizes, exchanges)),
         shared=tuple(
             f"{one.name}: {seconds_text(one.seconds)} = {one.formula}; "
-            f"{bytes_text(one.weight_bytes)} of weights"
-            + (" (taken)" if one.name == TAKEN else "")
+            f"{bytes_text(one.weight_bytes)} of weights" + (" (taken)" if one.name == TAKEN else "")
             for one in options
         ),
     )
@@ -114,7 +117,11 @@ def _facts(one: Alternative) -> RouteFacts:
 
 
 def _bounds(
-    machine: Machine, sizes: ExpertSizes, choices: Mapping[str, Choice], slots: int
+    machine: Machine,
+    sizes: ExpertSizes,
+    choices: Mapping[str, Choice],
+    slots: int,
+    experts: float,
 ) -> Iterator[str]:
     exchanges = {name: one.exchange for name, one in choices.items()}
     held = exchanges["dispatch"]
@@ -128,8 +135,7 @@ def _bounds(
         f"latency {seconds_text(float(found.latency))}; experts: arithmetic "
         f"{seconds_text(float(found.arithmetic))}, weights {seconds_text(float(found.weights))}"
     )
-    experts = expert_time(machine, sizes, float(held.copies), slots).seconds
-    plan = float(experts) + sum(float(one.best.seconds) for one in choices.values())
+    plan = experts + sum(float(one.best.seconds) for one in choices.values())
     for name, bound in (("overlapped", found.overlapped), ("serial", found.serial)):
         ratio = plan / float(bound)
         yield (
@@ -149,8 +155,8 @@ def placement_lines(facts: PlacementFacts) -> Iterator[str]:
     for one in facts.alternatives:
         time = "unknown" if one.seconds is None else seconds_text(one.seconds)
         mark = "*" if one.route == facts.route else " "
-        line = f"  {mark} {one.route:<{width}}  {time:>8}  {bytes_text(one.buffer_bytes):>8} buffers"
-        yield f"{line}  {one.obstacle}".rstrip()
+        cells = f"{one.route:<{width}}  {time:>8}  {bytes_text(one.buffer_bytes):>8} buffers"
+        yield f"  {mark} {cells}  {one.obstacle}".rstrip()
     yield f"  precision: {facts.precision}"
     for title, lines in (
         ("protocols", facts.crossovers),
