@@ -406,7 +406,9 @@ def shrink(config: Config) -> Config:
     """
     bounds = SMALL_SIZES[config.family]
     values: dict[str, Any] = dict(config.values)
-    values |= {key: min(size, values[key]) for key, size in bounds.items() if key in values}
+    # A key that the family does not read, such as V3's head_dim, may hold anything.
+    sizes = {key: values[key] for key in bounds if isinstance(values.get(key), int)}
+    values |= {key: min(bounds[key], size) for key, size in sizes.items()}
     dims = values["head_dim" if config.family == "llama" else "qk_rope_head_dim"]
     layers = _small_rows(config.layers, dims)
     layers = (layers * 2)[: max(2, len(layers))]

@@ -214,6 +214,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "no lines": ("layer,expert,count\n", "loads.lines", "nothing stands below"),
     "width": ("layer,expert,count\n1,2\n", "loads.width", "found: 2"),
     "cell": ("layer,expert,count\n1,x,3\n", "loads.cell", ":2:3: error: this is no expert"),
+    "long cell": (f"layer,expert,count\n1,{'0' * 11}{'9' * 30},3\n", "loads.cell", "whole number"),
     "far layer": ("layer,expert,count\n2,0,3\n", "loads.cell", "found: 2"),
     "far expert": ("layer,expert,count\n1,4,3\n", "loads.cell", "0 to 3"),
     "count": ("layer,expert,count\n1,0, nan\n", "loads.cell", ":2:6: error: this is no count"),
