@@ -24,6 +24,8 @@ LOOSER = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """Limits of a part, over the least that the slots allow."""
 EXCHANGED = 4
 """Of the packed tries, the best, whose replicas are exchanged."""
+SMALL = 32
+"""Slots up to which the counts climb on from the best, one replica at a time."""
 STEPS = 200
 """Of exchange."""
 ENOUGH = 1e-4
@@ -62,15 +64,46 @@ def equal_layer(
     `greedy` are EPLB's counts [E].
     """
     packed = [_packed(load, counts, slots) for counts in _counts(load, slots, greedy)]
-    packed.sort(key=lambda bins: float(bins.level.max()))
+    packed.sort(key=_largest)
     enough = bound * (1 + ENOUGH)
     for bins in packed[:EXCHANGED]:
         bins.lower(STEPS, enough)
         if bins.level.max() <= enough:
             break
-    best = min(packed, key=lambda bins: float(bins.level.max()))
+    best = min(packed, key=_largest)
+    if slots.sum() <= SMALL:
+        best = _climbed(load, slots, best, enough)
     assert best.label is not None
     return best.label, best.bin
+
+
+def _climbed(load: Floats, slots: Integers, best: Bins, enough: float) -> Bins:
+    """As long as it helps, one replica less of one expert and one more of another."""
+    while _largest(best) > enough:
+        assert best.label is not None
+        tries = []
+        for counts in _neighbours(np.bincount(best.label, minlength=len(load)), len(slots)):
+            tries.append(_packed(load, counts, slots))
+            tries[-1].lower(STEPS, enough)
+        found = min(tries, key=_largest, default=best)
+        if _largest(found) >= _largest(best):
+            return best
+        best = found
+    return best
+
+
+def _neighbours(counts: Integers, most: int) -> Iterator[Integers]:
+    """Counts with one replica less of an expert, and the same with one more of another."""
+    steps = np.eye(len(counts), dtype=np.int64)
+    for less in np.flatnonzero(counts > 1):
+        yield counts - steps[less]
+        for more in np.flatnonzero(counts < most):
+            if more != less:
+                yield counts - steps[less] + steps[more]
+
+
+def _largest(bins: Bins) -> float:
+    return float(bins.level.max())
 
 
 def _packed(load: Floats, counts: Integers, slots: Integers) -> Bins:

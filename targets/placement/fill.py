@@ -61,8 +61,7 @@ def fill(
     experts, ranks = len(loads), len(slots)
     order = np.argsort(slots, kind="stable")
     single = max(int((slots == 1).sum()), ranks - experts + 1)
-    held, cut, left = _single(loads / limit, single)
-    pool = [(amount, -expert) for amount, expert in left]
+    held, cut, pool = _single(loads / limit, single)
     rank, expert, amount = order[: len(held)].tolist(), held, cut
     rest = order[single:].tolist()
     room = int(slots[rest].sum())
@@ -89,9 +88,7 @@ def fill(
     return Pieces(np.array(rank, np.int64), np.array(expert, np.int64), np.array(amount))
 
 
-def _single(
-    loads: Floats, ranks: int
-) -> tuple[list[int], list[float], list[tuple[float, int]]]:
+def _single(loads: Floats, ranks: int) -> tuple[list[int], list[float], Pool]:
     """(expert, amount) of each of `ranks` ranks that get one, and what is left, ascending.
 
     Full ranks first, of the largest experts; where there are no more, the largest of what is left.
@@ -109,14 +106,14 @@ def _single(
     left = ascending(size[kept], down[kept])
     while len(expert) < ranks and left:
         last, key = left.pop()
-        expert.append(key)
+        expert.append(-key)
         amount.append(last)
     return expert, amount, left
 
 
-def ascending(size: Floats, expert: Integers) -> list[tuple[float, int]]:
+def ascending(size: Floats, expert: Integers) -> Pool:
     order = np.lexsort((-expert, size))
-    return list(zip(size[order].tolist(), expert[order].tolist(), strict=True))
+    return list(zip(size[order].tolist(), (-expert[order]).tolist(), strict=True))
 
 
 def _cut(pool: Pool, several: int) -> Pool:
