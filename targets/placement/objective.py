@@ -23,7 +23,8 @@ class SlotCosts:
     """Seconds of one slot of one layer."""
 
     weights: float
-    """To read the weights of an expert: bytes / memory bandwidth. A slot without tokens does not."""
+    """To read the weights of an expert: bytes / memory bandwidth. A batch that brings the slot no
+    token does not: with n tokens on average that is exp(-n) of the batches."""
     token: float
     """Arithmetic of one token: 6 h d operations / achieved rate."""
     wire: float = 0.0
@@ -40,7 +41,7 @@ class SlotCosts:
     def seconds(self, tokens: Floats) -> Floats:
         """Of slots with so many tokens each, in the same shape."""
         arithmetic = tokens * self.token
-        read = np.where(tokens > 0, self.weights, 0.0)
+        read = -np.expm1(-tokens) * self.weights
         inside = np.maximum(arithmetic, read) if self.overlapped else arithmetic + read
         found: Floats = inside + tokens * self.wire
         return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from supertile.targets.output.load_picture import over_mean
+from supertile.targets.output.units import bytes_text
 from supertile.targets.placement.expert_map import Floats
 from supertile.targets.plan.planned import Planned
 
@@ -31,7 +32,8 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     if planned.expected is not None:
         yield f"expected: balancedness as {planned.scenarios}"
     if planned.moves is not None:
-        yield f"moves from the plan in use: {len(planned.moves):,} experts"
+        moved = bytes_text(planned.moved_bytes)
+        yield f"moves from the plan in use: {len(planned.moves):,} experts, {moved}"
     yield from planned.communication
     yield from (f"note: {note}" for note in planned.notes)
 

@@ -50,6 +50,7 @@ class Planned:
     """What `expected` is a mean over."""
     moves: tuple[Move, ...] | None = None
     """From what was there before, if a plan in use was given."""
+    moved_bytes: int = 0
     communication: tuple[str, ...] = ()
     """Lines on routes, costs and bounds."""
     choices: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)

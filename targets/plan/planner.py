@@ -16,23 +16,25 @@ import numpy as np
 
 from supertile.ir.errors import UserError
 from supertile.ir.placement import place
+from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.deploy import Config, Deployment, deployment_text, expert_slots
 from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
 from supertile.targets.placement.eplb import eplb_map
-from supertile.targets.placement.equal import equal_map
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks
 from supertile.targets.placement.migrate import Migration, migrate
+from supertile.targets.placement.plan import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import forecast_scenarios, window_scenarios
-from supertile.targets.placement.weighted import weighted_map
+from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
 from supertile.targets.plan.planned import Planned
+from supertile.targets.plan.slot_costs import slot_costs
 from supertile.targets.plan.travel import travel_of
 
 EPLB_SLOTS = 2048
@@ -86,7 +88,7 @@ def make_plan(request: Request) -> Planned:
     scenarios = _scenarios(request, "planning")
     before = _before(request, load, slots)
     placed = _placed(request, load, slots, scenarios)
-    after, moved = _reached(request, placed, before, load)
+    after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
     seconds = time.perf_counter() - start
     problems = check_map(after, load)
     if problems:
@@ -111,12 +113,13 @@ def make_plan(request: Request) -> Planned:
         seconds=seconds,
         baseline=_eplb(load, slots),
         **_expected(request, before, after),
-        moves=None if moved is None else tuple(moved.moves),
+        moves=None if moved is None else moved.moves,
+        moved_bytes=0 if moved is None else moved.moved_bytes,
         communication=travel.lines,
         choices=travel.choices,
         bounds=travel.bounds,
         evidence=travel.evidence,
-        notes=(*request.loads.notes, *_notes(request)),
+        notes=(*request.loads.notes, *_notes(request, after)),
     )
 
 
@@ -159,7 +162,11 @@ def _placed(request: Request, load: Floats, slots: Integers, scenarios: Floats |
 
 def _forecast(request: Request, load: Floats, slots: Integers) -> ExpertMap:
     """The placement for the loads themselves."""
-    return (weighted_map if request.shares == "weighted" else equal_map)(load, slots)
+    if request.objective == "tokens":
+        return plan_map(load, slots, request.shares)
+    sizes = expert_sizes(request.config, request.machine)
+    costs = slot_costs(request.machine, sizes, len(slots))
+    return plan_map(load, slots, request.shares, costs, tokens=request.pairs)
 
 
 def _even(map: ExpertMap) -> ExpertMap:
@@ -167,19 +174,26 @@ def _even(map: ExpertMap) -> ExpertMap:
 
 
 def _reached(
-    request: Request, placed: ExpertMap, before: ExpertMap, load: Floats
+    request: Request, placed: ExpertMap, before: ExpertMap, loads: Floats
 ) -> tuple[ExpertMap, Migration | None]:
-    """Labelled for the machine's domains; from a plan in use by at most so many moves."""
+    """Labelled for the machine's domains; from a plan in use by at most so many moves.
+
+    `loads` are the forecast [L, E], or scenarios [S, L, E] of it.
+    """
     if request.current is None:
         sizes = _domains(request.machine, placed.ranks)
         labelled = label_ranks(placed, sizes, request.loads.pairs, seed=request.seed)
         return _rounded(request, labelled.map), None
-    moved = migrate(before, placed, load, request.moves)
+    scenarios = loads.reshape(-1, *loads.shape[-2:])
+    bytes_of_one = round(expert_sizes(request.config, request.machine).expert_bytes)
+    moved = migrate(before, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
     return _rounded(request, moved.map), moved
 
 
 def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
-    return exact_shares(map) if request.shares == "weighted" else _even(map)
+    if request.shares == "equal":
+        return _even(map)
+    return exact_shares(fill_idle(map, request.loads.total))
 
 
 def _domains(machine: Machine, ranks: int) -> tuple[int, ...]:
@@ -240,8 +254,15 @@ def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> dict[str
     }
 
 
-def _notes(request: Request) -> Sequence[str]:
+def _notes(request: Request, after: ExpertMap) -> Sequence[str]:
     notes = []
+    unused = int((after.share == 0).sum())
+    if unused:
+        notes.append(
+            f"{unused:,} of {after.expert.size:,} slots hold a replica without tokens, not "
+            "read: with those few tokens that would take longer to read than it saves, or nothing "
+            "is left to balance"
+        )
     if request.loads.pairs is None:
         notes.append(
             "no pair counts: labels of ranks follow from fault and bandwidth domains alone"

@@ -1,0 +1,37 @@
+"""What a slot and a token of an expert cost on a machine: the objective of a plan for time."""
+
+from __future__ import annotations
+
+from supertile.targets.comm.expert_sizes import ExpertSizes
+from supertile.targets.cost.figures import Ledger
+from supertile.targets.cost.link import domain_shares
+from supertile.targets.cost.protocol import achieved_bandwidth
+from supertile.targets.machine_types import Machine
+from supertile.targets.placement.objective import SlotCosts
+
+
+def slot_costs(machine: Machine, sizes: ExpertSizes, ranks: int) -> SlotCosts:
+    """Seconds of weights, products and wire at the rates that kernels reach; no wire on one rank.
+
+    Wire: a row out and a result back over the outermost domain that the ranks span.
+    """
+    ledger = Ledger(machine, "the objective of a plan for time")
+    matrix, memory = machine.engine("matrix"), machine.main_memory.name
+    assert matrix is not None, "every machine has a matrix engine"
+    bandwidth = ledger.need(f"memories.{memory}.read", memory)
+    bandwidth *= ledger.fraction("memory_fraction", memory)
+    return SlotCosts(
+        weights=sizes.expert_bytes / bandwidth,
+        token=sizes.flops / ledger.rate(matrix, sizes.element),
+        wire=_wire(ledger, machine, sizes, ranks),
+    )
+
+
+def _wire(ledger: Ledger, machine: Machine, sizes: ExpertSizes, ranks: int) -> float:
+    if ranks == 1:
+        return 0.0
+    domain = domain_shares(machine, ranks)[-1].domain
+    bytes_of = {"dispatch": sizes.row.out + sizes.row.routing, "combine": sizes.row.back}
+    return float(
+        sum(size / achieved_bandwidth(ledger, domain, name) for name, size in bytes_of.items())
+    )
