@@ -35,12 +35,20 @@ class OverlapComm(Pass):
 
     name = "overlap-comm"
     equivalence: ClassVar[Equivalence] = "reassociate"
-    leaves: ClassVar[str | None] = "tiled"
+    leaves: ClassVar[str | None] = "graph"  # a module of any level keeps its level
 
     microbatches: Literal[1, 2] = 1
     waves: int = 1
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        if self.waves < 1:
+            raise UserError(
+                "pass.option_value",
+                name=self.name,
+                option="waves",
+                expected="an integer of at least 1",
+                found=str(self.waves),
+            )
         functions = {held.sym_name.data: held for held in op.ops if isinstance(held, FuncOp)}
         for held in op.walk():
             match held:

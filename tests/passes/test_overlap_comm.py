@@ -14,6 +14,7 @@ from supertile.ir.errors import UserError
 from supertile.ir.op import attribute_of
 from supertile.ir.text import context, parse_module, print_module
 from supertile.ir.verify import VerifyError, verify_module
+from supertile.passes.driver import run_passes
 from supertile.passes.overlap_comm import OverlapComm
 from supertile.passes.pipeline import parse_pipeline
 
@@ -53,6 +54,17 @@ def test_text_reads_back():
     again = parse_module(text, "again.mlir")
     verify_module(again, "placed")
     assert print_module(again) == text
+
+
+def test_a_module_of_any_level_keeps_its_level():
+    module = placed(2).clone()
+    run_passes(module, parse_pipeline("overlap-comm{microbatches=2 waves=2},fuse-norm"))
+    assert numbers(module, comm.Dispatch, "waves") == {2}
+
+
+def test_no_wave_at_all_is_refused():
+    with pytest.raises(UserError, match="the option waves of the pass overlap-comm"):
+        overlapped(OverlapComm(waves=0))
 
 
 def test_nothing_by_default():
