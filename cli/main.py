@@ -28,6 +28,8 @@ class Command:
     module: str
     text: str
     example: str
+    is_mixed: bool = False
+    """Whether an argument may be left out that stands behind options."""
 
 
 # The order is that of the help.
@@ -39,9 +41,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command(
         "explain",
-        "say why a task or a figure of a deployment is what it is, and what else was possible",
+        "say why a figure of a deployment is what it is, and what else was possible",
         "supertile explain deepseek_v4 --config deepseek_v4_pro --target ascend-910c "
         "--deploy 'phase=decode ep=384 batch=96 context=4K' dispatch",
+        is_mixed=True,
     ),
     "run": Command(
         "run",
@@ -133,7 +136,9 @@ def _dispatch(given: list[str]) -> int:
     command = _parser(name)
     module.add_options(command)
     try:
-        options = command.parse_intermixed_args(given[1:])  # WHAT may come last
+        mixed = COMMANDS[name].is_mixed
+        parse = command.parse_intermixed_args if mixed else command.parse_args
+        options = parse(given[1:])
     except SystemExit as stop:  # --help has been printed
         return int(stop.code or 0)
     code: int = module.run(options)

@@ -16,6 +16,7 @@ from supertile.cli.main import COMMANDS, main
 # What command lines begin with.
 COMMON = {
     "compile": "compile llama --config {d}/llama",
+    "explain": "explain llama --config {d}/llama --target h200 --deploy",
     "tokens": "--tokens {f}/tokens.txt",
     "llama": "run llama --config {d}/llama --weights {d}/llama",
     "weights": "run llama --config {d}/llama --tokens {f}/tokens.txt --weights",
@@ -67,6 +68,11 @@ CASES = {
     "{compile} --stop-after graf": "no pass or phase graf|did you mean graph?",
     "{compile} -p cse --stop-after canonicalize": "no pass or phase canonicalize",
     "{compile} --stop-after ''": "no pass or phase",
+    # Explanations
+    "explain": "required: --config, --target, --deploy",
+    "{explain} 'phase=decode batch=8 context=64' linear": "is called linear|did you mean linear_1?",
+    "{explain} 'phase=decode batch=8 context=64' step": "is called step|one of",
+    "{explain} 'phase=decod batch=8'": "did you mean decode?",
     # Places to write to
     "{compile} -o {f}/empty": "Not a directory",
     "{compile} -o {f}/empty/below/it": "Not a directory",

@@ -9,8 +9,10 @@ from supertile.ir.placement import Placement, place
 from supertile.targets.cost.chance import tail_factor
 from supertile.targets.traffic import (
     chosen_chance,
+    distinct_targets,
     expected_largest,
     expected_traffic,
+    hashed_traffic,
     imbalance,
     traffic_of,
     traffic_table,
@@ -192,3 +194,68 @@ def test_no_tokens():
     assert traffic_table(held, PRO)
     empty = traffic_of([np.empty((0, 6), int)] * 2, place(8, 2))
     assert empty.arrived.tolist() == [0, 0]
+
+
+# ---- domains -----------------------------------------------------------------------------------
+
+# Experts 384, 6 choices: ranks, ranks of a domain, distinct ranks, distinct domains.
+REACHED = [
+    *((32, 8, 5.58, 3.30), (64, 8, 5.81, 4.43), (384, 8, 6.00, 5.73)),
+    *((384, 16, 6.00, 5.44), (8192, 64, 6.00, 5.92)),
+]
+
+
+@pytest.mark.parametrize(("ranks", "domain", "devices", "domains"), REACHED)
+def test_distinct_targets_of_a_token(ranks, domain, devices, domains):
+    assert distinct_targets(384, ranks, 6) == pytest.approx(devices, abs=0.005)
+    assert distinct_targets(384, ranks / domain, 6) == pytest.approx(domains, abs=0.005)
+    both = distinct_targets(384, np.array([ranks, ranks / domain]), 6)
+    assert both == pytest.approx([devices, domains], abs=0.005)
+
+
+# Of them: what a hierarchical exchange saves of the rows that leave a domain.
+@pytest.mark.parametrize(
+    ("ranks", "domain", "saved"),
+    [(32, 8, 1.69), (64, 8, 1.31), (384, 8, 1.05), (384, 16, 1.10), (8192, 64, 1.01)],
+)
+def test_rows_saved_by_one_copy_a_domain(ranks, domain, saved):
+    ratio = distinct_targets(384, ranks, 6) / distinct_targets(384, ranks / domain, 6)
+    assert ratio == pytest.approx(saved, abs=0.006)
+
+
+def test_distinct_domains_as_drawn():
+    """200,000 tokens, expert e in domain e mod 12: within 0.2 %."""
+    drawn = np.random.default_rng(0).random((200_000, 96)).argpartition(6, axis=1)[:, :6]
+    seen = np.zeros((len(drawn), 12), bool)
+    np.put_along_axis(seen, drawn % 12, True, axis=1)
+    assert seen.sum(1).mean() == pytest.approx(distinct_targets(96, 12, 6), rel=2e-3)
+
+
+@placed
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_what_leaves_and_enters_domains(placement, devices):
+    chosen = routed(placement, [5] * placement.ranks, 3, seed=1)
+    found = traffic_of(chosen, placement, devices)
+    out, copies = np.zeros(placement.ranks), np.zeros(placement.ranks)
+    entered = np.zeros(-(-placement.ranks // devices))
+    for source, own in enumerate(chosen):
+        for token in own:
+            targets = [placement.target(expert, source).rank // devices for expert in token]
+            others = [target for target in targets if target != source // devices]
+            copies[source] += len(others)
+            out[source] += len(set(others))
+            for target in set(others):
+                entered[target] += 1
+    assert found.distinct_out.tolist() == out.tolist()
+    assert found.copies_out.tolist() == copies.tolist()
+    assert found.distinct_in.sum() == pytest.approx(entered.sum())
+    assert found.distinct_in[0] == pytest.approx(entered[0] / min(devices, placement.ranks))
+
+
+def test_a_hash_routed_layer_is_counted_from_its_table():
+    placement = place(12, 4)
+    table = np.random.default_rng(2).random((50, 12)).argsort(1)[:, :3]
+    ids = [np.array([3, 3, 49]), np.array([], int), np.array([7]), np.array([0, 1])]
+    found = hashed_traffic(table, ids, placement)
+    assert found.arrived.tolist() == traffic_of([table[i] for i in ids], placement).arrived.tolist()
+    assert found.arrived.sum() == 6 * 3
