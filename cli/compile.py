@@ -91,14 +91,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def answer(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats | None]:
-    """What comes of the compilation; without times where it was kept from an earlier one."""
+def answer(
+    options: argparse.Namespace, goal: Goal, keep: bool = False
+) -> tuple[Result, Stats | None]:
+    """What comes of the compilation; without times where it was kept from an earlier one.
+
+    It is kept if it is written, or with `keep`.
+    """
     key = cache_key(options, goal)
     kept = load(key) if key else None
     if kept is not None:
         return kept, None
     found, stats = _compile(options, goal)
-    if key and found.timeline is not None and options.output:
+    if key and found.timeline is not None and (options.output or keep):
         save(key, found)
     return found, stats
 

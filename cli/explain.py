@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from supertile.targets.output.explain import explain, explainable, explanation_lines
 
     goal = Goal.of(options)
-    timeline = answer(options, goal)[0].timeline
+    timeline = answer(options, goal, keep=True)[0].timeline
     assert timeline is not None, "a deployment is costed"
     known = explainable(timeline)
     if options.what is None:

@@ -1,0 +1,83 @@
+"""`supertile explain`: what it lists, and that what it says adds up to what compile says."""
+
+import json
+
+import pytest
+
+from supertile.cli.main import main
+from supertile.targets.output.explain import SUMS
+
+MODEL = ["explain", "deepseek_v4", "--config", "deepseek_v4_pro"]
+DEPLOYED = ["--target", "h200", "--deploy", "phase=decode ep=32 batch=128 context=4K"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The second question is answered by what is kept of the first."""
+    place = pytest.MonkeyPatch()
+    place.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    place.undo()
+
+
+@pytest.fixture
+def explained(kept, capsys):
+    """WHAT -> the JSON."""
+    return lambda *what: json.loads(answer(capsys, *what, "--json"))
+
+
+def answer(capsys, *what: str) -> str:
+    assert main([*MODEL, *DEPLOYED, *what]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    return output
+
+
+def test_without_a_name_it_lists_tasks_and_figures(explained):
+    known = explained()
+    assert {"dispatch", "combine", "experts_1", "step_ms", "fits"} <= set(known)
+    assert known["combine"].startswith("communication, ")
+
+
+def test_a_transfer_has_its_route_and_all_others(explained):
+    found = explained("dispatch")
+    (about,), placed = found["explanations"], found["placement"]
+    routes = {one["route"]: one["seconds"] for one in placed["alternatives"]}
+    assert placed["route"] == ("hierarchical over scale_out by fused, node by fused, deduplicated")
+    assert about["value"] == f"{routes[placed['route']] * 1e6:.3g} µs each"
+    assert len(routes) == 4 and min(routes.values()) == routes[placed["route"]]
+    assert placed["why"].startswith("the fastest of 4 routes")
+    paths = [one["path"] for one in about["parameters"]]
+    assert paths[:2] == [
+        "domains.scale_out.protocols.dispatch.write_latency",
+        "domains.scale_out.protocols.dispatch.write_bandwidth",
+    ]
+    assert len(placed["bounds"]) == 5 and len(placed["shared"]) == 3
+    assert "traffic takes" in placed["condition"]
+
+
+def test_a_kernel_has_formula_and_parameters(explained):
+    (about,) = explained("experts_1")["explanations"]
+    assert about["formula"][0].startswith("launch + sum over phases")
+    assert {"value", "source", "evidence"} <= set(about["parameters"][0])
+
+
+@pytest.mark.parametrize("name", ["step_ms", "exposed_communication_ms", "wire_bytes", "messages"])
+def test_the_parts_of_a_sum_are_all_of_it(name, explained):
+    (about,) = explained(name)["explanations"]
+    assert name in SUMS
+    assert sum(part["share"] for part in about["parts"]) == pytest.approx(1)
+
+
+def test_text_for_people(kept, capsys):
+    text = answer(capsys, "combine")
+    assert text.startswith("combine: ")
+    for part in (
+        "  formula\n",
+        "  parameters\n",
+        "  alternatives\n",
+        "round otherwise",
+        "  * direct",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) < 260
