@@ -70,7 +70,7 @@ CASES = {
     "{compile} --stop-after ''": "no pass or phase",
     # Explanations
     "explain": "required: --config, --target, --deploy",
-    "{explain} 'phase=decode batch=8 context=64' linear": "is called linear|did you mean linear_1?",
+    "{explain} 'phase=decode batch=8 context=64' linear": "is called linear|did you mean linear_",
     "{explain} 'phase=decode batch=8 context=64' step": "is called step|one of",
     "{explain} 'phase=decod batch=8'": "did you mean decode?",
     # Places to write to

@@ -12,12 +12,14 @@ DEPLOYED = ["--target", "h200", "--deploy", "phase=decode ep=32 batch=128 contex
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def kept(cache, monkeypatch):
     """The second question is answered by what is kept of the first."""
-    place = pytest.MonkeyPatch()
-    place.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-    place.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 @pytest.fixture
