@@ -83,12 +83,12 @@ def replicate_experts(weight: Floats, num_physical: int) -> tuple[Integers, Inte
 
 def plain_packing(weight: Floats, packs: int) -> tuple[Integers, Integers]:
     """EPLB's own: each item, by descending weight, looks at all packs, O(N * packs) a layer."""
-    return _packing(weight, packs, _pack_plainly)
+    return _packing(weight, packs, pack_plainly)
 
 
 def heap_packing(weight: Floats, packs: int) -> tuple[Integers, Integers]:
     """What `plain_packing` finds, with the packs in a heap: O(N * log(packs)) a layer."""
-    return _packing(weight, packs, _pack_by_heap)
+    return _packing(weight, packs, pack_by_heap)
 
 
 def _packing(
@@ -110,7 +110,8 @@ def _packing(
     return pack, place
 
 
-def _pack_plainly(weights: list[float], packs: int, per_pack: int) -> list[int]:
+def pack_plainly(weights: list[float], packs: int, per_pack: int) -> list[int]:
+    """The pack of each weight of one layer, by descending weight."""
     loads, held, chosen = [0.0] * packs, [0] * packs, []
     for weight in weights:
         pack = min((p for p in range(packs) if held[p] < per_pack), key=loads.__getitem__)
@@ -120,7 +121,8 @@ def _pack_plainly(weights: list[float], packs: int, per_pack: int) -> list[int]:
     return chosen
 
 
-def _pack_by_heap(weights: list[float], packs: int, per_pack: int) -> list[int]:
+def pack_by_heap(weights: list[float], packs: int, per_pack: int) -> list[int]:
+    """The same, by heap."""
     heap, held, chosen = [(0.0, pack) for pack in range(packs)], [0] * packs, []
     for weight in weights:
         load, pack = heap[0]

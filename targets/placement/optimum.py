@@ -26,12 +26,12 @@ def least_largest_load(load: ArrayLike, slots: ArrayLike, shares: Shares) -> flo
     """Of loads [E] on ranks of slots [G]; RuntimeError where HiGHS does not prove an optimum."""
     loads = checked_load(np.asarray(load, np.float64)[None])[0]
     held = checked_slots(slots, len(loads))
-    total = float(loads.sum())
-    if not total:
+    mean = float(loads.sum()) / len(held)
+    if not mean:
         return 0.0
     if shares == "equal":
-        return total * _equal(loads / total, held)
-    return total * _weighted(loads / total, held)
+        return mean * _equal(loads / mean, held)
+    return mean * _weighted(loads / mean, held)
 
 
 def _weighted(load: Floats, slots: Integers) -> float:
@@ -44,7 +44,7 @@ def _weighted(load: Floats, slots: Integers) -> float:
         program.add(x[expert], 1.0, size, size)
         for rank in range(ranks):
             cell = [x[expert, rank], y[expert, rank]]
-            program.add(cell, np.array([1.0, -size]), -1, 0)
+            program.add(cell, np.array([1.0, -size]), -np.inf, 0)
     for rank in range(ranks):
         program.add(y[:, rank], 1.0, 0, slots[rank])
     return program.least([(x[:, rank], np.ones(experts)) for rank in range(ranks)], slots)
@@ -68,7 +68,9 @@ def _equal(load: Floats, slots: Integers) -> float:
 
 
 class _Program:
-    """Constraints row by row on variables of 0 to 1, the last of them T, the largest load."""
+    """Constraints row by row on variables of 0 or more, whole ones 0 or 1; the last of them is T, the
+    largest load.
+    """
 
     def __init__(self, variables: int, whole: np.ndarray) -> None:
         self.whole = np.append(whole, False)
@@ -90,14 +92,14 @@ class _Program:
         load = np.zeros((len(loads), self.largest + 1))
         for rank, (variables, coefficients) in enumerate(loads):
             load[rank, variables] = coefficients
-            self.rows.append((load[rank] - np.eye(1, self.largest + 1, self.largest)[0], -1, 0))
+            self.rows.append((load[rank] - np.eye(1, self.largest + 1, self.largest)[0], -np.inf, 0))
             if rank and slots[rank] == slots[rank - 1]:  # such ranks in the order of their loads
-                self.rows.append((load[rank] - load[rank - 1], -1, 0))
+                self.rows.append((load[rank] - load[rank - 1], -np.inf, 0))
         matrix, low, high = (np.array(of) for of in zip(*self.rows, strict=True))
         found = milp(
             np.arange(self.largest + 1) == self.largest,
             integrality=self.whole,
-            bounds=Bounds(0, 1),
+            bounds=Bounds(0, np.where(self.whole, 1.0, np.inf)),
             constraints=LinearConstraint(matrix, low, high),
             options={"time_limit": SECONDS, "mip_rel_gap": WITHIN},
         )

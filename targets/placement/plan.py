@@ -32,8 +32,9 @@ def plan_map(
     """A placement of loads [L, E] on ranks of slots [G]: the smallest largest load found.
 
     With `objective`, the smallest time of the slowest rank found, the loads in tokens or, with
-    `tokens`, in proportions of so many a layer: also without replicas, or with some. ValueError for
-    loads that are negative or no numbers, or where the experts have too few slots.
+    `tokens`, in proportions of so many a layer: with all slots or as few as the experts need, and
+    without replicas that cost more than they save. ValueError for loads that are negative or no
+    numbers, or where the experts have too few slots.
     """
     loads = checked_load(load)
     held = checked_slots(slots, loads.shape[1])
@@ -41,6 +42,8 @@ def plan_map(
     if objective is None:
         return full
     tries = [full]
+    if shares == "weighted":
+        tries.append(_placed(loads, held, "equal"))  # often fewer experts on a rank
     few = np.minimum(held, _fewest(held, loads.shape[1]))
     if (few < held).any():
         tries.append(_in_slots(_placed(loads, few, shares), held))
