@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from supertile.targets.placement.expert_map import Floats, Integers
 from supertile.targets.placement.inputs import checked_load, checked_slots
 
+Truths = NDArray[np.bool_]
+
 BISECTIONS = 60
 """More than the bits of a float64's fraction."""
 
@@ -28,10 +30,11 @@ def placement_bound(load: ArrayLike, slots: ArrayLike) -> Floats:
     loads = checked_load(load)
     held = np.minimum(checked_slots(slots, loads.shape[1]), loads.shape[1])
     mean = loads.sum(axis=1) / len(held)
-    found = np.maximum(mean, replica_bound(loads, int(held.sum())))
+    found: Floats = np.maximum(mean, replica_bound(loads, int(held.sum())))
     if held.sum() - loads.shape[1] >= len(held) - 1:
         return found  # the other two are at most the mean here
-    return np.maximum(found, np.maximum(host_bound(loads, held), whole_bound(loads, held)))
+    found = np.maximum(found, np.maximum(host_bound(loads, held), whole_bound(loads, held)))
+    return found
 
 
 def equal_bound(load: ArrayLike, slots: ArrayLike) -> Floats:
@@ -40,14 +43,16 @@ def equal_bound(load: ArrayLike, slots: ArrayLike) -> Floats:
     Call a replica big where its load is over T / 2; a rank has at most one. An expert has at least
     n = max(1, ceil(w / T)) replicas; all of them are big, unless it has m = ceil(2 w / T) or more.
     So with x_e = 1 for experts of big replicas: sum(n x) <= G and sum(n x + m (1 - x)) <= R. The
-    least sum for fractions x takes m where (m - n) / n is smallest. It falls as T rises, since n and
-    m do; the least T where it is R or less is the bound.
+    least sum for fractions x takes m where (m - n) / n is smallest. It falls as T rises, since n
+    and m do; the least T where it is R or less is the bound.
     """
     loads = checked_load(load)
     held = np.minimum(checked_slots(slots, loads.shape[1]), loads.shape[1])
 
-    def fits(limit: Floats) -> NDArray[np.bool_]:
-        return _slots_with_few_big(loads / limit[:, None], len(held)) <= held.sum() * (1 + 1e-12)
+    def fits(limit: Floats) -> Truths:
+        few = _slots_with_few_big(loads / limit[:, None], len(held))
+        found: Truths = few <= held.sum() * (1 + 1e-12)
+        return found
 
     lowest = placement_bound(load, slots)
     return np.maximum(lowest, _least(fits, lowest, np.maximum(lowest, 2 * loads.max(axis=1))))
@@ -91,8 +96,9 @@ def fewest_replicas(load: Floats, replicas: int) -> Integers:
         limit = np.where(limit > 0, limit, 1.0)
         return np.maximum(1.0, np.ceil(load / limit[:, None]))
 
-    def fits(limit: Floats) -> NDArray[np.bool_]:
-        return needed(limit).sum(axis=1) <= replicas
+    def fits(limit: Floats) -> Truths:
+        found: Truths = needed(limit).sum(axis=1) <= replicas
+        return found
 
     # sum(ceil(w / T)) < W / T + E, so W / (R - E) is enough.
     enough = load.max(axis=1)
@@ -101,7 +107,7 @@ def fewest_replicas(load: Floats, replicas: int) -> Integers:
     return needed(_least(fits, load.sum(axis=1) / replicas, enough)).astype(np.int64)
 
 
-def _least(fits: Callable[[Floats], NDArray[np.bool_]], low: Floats, high: Floats) -> Floats:
+def _least(fits: Callable[[Floats], Truths], low: Floats, high: Floats) -> Floats:
     """[L]: the least value that fits, of monotone `fits`; `high` fits. By bisection."""
     low, high = low.copy(), high.copy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -136,7 +142,8 @@ def host_bound(load: Floats, slots: Integers) -> Floats:
 
     def held(hosts: Integers) -> Floats:
         alone = np.maximum(0, experts - sizes - most[ranks - hosts])
-        return top + np.take_along_axis(smallest, alone, axis=1)
+        found: Floats = top + np.take_along_axis(smallest, alone, axis=1)
+        return found
 
     low = np.ones((layers, len(sizes)), np.int64)
     high = np.broadcast_to(np.minimum(ranks, spare + sizes), low.shape).copy()

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -31,7 +31,9 @@ class Claim:
     """No placement has a smaller one, [L]."""
 
 
-def check_map(map: ExpertMap, load: Floats | None = None, claimed: Claim | None = None) -> list[str]:
+def check_map(
+    map: ExpertMap, load: Floats | None = None, claimed: Claim | None = None
+) -> list[str]:
     """Violations in words, none where all is well; `load` [L, E] is needed for a claim."""
     found = list(_shapes(map))
     if found:
@@ -99,7 +101,7 @@ def _claims(map: ExpertMap, load: Floats, claimed: Claim) -> Iterator[str]:
             loads[expert] * share if expert >= 0 else 0.0
             for expert, share in zip(experts, shares, strict=True)
         ]
-        ranks = [math.fsum(slots[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        ranks = [math.fsum(slots[a:b]) for a, b in pairwise(edges)]
         total, largest = math.fsum(loads), max(ranks)
         within = LOADS_WITHIN * (largest or 1.0)
         said, bound = float(claimed.largest[layer]), float(claimed.bound[layer])

@@ -1,8 +1,8 @@
 """DeepSeek's expert-parallel load balancer (EPLB), the baseline: greedy replicas, greedy packing.
 
 After github.com/deepseek-ai/EPLB (eplb.py), in float64 rather than float32. Loads [L, E] of the
-layers become R physical experts on G GPUs, R / G on each, that share the tokens of an expert evenly.
-A GPU may hold an expert twice.
+layers become R physical experts on G GPUs, R / G on each, that share the tokens of an expert
+evenly. A GPU may hold an expert twice.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def _hierarchical(
     gpu, place = packing(each, gpus // nodes)
     replica_at = _inverse(gpu * (replicas // gpus) + place)
 
-    held = np.take_along_axis(replica_of, replica_at, axis=1).reshape(layers, nodes, -1)
-    held = (held + np.arange(0, experts, node_experts)[:, None]).reshape(layers, replicas)
+    in_node = np.take_along_axis(replica_of, replica_at, axis=1).reshape(layers, nodes, -1)
+    held = (in_node + np.arange(0, experts, node_experts)[:, None]).reshape(layers, replicas)
     return (
         np.take_along_axis(original, held, axis=1),
         np.take_along_axis(number, replica_at, axis=1).reshape(layers, replicas),

@@ -44,7 +44,7 @@ class Bins:
         return found
 
     def lower(self, steps: int, enough: float = 0.0) -> None:
-        """Up to `steps` of the best swaps and moves out of the fullest bin, to the level `enough`."""
+        """Up to `steps` of the best swaps and moves from the fullest bin, to the level `enough`."""
         for _ in range(steps):
             level = self.level
             fullest = int(level.argmax())
@@ -52,7 +52,7 @@ class Bins:
                 return
 
     def _step(self, fullest: int, level: float) -> bool:
-        """Swaps an item of the bin for a smaller one of another bin, or moves it to a free place."""
+        """Swaps an item of the bin for a smaller one elsewhere, or moves it to a free place."""
         mine = np.flatnonzero(self.bin == fullest)
         room = np.flatnonzero(self.count < self.capacity)
         other = np.concatenate([self.bin, room])

@@ -45,7 +45,7 @@ def connected(pieces: Pieces, ranks: int, experts: int) -> Groups:
     return Groups(group, group[first])
 
 
-def grouped(load: Floats, slots: Integers, limit: float, thrift: float) -> Groups | None:
+def grouped(load: Floats, slots: Integers, thrift: float, limit: float) -> Groups | None:
     """One group after the other, each from the largest expert left; None where they do not fit.
 
     Ranks go by ascending slots. A group has as many as cost least: a slot for each cut of an
@@ -72,9 +72,7 @@ def grouped(load: Floats, slots: Integers, limit: float, thrift: float) -> Group
     return Groups(group_of_rank, group_of_expert)
 
 
-def _shape(
-    pool: Pool, room: list[int], start: int, spare: int, thrift: float
-) -> tuple[int, int]:
+def _shape(pool: Pool, room: list[int], start: int, spare: int, thrift: float) -> tuple[int, int]:
     """(ranks, experts besides the largest) of the group that costs least; (0, 0) where none is."""
     size = pool[-1][0]
     least = max(1, int(np.ceil(size - CLOSE)))

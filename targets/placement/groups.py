@@ -8,6 +8,7 @@ each group is filled evenly. Loads in units of the mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -52,7 +53,7 @@ def largest(pieces: Pieces, ranks: int) -> float:
 
 def _starts(load: Floats, slots: Integers, lowest: float) -> Iterator[Groups | Pieces]:
     for thrift in THRIFT:
-        found = _least(lambda limit, t=thrift: grouped(load, slots, limit, t), lowest)
+        found = _least(partial(grouped, load, slots, thrift), lowest)
         if found is not None:
             yield found
     for patience in PATIENCE:
@@ -123,7 +124,9 @@ def _exchanged(load: Floats, slots: Integers, start: Groups, lowest: float) -> P
     )
 
 
-def _even(load: Floats, slots: Integers, ranks: Integers, experts: Integers, level: float) -> Pieces:
+def _even(
+    load: Floats, slots: Integers, ranks: Integers, experts: Integers, level: float
+) -> Pieces:
     """A group's experts on its ranks, equal loads where its slots allow."""
     if not len(experts):
         return Pieces(experts, experts, load[experts])

@@ -21,7 +21,9 @@ def checked_load(load: ArrayLike) -> Floats:
     with np.errstate(over="ignore"):
         total = found.sum(axis=1)
     if not np.isfinite(total).all():
-        raise ValueError(f"the loads of layer {int(np.argmax(total))} add up to more than a float64")
+        raise ValueError(
+            f"the loads of layer {int(np.argmax(total))} add up to more than a float64"
+        )
     return found
 
 

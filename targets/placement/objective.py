@@ -97,24 +97,24 @@ class _Layer:
     def drop(self) -> None:
         held = np.where(self.expert == IDLE, 0, self.expert)
         seconds = self.costs.seconds(self.load[held] * self.share)
-        time = np.bincount(self.rank, seconds, minlength=self.ranks)
+        time = np.bincount(self.rank, seconds, minlength=self.ranks).astype(np.float64)
         while self._step(time, int(time.argmax())):
             pass
 
     def _step(self, time: Floats, slowest: int) -> bool:
         """Drops the replica of the rank whose ranks are fastest afterwards, and updates `time`."""
         best, chosen = time[slowest] * (1 - GAIN), None
-        for slot in np.flatnonzero((self.rank == slowest) & (self.expert != IDLE)):
+        for slot in np.flatnonzero((self.rank == slowest) & (self.expert != IDLE)).tolist():
             others = np.flatnonzero(self.expert == self.expert[slot])
             others = others[others != slot]
             if not len(others):
                 continue
-            new = self._without(int(slot), others)
+            new = self._without(others)
             change = self._seconds(others, new) - self._seconds(others, self.share[others])
             after = float((time[self.rank[others]] + change).max())
             after = max(after, time[slowest] - float(self._seconds(slot, self.share[slot])))
             if after < best:
-                best, chosen = after, (int(slot), others, new, change)
+                best, chosen = after, (slot, others, new, change)
         if chosen is None:
             return False
         slot, others, new, change = chosen
@@ -127,8 +127,8 @@ class _Layer:
     def _seconds(self, slots: int | Integers, share: Floats) -> Floats:
         return self.costs.seconds(np.asarray(self.load[self.expert[slots]] * share))
 
-    def _without(self, slot: int, others: Integers) -> Floats:
-        """The shares of the other replicas, without the slot's."""
+    def _without(self, others: Integers) -> Floats:
+        """The shares of the other replicas, where they are all."""
         total = self.share[others].sum()
         if total > 0:
             found: Floats = self.share[others] / total

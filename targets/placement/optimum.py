@@ -35,7 +35,7 @@ def least_largest_load(load: ArrayLike, slots: ArrayLike, shares: Shares) -> flo
 
 
 def _weighted(load: Floats, slots: Integers) -> float:
-    """Variables: y [E, G], whether a rank holds an expert; x [E, G], its load there, at most y w."""
+    """Variables: y [E, G], whether a rank holds an expert; x [E, G], its load there: <= y w."""
     experts, ranks = len(load), len(slots)
     cells = experts * ranks
     y, x = np.arange(2 * cells).reshape(2, experts, ranks)
@@ -68,8 +68,8 @@ def _equal(load: Floats, slots: Integers) -> float:
 
 
 class _Program:
-    """Constraints row by row on variables of 0 or more, whole ones 0 or 1; the last of them is T, the
-    largest load.
+    """Constraints row by row on variables of 0 or more, whole ones 0 or 1; the last of them is T,
+    the largest load.
     """
 
     def __init__(self, variables: int, whole: np.ndarray) -> None:
@@ -92,7 +92,9 @@ class _Program:
         load = np.zeros((len(loads), self.largest + 1))
         for rank, (variables, coefficients) in enumerate(loads):
             load[rank, variables] = coefficients
-            self.rows.append((load[rank] - np.eye(1, self.largest + 1, self.largest)[0], -np.inf, 0))
+            self.rows.append(
+                (load[rank] - np.eye(1, self.largest + 1, self.largest)[0], -np.inf, 0)
+            )
             if rank and slots[rank] == slots[rank - 1]:  # such ranks in the order of their loads
                 self.rows.append((load[rank] - load[rank - 1], -np.inf, 0))
         matrix, low, high = (np.array(of) for of in zip(*self.rows, strict=True))

@@ -25,9 +25,7 @@ def test_one_slot_a_rank_is_at_its_bound(shares: Shares) -> None:
 
 
 def test_seconds_of_ranks() -> None:
-    split = ExpertMap(
-        2, np.array([2, 1]), np.array([[0, 1, 0]]), np.array([[0.25, 1, 0.75]])
-    )
+    split = ExpertMap(2, np.array([2, 1]), np.array([[0, 1, 0]]), np.array([[0.25, 1, 0.75]]))
     load = np.array([[400.0, 0]])
     costs = SlotCosts(weights=2.0, token=0.01, wire=0.1)
     # 100 tokens take less than the weights, 300 more; an expert without tokens is not read.
