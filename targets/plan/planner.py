@@ -21,9 +21,10 @@ from supertile.targets.deploy import Config, Deployment, deployment_text, expert
 from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
+from supertile.targets.placement.dealt_ranks import deal_ranks
 from supertile.targets.placement.eplb import eplb_map
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
-from supertile.targets.placement.labels import label_ranks
+from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.migrate import Migration, migrate
 from supertile.targets.placement.plan import plan_map
 from supertile.targets.placement.resplit import resplit
@@ -115,7 +116,7 @@ def make_plan(request: Request) -> Planned:
         **_expected(request, before, after),
         moves=None if moved is None else moved.moves,
         moved_bytes=0 if moved is None else moved.moved_bytes,
-        communication=travel.lines,
+        communication=(*_locality_lines(request.machine, after), *travel.lines),
         choices=travel.choices,
         bounds=travel.bounds,
         evidence=travel.evidence,
@@ -181,13 +182,20 @@ def _reached(
     `loads` are the forecast [L, E], or scenarios [S, L, E] of it.
     """
     if request.current is None:
-        sizes = _domains(request.machine, placed.ranks)
-        labelled = label_ranks(placed, sizes, request.loads.pairs, seed=request.seed)
-        return _rounded(request, labelled.map), None
+        return _rounded(request, _labelled(request, placed)), None
     scenarios = loads.reshape(-1, *loads.shape[-2:])
     bytes_of_one = round(expert_sizes(request.config, request.machine).expert_bytes)
     moved = migrate(before, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
     return _rounded(request, moved.map), moved
+
+
+def _labelled(request: Request, placed: ExpertMap) -> ExpertMap:
+    """Ranks in the order that keeps replicas apart; co-activation takes a search."""
+    sizes = [size for _, size in _domains_within(request.machine, placed.ranks)]
+    dealt = deal_ranks(placed, sizes)
+    if request.loads.pairs is None and request.robust is None:
+        return dealt
+    return label_ranks(dealt, sizes, request.loads.pairs, seed=request.seed).map
 
 
 def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
@@ -196,10 +204,22 @@ def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
     return exact_shares(fill_idle(map, request.loads.total))
 
 
-def _domains(machine: Machine, ranks: int) -> tuple[int, ...]:
-    """Devices of the machine's domains that the ranks span several of, from the innermost."""
-    sizes = (domain.devices.value for domain in machine.domains)
-    return tuple(int(size) for size in sizes if size is not None and 1 < size < ranks)
+def _domains_within(machine: Machine, ranks: int) -> list[tuple[str, int]]:
+    """Name and devices of the machine's domains of which the ranks span several, from inside."""
+    sizes = ((domain.name, domain.devices.value) for domain in machine.domains)
+    return [(name, int(size)) for name, size in sizes if size is not None and 1 < size < ranks]
+
+
+def _locality_lines(machine: Machine, map: ExpertMap) -> list[str]:
+    """What of the replicas is lost with one domain, and how near a source has a replica."""
+    lines = []
+    for name, size in _domains_within(machine, map.ranks):
+        found = locality(map, size)
+        lines.append(
+            f"replicas: {found.in_one:.1%} of the experts that have several have all in one {name}; "
+            f"{found.near:.1%} of sources have one in their own"
+        )
+    return lines
 
 
 def _eplb(load: Floats, slots: Integers) -> ExpertMap | None:
