@@ -76,9 +76,7 @@ def label_ranks(
         for ranks in order[:, :swept].T:
             state.take_best(ranks)
     found = ExpertMap(map.experts, map.slots, state.expert, state.share)
-    before, after = (
-        tuple(locality(of, size, chosen) for size in sizes) for of in (map, found)
-    )
+    before, after = (tuple(locality(of, size, chosen) for size in sizes) for of in (map, found))
     return Labelled(found, before, after)
 
 

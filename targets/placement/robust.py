@@ -95,7 +95,10 @@ class _Search:
         layers, expert = np.array(list(placed)), np.stack(list(placed.values()))
         expected = self.value(layers, expert)
         better = expected > self.expected[layers]
-        self.expert[layers[better]], self.expected[layers[better]] = expert[better], expected[better]
+        self.expert[layers[better]], self.expected[layers[better]] = (
+            expert[better],
+            expected[better],
+        )
         for layer in layers[better]:
             self.start[layer] = start.name
 
