@@ -18,7 +18,7 @@ TRANSFERS, EXPERTS = ("dispatch", "combine"), "experts"
 # What `supertile compile` asks besides, and explain does not.
 UNASKED = {
     "pipeline": None, "stop_after": None, "entry": None, "tiles": "machine", "dump_ir": None,
-    "stats": False, "check_numerics": False, "no_cache": False, "output": None,
+    "overlap": None, "stats": False, "check_numerics": False, "no_cache": False, "output": None,
 }  # fmt: skip
 
 

@@ -62,5 +62,5 @@ def test_functions_are_called_without_the_route():
     chosen = [np.array([[0, 3]]), np.array([[1, 2]]), np.array([[3, 0]])]
     tokens = [np.full((1, 8), rank, np.float32) for rank in range(3)]
     weights = [np.ones((1, 2), np.float32)] * 3
-    results = FUNCTIONS[comm.Dispatch](tokens, chosen, weights, **call_properties(op))
+    results = FUNCTIONS[comm.Dispatch](tokens, chosen, weights, op.placement.placement)
     assert [rows[:, 0].tolist() for rows, *_ in results] == [[0, 2, 0, 2], [1], [1]]

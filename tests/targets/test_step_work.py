@@ -6,11 +6,21 @@ from itertools import pairwise
 import pytest
 from step_runs import Asked, asked
 
-from supertile.ir import sched
+from supertile.ir import comm, sched
+from supertile.ir.comm_work import copy_bytes
 from supertile.passes.build_schedule import BuildSchedule
 from supertile.passes.driver import run_passes
-from supertile.targets.deployment_timeline import deployment_timeline
-from supertile.targets.step import Stretch, annotate_cost, program_of, timed, with_events
+from supertile.targets.comm.expert_sizes import expert_sizes
+from supertile.targets.cost.route import route_time
+from supertile.targets.deployment_timeline import deployment_timeline, step_sizes
+from supertile.targets.step import (
+    Costs,
+    Stretch,
+    annotate_cost,
+    program_of,
+    timed,
+    with_events,
+)
 from supertile.targets.step_overlap import NO_OVERLAP, costed_step
 from supertile.targets.timeline import Task
 
@@ -124,3 +134,35 @@ def test_a_module_without_schedule_gets_no_costs(v4: Asked) -> None:
     before = with_events(v4.tiled.work, v4.module)
     assert before is v4.tiled.work
     annotate_cost(before, {}, v4.module, "hbm")
+
+
+# ---- routes ------------------------------------------------------------------------------------
+
+
+def transfers(held: Asked) -> list[comm.Dispatch | comm.Combine]:
+    return [op for op in held.module.walk() if isinstance(op, comm.Dispatch | comm.Combine)]
+
+
+@pytest.mark.parametrize("machine", ["ascend-910c", "h200"])
+@pytest.mark.parametrize("case", ["deepseek_v4_deployed", "deepseek_v3"])
+def test_rows_are_as_the_route_was_chosen_for(case: str, machine: str) -> None:
+    held = asked(case, machine)
+    combine = next(op for op in transfers(held) if isinstance(op, comm.Combine))
+    dispatch = combine.origin.owner
+    assert isinstance(dispatch, comm.Dispatch)
+    expected = expert_sizes(held.question.config, held.question.machine).row
+    assert copy_bytes(dispatch, combine) == expected
+
+
+def test_transfers_take_the_time_of_their_route(v4: Asked) -> None:
+    question = v4.question
+    sizes = step_sizes(v4.tiled.work, question.deployment, question.config)
+    routes = {op.name.removeprefix("comm."): op.route for op in transfers(v4)}
+    for item in (one for held in layers(v4) for one in held.items if one.transfer):
+        task, route = Costs().task(item, question.machine, sizes), routes[item.transfer]
+        assert route is not None and item.route == route.route
+        assert task.route == str(item.route)
+        time = route_time(question.machine, sizes.exchange(item), item.route)
+        assert task.duration == time.duration
+        plain = Costs().task(replace(item, route=None), question.machine, sizes)
+        assert (plain.route, plain.duration) != (task.route, task.duration)

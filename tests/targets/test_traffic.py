@@ -239,8 +239,9 @@ def test_what_leaves_and_enters_domains(placement, devices):
     out, copies = np.zeros(placement.ranks), np.zeros(placement.ranks)
     entered = np.zeros(-(-placement.ranks // devices))
     for source, own in enumerate(chosen):
-        for token in own:
-            targets = [placement.target(expert, source).rank // devices for expert in token]
+        for number, token in enumerate(own):
+            ranks = [placement.target(expert, source, number).rank for expert in token]
+            targets = [rank // devices for rank in ranks]
             others = [target for target in targets if target != source // devices]
             copies[source] += len(others)
             out[source] += len(set(others))
