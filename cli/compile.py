@@ -45,11 +45,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="D",
         help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md",
     )
-    command.add_argument(
-        "--overlap",
-        choices=("none", "waves", "batches", "both", "auto"),
-        help="how a deployment hides communication (default: auto, the fastest)",
-    )
+    add_overlap_option(command)
     command.add_argument(
         "--tiles",
         choices=("machine", "test"),
@@ -76,6 +72,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "-o", "--output", metavar="DIR", help="write module.mlir and plan.txt there, and the report"
+    )
+
+
+def add_overlap_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--overlap",
+        choices=("none", "waves", "batches", "both", "auto"),
+        help="how a deployment hides communication (default: auto, the fastest)",
     )
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from supertile.cli.compile import add_overlap_option, answer
 from supertile.cli.inputs import add_model_options, choose
 
 if TYPE_CHECKING:
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from supertile.targets.output.explain_comm import PlacementFacts
     from supertile.targets.timeline import Timeline
 
-TRANSFERS, EXPERTS = ("dispatch", "combine"), "experts"
+TRANSFERS = ("dispatch", "combine")
 # What `supertile compile` asks besides, and explain does not.
 UNASKED = {
     "pipeline": None, "stop_after": None, "entry": None, "tiles": "machine", "dump_ir": None,
-    "overlap": None, "stats": False, "check_numerics": False, "no_cache": False, "output": None,
+    "stats": False, "check_numerics": False, "no_cache": False, "output": None,
 }  # fmt: skip
 
 
@@ -34,12 +35,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="a task such as dispatch, or a figure such as step_ms; without it the list of them",
     )
+    add_overlap_option(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(**UNASKED)
 
 
 def run(options: argparse.Namespace) -> int:
-    from supertile.cli.compile import answer
     from supertile.cli.deploy import Goal
     from supertile.targets.output.explain import explain, explainable, explanation_lines
 
@@ -80,14 +81,13 @@ def _placement(goal: Goal, timeline: Timeline, name: str) -> PlacementFacts | No
     from supertile.targets.comm.expert_sizes import expert_sizes
     from supertile.targets.cost.sizes import sizes_of
     from supertile.targets.deploy import expert_slots
-    from supertile.targets.output.explain_comm import placement_facts
+    from supertile.targets.output.explain_comm import layer_span, placement_facts
 
     tokens = float(sizes_of(deployment, goal.config)["T"])
     sizes = expert_sizes(goal.config, goal.machine, goal.numerics)
     slots = max(expert_slots(deployment, goal.config))
-    tasks = (task for program in timeline.programs for task in program.tasks)
-    experts = max((task.duration for task in tasks if task.kind == EXPERTS), default=0.0)
-    return placement_facts(goal.machine, sizes, goal.placements(tokens), name, slots, experts)
+    choices = goal.placements(tokens)
+    return placement_facts(goal.machine, sizes, choices, name, slots, layer_span(timeline))
 
 
 def _placement_lines(placed: PlacementFacts | None) -> Iterator[str]:

@@ -285,9 +285,10 @@ def _rebuilt(ledger: Ledger, exchange: Exchange, time: LinkTime) -> LinkTime:
 
 
 def _with_rows(time: LinkTime, exchange: Exchange) -> LinkTime:
+    wave = "" if exchange.share == 1 else f" x {number_text(exchange.share)} of the experts"
     rows = (
         f"rows = {number_text(exchange.tokens)} tokens x {exchange.choices} choices x "
-        f"{number_text(exchange.tail)} tail = {number_text(exchange.copies)}, to "
+        f"{number_text(exchange.tail)} tail{wave} = {number_text(exchange.copies)}, to "
         f"{number_text(exchange.distinct())} distinct ranks, {exchange.row:,.0f} B each"
     )
     return replace(time, formula=f"{time.formula}\n{rows}")

@@ -18,6 +18,7 @@ from supertile.targets.comm.shared_expert import TAKEN, shared_options
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import bytes_text, seconds_text
+from supertile.targets.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def placement_facts(
     choices: Mapping[str, Choice],
     direction: str,
     slots: int,
-    experts: float,
+    layer: float | None,
 ) -> PlacementFacts:
-    """`choices` are those of dispatch and combine; `experts` the seconds of `slots` a rank."""
+    """`choices` are those of dispatch and combine, for `slots` experts a rank; `layer_span`."""
     choice = choices[direction]
     exchanges = {name: one.exchange for name, one in choices.items()}
     name, seconds = in_other_precision(machine, choice, sizes.channels)
@@ -72,7 +73,7 @@ def placement_facts(
         precision=f"{name} rows instead of {choice.exchange.row:,.0f} B ones: "
         f"{seconds_text(float(seconds))}; never taken by the compiler alone",
         crossovers=tuple(crossover_lines(machine, choice.exchange)),
-        bounds=tuple(_bounds(machine, sizes, choices, slots, experts)),
+        bounds=tuple(_bounds(machine, sizes, choices, slots, layer)),
         condition=str(hide_condition(machine, sizes, exchanges)),
         shared=tuple(
             f"{one.name}: {seconds_text(one.seconds)} = {one.formula}; "
@@ -121,7 +122,7 @@ def _bounds(
     sizes: ExpertSizes,
     choices: Mapping[str, Choice],
     slots: int,
-    experts: float,
+    layer: float | None,
 ) -> Iterator[str]:
     exchanges = {name: one.exchange for name, one in choices.items()}
     held = exchanges["dispatch"]
@@ -135,13 +136,24 @@ def _bounds(
         f"latency {seconds_text(float(found.latency))}; experts: arithmetic "
         f"{seconds_text(float(found.arithmetic))}, weights {seconds_text(float(found.weights))}"
     )
-    plan = experts + sum(float(one.best.seconds) for one in choices.values())
+    beyond = "" if layer is None else f"; from dispatch to combine {seconds_text(layer)}"
     for name, bound in (("overlapped", found.overlapped), ("serial", found.serial)):
-        ratio = plan / float(bound)
-        yield (
-            f"a layer, {name}: {seconds_text(float(bound))} at least; dispatch, experts and "
-            f"combine one after the other are {seconds_text(plan)}, {ratio:.2f} times as much"
-        )
+        ratio = "" if layer is None else f", {layer / float(bound):.2f} times as much"
+        yield f"a layer, {name}: {seconds_text(float(bound))} at least{beyond}{ratio}"
+
+
+def layer_span(timeline: Timeline) -> float | None:
+    """The shortest time from the start of a dispatch to the end of its combine, of all layer kinds.
+
+    None where a layer runs in pieces, so that no program has both.
+    """
+    spans = []
+    for program in timeline.programs:
+        starts = [task.start for task in program.tasks if task.name == "dispatch"]
+        ends = [task.end for task in program.tasks if task.name == "combine"]
+        if starts and ends and min(starts) < min(ends):
+            spans.append(max(ends) - min(starts))
+    return min(spans, default=None)
 
 
 # ---- as text -----------------------------------------------------------------------------------

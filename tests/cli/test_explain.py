@@ -9,6 +9,7 @@ from supertile.targets.output.explain import SUMS
 
 MODEL = ["explain", "deepseek_v4", "--config", "deepseek_v4_pro"]
 DEPLOYED = ["--target", "h200", "--deploy", "phase=decode ep=32 batch=128 context=4K"]
+WHOLE = ["--overlap", "none"]  # one dispatch and one combine a layer
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def explained(kept, capsys):
 
 
 def answer(capsys, *what: str) -> str:
-    assert main([*MODEL, *DEPLOYED, *what]) == 0
+    assert main([*MODEL, *DEPLOYED, *WHOLE, *what]) == 0
     output, errors = capsys.readouterr()
     assert errors == ""
     return output
