@@ -24,8 +24,8 @@ LOOSER = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """Limits of a part, over the least that the slots allow."""
 EXCHANGED = 4
 """Of the packed tries, the best, whose replicas are exchanged."""
-SMALL = 32
-"""Slots up to which the counts climb on from the best, one replica at a time."""
+SMALL, CLIMBED = 20, 12
+"""Slots up to which the counts of the best tries, so many, climb on, one replica at a time."""
 STEPS = 200
 """Of exchange."""
 ENOUGH = 1e-4
@@ -70,26 +70,39 @@ def equal_layer(
         bins.lower(STEPS, enough)
         if bins.level.max() <= enough:
             break
+    if slots.sum() <= SMALL and _largest(min(packed, key=_largest)) > enough:
+        climb = _Climb(load, slots, enough)
+        packed = [climb.up(bins) for bins in packed[:CLIMBED]]
     best = min(packed, key=_largest)
-    if slots.sum() <= SMALL:
-        best = _climbed(load, slots, best, enough)
     assert best.label is not None
     return best.label, best.bin
 
 
-def _climbed(load: Floats, slots: Integers, best: Bins, enough: float) -> Bins:
-    """As long as it helps, one replica less of one expert and one more of another."""
-    while _largest(best) > enough:
-        assert best.label is not None
-        tries = []
-        for counts in _neighbours(np.bincount(best.label, minlength=len(load)), len(slots)):
-            tries.append(_packed(load, counts, slots))
-            tries[-1].lower(STEPS, enough)
-        found = min(tries, key=_largest, default=best)
-        if _largest(found) >= _largest(best):
-            return best
-        best = found
-    return best
+class _Climb:
+    """Steps to better counts of a small layer: one replica less of an expert, one more of another."""
+
+    def __init__(self, load: Floats, slots: Integers, enough: float) -> None:
+        self.load, self.slots, self.enough = load, slots, enough
+        self.tried: dict[bytes, Bins] = {}
+
+    def up(self, best: Bins) -> Bins:
+        """From the counts of `best`, as long as it helps."""
+        while _largest(best) > self.enough:
+            assert best.label is not None
+            counts = np.bincount(best.label, minlength=len(self.load))
+            tries = [self._try(of) for of in _neighbours(counts, len(self.slots))]
+            found = min(tries, key=_largest, default=best)
+            if _largest(found) >= _largest(best):
+                return best
+            best = found
+        return best
+
+    def _try(self, counts: Integers) -> Bins:
+        key = counts.tobytes()
+        if key not in self.tried:
+            self.tried[key] = _packed(self.load, counts, self.slots)
+            self.tried[key].lower(STEPS, self.enough)
+        return self.tried[key]
 
 
 def _neighbours(counts: Integers, most: int) -> Iterator[Integers]:
