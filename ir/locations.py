@@ -29,6 +29,10 @@ def at(file: str, line: int, column: int, name: str = "") -> FileLineColLoc | Na
 
 def file_line(location: Attribute) -> FileLineColLoc | None:
     """The place in a file, if the location has one."""
+    while isinstance(location, NameLoc):  # as nearly all are: that need not be searched for
+        location = location.location
+    if isinstance(location, FileLineColLoc):
+        return location
     return next((part for part in _parts(location) if isinstance(part, FileLineColLoc)), None)
 
 

@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     StringAttr,
     SymbolRefAttr,
+    TensorType,
     UnitAttr,
     f64,
     i32,
@@ -31,7 +32,7 @@ from xdsl.irdl import IRDLOperation
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 
-from supertile.ir.types import DYNAMIC, RopeAttr, type_of
+from supertile.ir.types import DYNAMIC, RopeAttr
 
 OpType = TypeVar("OpType", bound="SupertileOp")
 
@@ -51,11 +52,7 @@ class SupertileOp(IRDLOperation, ABC):
             printer.print_string(" ")
             printer.print_attr_dict(dict(sorted(self.properties.items())))
         printer.print_string(" : ")
-        printer.print_attribute(
-            FunctionType.from_lists(
-                [value.type for value in self.operands], [value.type for value in self.results]
-            )
-        )
+        _print_types(printer, self.operands, self.results)
         for region in self.regions:
             printer.print_string(" ")
             printer.print_region(region)
@@ -81,6 +78,17 @@ class SupertileOp(IRDLOperation, ABC):
             properties=properties,
             regions=regions,
         )
+
+
+def _print_types(printer: Printer, inputs: Sequence[SSAValue], outputs: Sequence[SSAValue]) -> None:
+    """Prints what the function type of the op prints, without making one."""
+    printer.print_string("(")
+    printer.print_list([value.type for value in inputs], printer.print_attribute)
+    printer.print_string(") -> ")
+    alone = len(outputs) == 1 and not isinstance(outputs[0].type, FunctionType)
+    printer.print_string("" if alone else "(")
+    printer.print_list([value.type for value in outputs], printer.print_attribute)
+    printer.print_string("" if alone else ")")
 
 
 def python_value(attribute: Attribute) -> Any:
@@ -142,7 +150,7 @@ def segments(groups: Sequence[Sequence[SSAValue]]) -> DenseArrayBase:
 def shape_of(value: SSAValue) -> tuple[int, ...]:
     """Sizes of a tensor value, `DYNAMIC` where known only at run time; () for an index."""
     kind = value.type
-    return type_of(value).get_shape() if hasattr(kind, "get_shape") else ()
+    return tuple([size.data for size in kind.shape.data]) if isinstance(kind, TensorType) else ()
 
 
 def fits(declared: Sequence[int], inferred: Sequence[int]) -> bool:

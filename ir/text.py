@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import bisect
 import re
+from functools import cached_property
 from io import StringIO
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, LocationAttr, ModuleOp
 from xdsl.dialects.func import Func
-from xdsl.ir import Operation, Region
+from xdsl.ir import Attribute, Operation, Region
 from xdsl.parser import Parser
 from xdsl.parser.generic_parser import ParserState
 from xdsl.printer import Printer
@@ -56,8 +57,24 @@ def print_module(module: ModuleOp, locations: bool = True) -> str:
 def print_op(op: Operation, locations: bool = True) -> str:
     """The text of one op with its regions."""
     stream = StringIO()
-    Printer(stream=stream, print_debuginfo=locations).print_op(op)
+    _Printer(stream=stream, print_debuginfo=locations).print_op(op)
     return stream.getvalue()
+
+
+class _Printer(Printer):
+    """Prints as xDSL does, but makes the text of equal attributes once: types and files repeat."""
+
+    @cached_property
+    def texts(self) -> dict[Attribute, str]:
+        return {}
+
+    def print_attribute(self, attribute: Attribute) -> None:
+        text = self.texts.get(attribute)
+        if text is None:
+            stream = StringIO()
+            Printer(stream=stream).print_attribute(attribute)
+            text = self.texts[attribute] = stream.getvalue()
+        self.print_string(text)
 
 
 def parse_module(text: str, file: str = "<text>", verify: bool = True) -> ModuleOp:

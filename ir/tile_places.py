@@ -7,7 +7,7 @@ bytes. Who gets which is the work of the pass `assign-memory`, and `tile_check` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import (
@@ -35,11 +35,12 @@ TILE_SPACES = "supertile.tile_spaces"
 CAPACITIES = "supertile.tile_memory"
 """Attribute of the module: bytes of each on-chip space, as far as they are limited."""
 
-ELEMENTWISE = (
+ELEMENTWISE: Collection[type[Operation]] = dict.fromkeys((
     graph.Cast, graph.Select, graph.Negate, graph.Exp, graph.Sqrt, graph.Rsqrt, graph.Sigmoid,
     graph.Softplus, graph.Silu, graph.Relu, graph.Add, graph.Subtract, graph.Multiply,
     graph.Divide, graph.Minimum, graph.Maximum, graph.Clamp, graph.Dequantize,
-)  # fmt: skip
+))  # fmt: skip
+"""For `type(op) in ELEMENTWISE`, since `isinstance` asks each of these classes in turn."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,11 @@ def is_view(op: Operation) -> bool:
     A reshape is; so is part of a tile, or a tile with other axes first, that only products read:
     engines for products read their operands with strides.
     """
-    if isinstance(op, graph.Reshape):
+    if type(op) is graph.Reshape:
         return True
-    if not isinstance(op, graph.Slice | graph.Transpose):
+    if type(op) not in (graph.Slice, graph.Transpose):
         return False
-    uses = [use.operation for use in op.result.uses]
+    uses = [use.operation for use in op.results[0].uses]
     return bool(uses) and all(isinstance(use, tile.Mma | graph.Einsum) for use in uses)
 
 
@@ -151,7 +152,7 @@ def in_place_operands(op: Operation) -> Sequence[SSAValue]:
         return [] if base_of(op.accumulator) in read else [op.accumulator]
     if isinstance(op, tile.Mask):
         return [op.scores]
-    if not isinstance(op, ELEMENTWISE) or is_scaled(type_of(op.results[0])):
+    if type(op) not in ELEMENTWISE or is_scaled(type_of(op.results[0])):
         return []
     return [value for value in op.operands if _covers(value, op.results[0])]
 

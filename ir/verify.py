@@ -13,12 +13,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
+from itertools import chain
 
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, SymbolRefAttr, TensorType
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.printer import Printer
 from xdsl.traits import IsTerminator
 
@@ -31,7 +32,7 @@ from supertile.ir.op import fits, properties_of, python_value
 from supertile.ir.sched_check import program_problems
 from supertile.ir.tile_check import problems
 from supertile.ir.types import DYNAMIC, index, tensor
-from supertile.ir.walk import is_state, operations
+from supertile.ir.walk import is_state, operations, ops_within
 
 CONTEXT_LINES = 20
 LINE_WIDTH = 160
@@ -85,9 +86,11 @@ def verify_module(
     # A changed signature breaks its callers, so all calls are looked at: they are few.
     for function in functions.values():
         for op in operations(function):
-            if isinstance(op, graph.Layers):
+            if op.name == graph.Layers.name:
+                assert isinstance(op, graph.Layers)
                 _check_layers(op, functions)
-            if isinstance(op, tile.Launch):
+            if op.name == tile.Launch.name:
+                assert isinstance(op, tile.Launch)
                 _check_launch(op, symbols)
     _check_plans(module)
     for symbol in symbols.values():
@@ -97,10 +100,11 @@ def verify_module(
 
 
 def _verify_symbol(symbol: Symbol, allowed: frozenset[str], level: str, memory: Memory) -> None:
-    for op in symbol.walk():
+    ops = ops_within(symbol)
+    for op in ops:
         if op.name not in allowed:
             raise VerifyError(op, f"the level {level} does not hold this op")
-        if op.regions:
+        if op is symbol:  # whether it is isolated depends on all that is in it
             _check_definition(op)
             continue
         signature = _signature(op)
@@ -110,8 +114,10 @@ def _verify_symbol(symbol: Symbol, allowed: frozenset[str], level: str, memory: 
                 _check_definition(op)
                 memory[signature] = signature
             memory[op] = signature
-    for check in CHECKS:
-        check(symbol)
+    _check_order(symbol)
+    _check_states(symbol, ops)
+    _check_locations(ops)
+    _check_tiles(symbol)
 
 
 def _symbols(module: ModuleOp) -> dict[str, Symbol]:
@@ -129,14 +135,22 @@ def _symbols(module: ModuleOp) -> dict[str, Symbol]:
 
 
 def _signature(op: Operation) -> tuple[object, ...]:
-    """All that the definition of an op without regions depends on."""
-    return (
-        op.name,
-        *(value.type for value in op.operands),
-        *(value.type for value in op.results),
-        *op.properties.items(),
-        len(op.operands),
-    )
+    """All that the definition of an op in a function depends on: of regions what they take and
+    hand on, and how many ends they have."""
+    operands = op.operands
+    parts: list[object] = [value.type for value in operands]
+    parts += [value.type for value in op.results]
+    for region in op.regions:
+        parts += _ends(region)
+    return (op.name, *parts, *op.properties.items(), len(operands))
+
+
+def _ends(region: Region) -> Iterator[object]:
+    """Each block with its arguments, its last op and what that hands on: a loop compares values."""
+    for block in region.blocks:
+        last = block.last_op
+        values = (*block.args, *(last.operands if last else ()))
+        yield from (block, last, *values, *(value.type for value in values))
 
 
 def _check_definition(op: Operation) -> None:
@@ -173,16 +187,16 @@ def _check_block_order(block: Block, visible: set[SSAValue]) -> None:
     visible.difference_update(own)
 
 
-def _check_states(function: Symbol) -> None:
-    for value in _values(function):
-        uses = list(value.uses)
-        if len(uses) > 1 and is_state(value):
+def _check_states(function: Symbol, ops: Sequence[Operation]) -> None:
+    for value in chain(function.body.block.args, *(op.results for op in ops)):
+        if value.has_more_than_one_use() and is_state(value):
+            uses = list(value.uses)
             message = f"{_named(value)} is a version of the state and is used {len(uses)} times"
             raise VerifyError(uses[-1].operation, message)
 
 
-def _check_locations(function: Symbol) -> None:
-    for op in function.walk():
+def _check_locations(ops: Sequence[Operation]) -> None:
+    for op in ops:
         if file_line(op.location) is None:
             raise VerifyError(op, "the op has no source location")
 
@@ -191,20 +205,6 @@ def _check_tiles(function: Symbol) -> None:
     if isinstance(function, tile.Kernel):
         for op, message in problems(function):
             raise VerifyError(op, message)
-
-
-CHECKS: tuple[Callable[[Symbol], None], ...] = (
-    _check_order,
-    _check_states,
-    _check_locations,
-    _check_tiles,
-)
-
-
-def _values(function: Symbol) -> Iterator[SSAValue]:
-    yield from function.body.block.args
-    for op in operations(function, groups=True):
-        yield from op.results
 
 
 def _named(value: SSAValue) -> str:

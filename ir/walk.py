@@ -1,32 +1,44 @@
-"""The one walker that analyses share: fused groups read as if their ops stood in the function."""
+"""The walkers that analyses share: all ops as they stand in the text, or fused groups read as if
+their ops stood in the function.
+
+Both make lists: xDSL's generators, one in the other, take several times as long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import graph
 
+GROUPS = (graph.Fused.name, graph.Yield.name)
+"""Names, since `isinstance` of a class that xDSL makes takes several times as long."""
 
-def operations(function: Operation, groups: bool = False) -> Iterator[Operation]:
+
+def ops_within(op: Operation) -> list[Operation]:
+    """The op and all ops in its regions, in the order of the text."""
+    found = [op]
+    for region in op.regions:
+        for block in region.blocks:
+            inner = block.first_op
+            while inner is not None:
+                if inner.regions:
+                    found += ops_within(inner)
+                else:
+                    found.append(inner)
+                inner = inner.next_op
+    return found
+
+
+def operations(function: Operation, groups: bool = False) -> list[Operation]:
     """All ops of a function (or of any op with regions) in execution order.
 
     The ops of a fused group come in its place. With `groups`, the `graph.fused` itself comes
     before its ops and its `graph.yield` after them; without, neither is seen, so that a program
     reads the same with and without fusion.
     """
-    for region in function.regions:
-        for block in region.blocks:
-            yield from _block_operations(block, groups)
-
-
-def _block_operations(block: Block, groups: bool) -> Iterator[Operation]:
-    for op in block.ops:
-        if groups or not isinstance(op, graph.Fused | graph.Yield):
-            yield op
-        yield from operations(op, groups)
+    found = ops_within(function)[1:]
+    return found if groups else [op for op in found if op.name not in GROUPS]
 
 
 def captured(fused: Operation) -> list[SSAValue]:

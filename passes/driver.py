@@ -174,9 +174,9 @@ class _Run:
         finally:
             record.seconds = time.perf_counter() - start
             record.patterns = dict(sorted(rewrites.by_pattern.items()))
-        fill_locations(self.module)
         self.level = later(self.level, one.leaves or record.phase)
         self.compare(record)
+        fill_locations(self.module, record.changed)
         if self.options.verify:
             verify_module(self.module, self.level, set(record.changed), self.verified)
         if self.options.after_pass is not None and before is not None:
@@ -212,7 +212,7 @@ class _Run:
         record.texts = {
             name: (self.texts.get(name, ""), texts.get(name, "")) for name in record.changed
         }
-        self.texts, self.counts = texts, op_counts(self.module)
+        self.texts, self.counts = texts, op_counts(self.module) if record.changed else self.counts
         record.ops_after = self.counts
 
     def current_texts(self) -> Texts:

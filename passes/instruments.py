@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -12,7 +12,7 @@ from supertile.ir.locations import is_unknown
 from supertile.ir.sched import Program
 from supertile.ir.text import print_op
 from supertile.ir.tile import Kernel
-from supertile.ir.walk import operations
+from supertile.ir.walk import operations, ops_within
 
 Texts = dict[str, str]
 Fingerprints = dict[str, list[tuple[object, ...]]]
@@ -26,12 +26,12 @@ def function_texts(module: ModuleOp) -> Texts:
 
 def op_counts(module: ModuleOp) -> dict[str, int]:
     """Function name -> how many ops it has; a fused group counts as its ops."""
-    return {name: sum(1 for _ in operations(function)) for name, function in _named(module)}
+    return {name: len(operations(function)) for name, function in _named(module)}
 
 
 def fingerprints(module: ModuleOp) -> Fingerprints:
     """Function name -> its ops in order, each with all that a pass could change of it."""
-    return {name: [_fingerprint(op) for op in one.walk()] for name, one in _named(module)}
+    return {name: [_fingerprint(op) for op in ops_within(one)] for name, one in _named(module)}
 
 
 def _fingerprint(op: Operation) -> tuple[object, ...]:
@@ -53,13 +53,16 @@ def changed_functions(old: Fingerprints, new: Fingerprints) -> list[str]:
     return [name for name in {**new, **old} if old.get(name) != new.get(name)]
 
 
-def fill_locations(module: ModuleOp) -> None:
+def fill_locations(module: ModuleOp, changed: Collection[str] | None = None) -> None:
     """Give ops without a location one from their surroundings: users, operands, neighbours.
 
-    `rewrite` locates what its patterns insert; this is for passes that build ops in other ways.
+    `changed` names the functions to look into, None all. `rewrite` locates what its patterns
+    insert; this is for passes that build ops in other ways.
     """
-    for _, function in _named(module):
-        if any(is_unknown(op.location) for op in function.walk()):
+    for name, function in _named(module):
+        if changed is not None and name not in changed:
+            continue
+        if any(is_unknown(op.location) for op in ops_within(function)):
             for region in function.regions:
                 for block in region.blocks:
                     _fill_block(block)

@@ -176,13 +176,13 @@ class _Conversion:
             return
         self.options.check_target()
         handle = self.to_codes if self.options.to == "i8" else self.to_plain
-        for op in list(operations(self.function, groups=True)):
+        for op in operations(self.function, groups=True):
             if not self.follow(op):
                 handle(op)
 
     def choose(self) -> None:
         """Fill the sets. The operands of a product are converted together, or not at all."""
-        ops = list(operations(self.function))
+        ops = operations(self.function)
         products = [group for op in ops if (group := self.codes_of(op))]
         for group in products:
             self.multiplied |= group

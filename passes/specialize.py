@@ -80,7 +80,7 @@ class _Resizing:
     def run(self) -> None:
         for argument in list(self.function.body.block.args):
             self.argument(argument)
-        for op in list(operations(self.function, groups=True)):
+        for op in operations(self.function, groups=True):
             self.results(op)
         kinds = [argument.type for argument in self.function.body.block.args]
         last = self.function.get_return_op()

@@ -243,8 +243,9 @@ def _is_clean(old: Buffer, new: Buffer, time: int) -> bool:
 def _common(first: Buffer, second: Buffer) -> Iterator[tuple[Span, Span]]:
     """The spans of two buffers that meet."""
     for a in first.spans:
+        begin, end, _ = a
         for b in second.spans:
-            if max(a.first, b.first) <= min(a.last, b.last):
+            if begin <= b.last and b.first <= end:
                 yield a, b
 
 
@@ -262,23 +263,39 @@ ORDERS: tuple[Rank, ...] = (
 
 def _place(buffers: list[Buffer]) -> None:
     """Offsets for the buffers of one space."""
-    best = min(ORDERS, key=lambda rank: _first_fit(sorted(buffers, key=rank)))
-    _first_fit(sorted(buffers, key=best))
+    meetings = {buffer: _meetings(buffer, buffers) for buffer in buffers}
+    found = [_first_fit(sorted(buffers, key=rank), meetings) for rank in ORDERS]
+    ends = [max(at + buffer.bytes for buffer, at in offsets.items()) for offsets in found]
+    for buffer, offset in found[ends.index(min(ends))].items():
+        buffer.offset = offset
 
 
-def _first_fit(buffers: list[Buffer]) -> int:
-    """Each buffer at the lowest offset that is free while it lives; the bytes taken."""
-    placed: list[Buffer] = []
+Meeting = tuple[Buffer, int, int]
+"""Another buffer, and how many bytes each of two has where spans of both meet: own, theirs."""
+
+
+def _meetings(buffer: Buffer, buffers: Sequence[Buffer]) -> list[Meeting]:
+    return [
+        (other, own.bytes, theirs.bytes)
+        for other in buffers
+        if other is not buffer
+        for own, theirs in _common(buffer, other)
+    ]
+
+
+def _first_fit(buffers: list[Buffer], meetings: dict[Buffer, list[Meeting]]) -> dict[Buffer, int]:
+    """Each buffer at the lowest offset that is free while it lives."""
+    offsets: dict[Buffer, int] = {}
     for buffer in buffers:
         # Offsets between two bounds put bytes of the two into one place.
         taken = sorted(
-            (other.offset - own.bytes, other.offset + theirs.bytes)
-            for other in placed
-            for own, theirs in _common(buffer, other)
+            (offsets[other] - own, offsets[other] + theirs)
+            for other, own, theirs in meetings[buffer]
+            if other in offsets
         )
-        buffer.offset = 0
+        offset = 0
         for low, high in taken:
-            if low < buffer.offset < high:
-                buffer.offset = high
-        placed.append(buffer)
-    return max((buffer.end for buffer in placed), default=0)
+            if low < offset < high:
+                offset = high
+        offsets[buffer] = offset
+    return offsets

@@ -40,7 +40,7 @@ def row_bytes(
             live[origins[result]] = _part(result, share)
         taken = sum(live.values())
         made_bytes = _part(op.results[0], share)
-        if isinstance(op, ELEMENTWISE) and made_bytes <= largest:
+        if type(op) in ELEMENTWISE and made_bytes <= largest:
             taken -= made_bytes
         peak = max(peak, before, taken)
         for value in dying:

@@ -9,7 +9,7 @@ routed to experts (T*6).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xdsl.dialects import func
@@ -108,7 +108,7 @@ def has_columns(value: SSAValue) -> bool:
             return has_columns(made.x) and made.axis.value.data < len(shape_of(made.x)) - 1
         case None:
             return False
-        case _ if isinstance(made, ELEMENTWISE):
+        case _ if type(made) in ELEMENTWISE:
             return any(has_columns(operand) for operand in made.operands)
         case graph.Fused():
             assert isinstance(value, OpResult)
@@ -196,31 +196,30 @@ def phases_of(ops: list[Operation], spaces: Spaces) -> list[Phase]:
     """
     waiting = [op for op in ops if not _is_shared(op, spaces) or len(ops) == 1]
     inside = {value for op in waiting for value in op.results}
-    done: set[SSAValue] = set()
+    missing = {op: inside.intersection(op.operands) for op in waiting}
+    places = {op: (_kind(op, spaces), _space(op, spaces)) for op in waiting}
     phases: list[Phase] = []
     while waiting:
-        ready = [o for o in waiting if all(v in done or v not in inside for v in _needs(o))]
         last = phases[-1] if phases else None
-        chosen = min(ready, key=lambda op: (_rank(op, last, spaces), waiting.index(op)))
-        kind = _kind(chosen, spaces)
-        if last is None or _rank(chosen, last, spaces):
-            phases.append(last := Phase(kind, _space(chosen, spaces)))
+        # Of several that rank alike, `min` takes the first.
+        ready = [op for op in waiting if not missing[op]]
+        rank, chosen = min(
+            ((_rank(*places[op], last), op) for op in ready), key=lambda pair: pair[0]
+        )
+        if last is None or rank:
+            phases.append(last := Phase(*places[chosen]))
         last.ops.append(chosen)
         waiting.remove(chosen)
-        done.update(chosen.results)
+        for values in missing.values():
+            values.difference_update(chosen.results)
     return phases
 
 
-def _needs(op: Operation) -> Iterable[SSAValue]:
-    return (value for value in op.operands)
-
-
-def _rank(op: Operation, last: Phase | None, spaces: Spaces) -> int:
+def _rank(kind: str, space: str, last: Phase | None) -> int:
     """0: fits the last phase; 1: a phase of its own; 2: begins a phase of rows."""
-    kind = _kind(op, spaces)
     if kind in SPECIAL.values() or kind == "einsum_product":
         return 1
-    fits = last is not None and last.kind == kind and last.space == _space(op, spaces)
+    fits = last is not None and last.kind == kind and last.space == space
     closed = fits and last is not None and isinstance(last.ops[-1], graph.TopK)
     return 0 if fits and not (closed and kind == "columns") else 2
 
