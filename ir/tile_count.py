@@ -121,7 +121,7 @@ class _Counter:
         operations: Counter[tuple[str, str]] = Counter()
         loaded: Counter[str] = Counter()
         stored: Counter[str] = Counter()
-        transcendentals = 0
+        transcendentals = total = 0
         loops: list[Loop] = []
         for op in block.ops:
             match op:
@@ -138,7 +138,8 @@ class _Counter:
                     engine, flops, exponentials = arithmetic(op)
                     operations[engine] += flops
                     transcendentals += exponentials
-                    self.flops = self.flops + flops * _times(around)
+                    total += flops
+        self.flops = self.flops + total * _times(around)
         kept = {key: count for key, count in sorted(operations.items()) if count}
         return Block(kept, transcendentals, dict(loaded), dict(stored), tuple(loops))
 

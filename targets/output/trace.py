@@ -71,12 +71,24 @@ def schedule_text(timeline: Timeline, limit: int = EVENT_LIMIT) -> str:
         "deployment": timeline.deployment,
         "drawn": shown,
     }
-    lines = ",\n".join(_json(event) for event in events)
+    made: dict[int, str] = {}
+    lines = ",\n".join(_event_text(event, made) for event in events)
     return f'{{"displayTimeUnit":"ns","otherData":{_json(about)},"traceEvents":[\n{lines}\n]}}\n'
 
 
 def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _event_text(event: Event, made: dict[int, str]) -> str:
+    """An event as JSON. Its arguments, which come last, are the same object in every run of a
+    program: their text is `made` once."""
+    arguments = event.get("args")
+    if arguments is None:
+        return _json(event)
+    if id(arguments) not in made:
+        made[id(arguments)] = _json(arguments)
+    return _json({**event, "args": 0}).removesuffix("0}") + made[id(arguments)] + "}"
 
 
 # ---- which runs are drawn ----------------------------------------------------------------------
