@@ -25,7 +25,7 @@ from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from supertile.ir import sched, tile
 from supertile.ir.microbatches import split_problem
 from supertile.ir.op import fits, python_value
-from supertile.ir.tile_access import Access, launch_access
+from supertile.ir.tile_access import Access, LaunchAccess, launch_access
 from supertile.ir.types import index, tensor
 
 Problem = tuple[Operation, str]
@@ -96,8 +96,9 @@ def order_problems(program: sched.Program, trace: Trace) -> Iterator[Problem]:
 def traced(program: sched.Program, symbols: Symbols) -> Trace:
     """Order and accesses of all actions."""
     trace = Trace(program.actions, before_each(program.actions))
+    launches: dict[str, LaunchAccess] = {}
     for number, op in enumerate(trace.actions):
-        for value, access in accesses(op, symbols):
+        for value, access in accesses(op, symbols, launches):
             uses = trace.uses.setdefault(piece_of(value), Uses())
             uses.reads |= access.reads << number
             uses.writes |= access.writes << number
@@ -116,13 +117,17 @@ def before_each(actions: Sequence[sched.Action]) -> list[int]:
     return before
 
 
-def accesses(op: sched.Action, symbols: Symbols) -> Iterator[tuple[SSAValue, Access]]:
-    """What an action does with each piece of memory that it names."""
+def accesses(
+    op: sched.Action, symbols: Symbols, launches: dict[str, LaunchAccess]
+) -> Iterator[tuple[SSAValue, Access]]:
+    """What an action does with each piece of memory that it names; `launches` are those known."""
     match op:
         case sched.Task():
             kernel = symbols[op.kernel.data]
             assert isinstance(kernel, tile.Kernel)
-            held = launch_access(kernel)
+            if op.kernel.data not in launches:
+                launches[op.kernel.data] = launch_access(kernel)
+            held = launches[op.kernel.data]
             yield from zip(op.inputs, held.inputs, strict=True)
             yield from zip(op.outputs, held.outputs, strict=True)
         case sched.Transfer() | sched.Copy():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import tile
+from supertile.ir.walk import ops_within
 
 # Run-time sizes that need the numbers in an argument, not its shape alone.
 COUNTED = ("most", "windows")
@@ -51,7 +52,7 @@ def launch_access(kernel: tile.Kernel) -> LaunchAccess:
 
 def _accesses(kernel: tile.Kernel) -> Iterator[tuple[SSAValue, Access]]:
     arguments = kernel.body.block.args
-    for op in kernel.walk():
+    for op in ops_within(kernel):
         yield from _of_op(op)
         if isinstance(op, tile.Kernel | tile.Alloc):
             for extent in op.extents:

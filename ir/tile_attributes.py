@@ -81,8 +81,8 @@ class PlaceAttr(ParametrizedAttribute):
 
     def fields(self) -> tuple[str, int, int, int]:
         """(space, offset, bytes, copies)."""
-        offset, size, copies = (n.data for n in self.numbers)
-        return self.space.data, offset, size, copies
+        offset, size, copies = self.numbers.data
+        return self.space.data, offset.data, size.data, copies.data
 
     def end(self) -> int:
         """The first byte behind all copies."""
@@ -91,7 +91,7 @@ class PlaceAttr(ParametrizedAttribute):
 
     def overlaps(self, other: PlaceAttr) -> bool:
         """Whether the two have a byte in common."""
-        if self.space != other.space:
+        if self.space.data != other.space.data:
             return False
         return self.fields()[1] < other.end() and other.fields()[1] < self.end()
 

@@ -23,13 +23,14 @@ from supertile.ir.tile_places import (
     placed_values,
     tile_bytes,
 )
+from supertile.ir.walk import ops_within
 
 Problem = tuple[Operation, str]
 
 
 def problems(kernel: tile.Kernel) -> Iterator[Problem]:
     """What is wrong with the loops and the places of a kernel: (op, message) of each finding."""
-    for op in kernel.walk():
+    for op in ops_within(kernel):
         if isinstance(op, tile.Loop) and op.stages.value.data > 1 and overwritten(op):
             yield op, "a step stores to what a later step has loaded ahead"
     if kernel.places is not None:
@@ -77,7 +78,7 @@ def _capacities(
 
 def _copies(kernel: tile.Kernel, places: Mapping[SSAValue, tile.PlaceAttr]) -> Iterator[Problem]:
     """What is made ahead has a copy for each step in flight."""
-    for loop in kernel.walk():
+    for loop in ops_within(kernel):
         if not isinstance(loop, tile.Loop):
             continue
         stages = loop.stages.value.data

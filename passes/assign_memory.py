@@ -75,12 +75,11 @@ def read_memory(text: str, name: str) -> dict[str, int]:
 
 def overflow(layout: Layout, limits: dict[str, int]) -> str | None:
     """The first space that holds less than the layout needs."""
-    spaces = sorted(layout.peaks)
-    return next((s for s in spaces if layout.peaks[s] > limits.get(s, layout.peaks[s])), None)
+    return next((s for s, end in sorted(layout.peaks.items()) if end > limits.get(s, end)), None)
 
 
 def _check(kernel: tile.Kernel, layout: Layout, limits: dict[str, int]) -> None:
-    space = overflow(layout, limits)
+    space, peaks = overflow(layout, limits), layout.peaks
     if space is None:
         return
     raise UserError(
@@ -88,6 +87,6 @@ def _check(kernel: tile.Kernel, layout: Layout, limits: dict[str, int]) -> None:
         name=kernel.sym_name.data,
         place=location_text(kernel.location),
         space=space,
-        needed=layout.peaks[space],
+        needed=peaks[space],
         held=limits[space],
     )

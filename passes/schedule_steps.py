@@ -122,7 +122,9 @@ class _Reader:
 
     def launch(self, op: tile.Launch) -> None:
         kernel = self.kernels[op.kernel.data]
-        access = self.access.setdefault(op.kernel.data, launch_access(kernel))
+        if op.kernel.data not in self.access:
+            self.access[op.kernel.data] = launch_access(kernel)
+        access = self.access[op.kernel.data]
         roots: list[Root] = list(self.held.roots(op.operands))
         for value, reused in zip(op.results, kernel.reuses.get_values(), strict=True):
             self.held.root[value] = value if reused < 0 else self.held.root[op.operands[reused]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 from xdsl.ir import Operation, SSAValue
@@ -53,14 +53,18 @@ class Limits:
     def fit(self, operand: float = 0, accumulator: float = 0, vector: float = 0) -> bool:
         """Whether so many bytes of each use fit. Uses that lie in one space share it."""
         needed = (operand, accumulator, vector)
-        held = (self.operand_bytes, self.accumulator_bytes, self.vector_bytes)
-        if any(use > limit for use, limit in zip(needed, held, strict=True)):
+        if operand > self.operand_bytes or accumulator > self.accumulator_bytes:
             return False
-        return all(
-            sum(use for use, at in zip(needed, self.spaces, strict=True) if at == space)
-            <= max(limit for limit, at in zip(held, self.spaces, strict=True) if at == space)
-            for space in self.spaces
-        )
+        if vector > self.vector_bytes:
+            return False
+        return all(sum([needed[use] for use in uses]) <= held for uses, held in self._shared)
+
+    @cached_property
+    def _shared(self) -> list[tuple[list[int], int]]:
+        """Of each space that several uses share: the uses by number, and the bytes of them all."""
+        held = (self.operand_bytes, self.accumulator_bytes, self.vector_bytes)
+        uses = [[n for n, at in enumerate(self.spaces) if at == s] for s in set(self.spaces)]
+        return [(ours, max(held[n] for n in ours)) for ours in uses if len(ours) > 1]
 
     def rows(self, space: str) -> int:
         """How many rows a row space has in the calls to choose for."""

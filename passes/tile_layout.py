@@ -25,6 +25,7 @@ from supertile.ir.tile_places import (
     space_of,
     tile_bytes,
 )
+from supertile.ir.walk import ops_within
 
 
 class Span(NamedTuple):
@@ -37,10 +38,22 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of all tiles, in the order of `placed_values`, and the bytes of each space."""
+    """The buffer of each tile, in the order of `placed_values`."""
 
-    places: list[tile.PlaceAttr]
-    peaks: dict[str, int]
+    buffers: dict[SSAValue, Buffer]
+
+    @property
+    def peaks(self) -> dict[str, int]:
+        """The bytes that are taken of each space."""
+        peaks: dict[str, int] = {}
+        for buffer in self.buffers.values():
+            peaks[buffer.space] = max(peaks.get(buffer.space, 0), buffer.end)
+        return peaks
+
+    @property
+    def places(self) -> list[tile.PlaceAttr]:
+        """The places of all tiles, in the order of `placed_values`."""
+        return [_place_of(value, buffer) for value, buffer in self.buffers.items()]
 
 
 @dataclass(eq=False)
@@ -70,11 +83,7 @@ def layout_of(kernel: tile.Kernel, spaces: TileSpaces) -> Layout:
     buffers = _buffers(kernel, spaces)
     for space in sorted({buffer.space for buffer in buffers.values()}):
         _place([b for b in dict.fromkeys(buffers.values()) if b.space == space])
-    peaks: dict[str, int] = {}
-    for buffer in buffers.values():
-        peaks[buffer.space] = max(peaks.get(buffer.space, 0), buffer.end)
-    places = [_place_of(value, buffer) for value, buffer in buffers.items()]
-    return Layout(places, peaks)
+    return Layout(buffers)
 
 
 def _place_of(value: SSAValue, held: Buffer) -> tile.PlaceAttr:
@@ -161,10 +170,14 @@ def _buffers(kernel: tile.Kernel, spaces: TileSpaces) -> dict[SSAValue, Buffer]:
 
 def _made_ahead(kernel: tile.Kernel) -> dict[SSAValue, tile.Loop]:
     """The tiles that pipelined loops make ahead."""
-    loops = [op for op in kernel.walk() if isinstance(op, tile.Loop) and op.stages.value.data > 1]
+    ahead = [loop for loop in _loops(kernel) if loop.stages.value.data > 1]
     return {
-        base_of(value): loop for loop in loops for op in ops_ahead(loop) for value in op.results
+        base_of(value): loop for loop in ahead for op in ops_ahead(loop) for value in op.results
     }
+
+
+def _loops(kernel: tile.Kernel) -> list[tile.Loop]:
+    return [op for op in ops_within(kernel) if isinstance(op, tile.Loop)]
 
 
 def _same_bytes(value: SSAValue) -> SSAValue:
@@ -202,11 +215,10 @@ def _share(kernel: tile.Kernel, buffers: dict[SSAValue, Buffer], times: _Times) 
 
 def _handovers(kernel: tile.Kernel, times: _Times) -> Iterator[Handover]:
     """Operands that a result may overwrite, and what a loop takes, carries on and gives back."""
-    loops = [op for op in kernel.walk() if isinstance(op, tile.Loop)]
-    for op in kernel.walk():
+    for op in ops_within(kernel):
         for operand in in_place_operands(op):
             yield Handover(operand, op.results[0], times.start[op])
-    for loop in loops:
+    for loop in _loops(kernel):
         last = loop.body.block.last_op
         assert last is not None
         for first, value, output in zip(loop.carried, last.operands, loop.outputs, strict=True):

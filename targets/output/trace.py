@@ -76,8 +76,7 @@ def schedule_text(timeline: Timeline, limit: int = EVENT_LIMIT) -> str:
     return f'{{"displayTimeUnit":"ns","otherData":{_json(about)},"traceEvents":[\n{lines}\n]}}\n'
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _event_text(event: Event, made: dict[int, str]) -> str:
