@@ -33,6 +33,8 @@ VERSION = 1
 HEADER = f"// supertile IR {VERSION}"
 SIZE_LIMIT = 200_000_000
 NESTING_LIMIT = 32
+PLAIN = re.compile(rb"[ !#-\[\]-~]*")
+"""What stands in quotes as it is."""
 
 # What xDSL's parser says -> what it means to a reader of the text.
 REWORDED = {
@@ -61,8 +63,25 @@ def print_op(op: Operation, locations: bool = True) -> str:
     return stream.getvalue()
 
 
-class _Printer(Printer):
-    """Prints as xDSL does, but makes the text of equal attributes once: types and files repeat."""
+class _AttributePrinter(Printer):
+    """Prints as xDSL does, but text in quotes at once, not letter by letter; and columns are not
+    counted, since there are no messages to print below them."""
+
+    def print_string(self, text: str, *, indent: int | None = None) -> None:
+        if "\n" in text or self.stream is None:
+            super().print_string(text, indent=indent)
+        else:
+            self.stream.write(text)
+
+    def print_bytes_literal(self, bytestring: bytes) -> None:
+        if PLAIN.fullmatch(bytestring):
+            self.print_string(f'"{bytestring.decode()}"')
+        else:
+            super().print_bytes_literal(bytestring)
+
+
+class _Printer(_AttributePrinter):
+    """Makes the text of equal attributes once: types and files repeat."""
 
     @cached_property
     def texts(self) -> dict[Attribute, str]:
@@ -72,7 +91,7 @@ class _Printer(Printer):
         text = self.texts.get(attribute)
         if text is None:
             stream = StringIO()
-            Printer(stream=stream).print_attribute(attribute)
+            _AttributePrinter(stream=stream).print_attribute(attribute)
             text = self.texts[attribute] = stream.getvalue()
         self.print_string(text)
 
