@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from supertile.cli.inputs import (
     model_path,
     reproducer_folder,
 )
+from supertile.cli.stats import Phases, print_stats
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 NUMPY = "numpy"
 FUSED = "fused"
 """The level that NumPy runs: without tiles, unless it is asked for them."""
-Stats = tuple["Report", dict[str, float]]
 DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 
 
@@ -86,19 +85,21 @@ def add_overlap_option(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_output_folder(options.dump_ir)
     check_output_folder(options.output)
-    kept, stats = answer(options, Goal.of(options))
+    phases = Phases.begin()
+    kept, report = answer(options, Goal.of(options), phases)
     if options.output:
         write_folder(kept, options.output)
+    phases.end("files")
     print_result(kept, options)
-    if options.stats and stats is not None:
-        _print_stats(*stats)
+    if options.stats and report is not None:
+        print_stats(report, phases)
     return 0
 
 
 def answer(
-    options: argparse.Namespace, goal: Goal, keep: bool = False
-) -> tuple[Result, Stats | None]:
-    """What comes of the compilation; without times where it was kept from an earlier one.
+    options: argparse.Namespace, goal: Goal, phases: Phases | None = None, keep: bool = False
+) -> tuple[Result, Report | None]:
+    """What comes of the compilation; without a report where it was kept from an earlier one.
 
     It is kept if it is written, or with `keep`.
     """
@@ -106,23 +107,22 @@ def answer(
     kept = load(key) if key else None
     if kept is not None:
         return kept, None
-    found, stats = _compile(options, goal)
+    found, report = _compile(options, goal, phases or Phases.begin())
     if key and found.timeline is not None and (options.output or keep):
         save(key, found)
-    return found, stats
+    return found, report
 
 
-def _compile(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats]:
-    """Run all passes, and cost the deployment if there is one; with the seconds of each phase."""
+def _compile(options: argparse.Namespace, goal: Goal, phases: Phases) -> tuple[Result, Report]:
+    """Run all passes, and cost the deployment if there is one."""
     from supertile.passes.driver import Options, run_passes
 
-    start = time.perf_counter()
     passes = goal.passes(options)
     module, _ = goal.build(options)
-    built = time.perf_counter()
+    phases.end("front end")
     if options.check_numerics:
         _check_numerics(options, passes, module)
-    checked = time.perf_counter()
+        phases.end("numeric check")
     dump = Path(options.dump_ir) if options.dump_ir else None
     folder = reproducer_folder(options.dump_ir, options.output)
     notes = (f"model: {options.model}", f"config: {options.config}")
@@ -131,13 +131,15 @@ def _compile(options: argparse.Namespace, goal: Goal) -> tuple[Result, Stats]:
     report = run_passes(module, passes, how)
     if dump is not None:
         _remove_old_dumps(dump, report)
-    done = time.perf_counter()
+    phases.end("checks of passes")
+    phases.move(answer.seconds, "checks of passes", "work")
+    for record in report.passes:
+        phases.move(record.seconds, "checks of passes", f"{record.phase} passes")
     timeline = answer.timeline(module)
+    phases.end("cost")
     result = result_of(module, report, timeline, answer.tables, options)
-    answered = time.perf_counter()
-    phases = {"front end": built - start, "numeric check": checked - built}
-    phases |= {"passes": done - checked, "schedule, cost, texts": answered - done}
-    return result, (report, phases)
+    phases.end("texts")
+    return result, report
 
 
 def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:
@@ -184,23 +186,3 @@ def _remove_old_dumps(folder: Path, report: Report) -> None:
     for path in folder.iterdir():
         if DUMP.fullmatch(path.name) and path.name not in written:
             path.unlink()
-
-
-def _print_stats(report: Report, phases: dict[str, float]) -> None:
-    """Times and op counts by pass."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("pass", "phase", "ms", "ops before", "ops after", "functions changed", "rewrites")
-    for record in report.passes:
-        table.add_row(
-            record.name,
-            record.phase,
-            f"{record.seconds * 1e3:.1f}",
-            str(sum(record.ops_before.values())),
-            str(sum(record.ops_after.values())),
-            str(len(record.changed)),
-            str(sum(record.patterns.values())),
-        )
-    Console(width=100).print(table)
-    print(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in phases.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -163,6 +164,8 @@ class Answer:
         self.goal = goal
         self.tiled: Tiled | None = None
         self.overlap: OverlapChoice | None = None
+        self.seconds = 0.0
+        """What `read` took: it runs between the passes."""
         self.tables: list[str] = []
 
     @property
@@ -186,12 +189,13 @@ class Answer:
         from supertile.targets.deployment_timeline import read_tiled
         from supertile.targets.overlap_choice import choose_overlap
 
-        goal = self.goal
+        goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
         tokens = float(sizes_of(goal.deployment, goal.config)["T"])
         self.tables = [*expert_tables(module, tokens), *self._placement_lines(tokens)]
         self.tiled = read_tiled(module, self.question)
         self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
+        self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
 
     def _placement_lines(self, tokens: float) -> list[str]:

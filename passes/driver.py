@@ -168,11 +168,11 @@ class _Run:
     def apply(self, one: Pass, number: int, before: ModuleOp | None) -> None:
         record = self.record(one, number)
         rewrites = Rewrites(self.options.budget)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             one.apply(PassContext(rewrites), self.module)
         finally:
-            record.seconds = time.perf_counter() - start
+            record.seconds = time.process_time() - start
             record.patterns = dict(sorted(rewrites.by_pattern.items()))
         self.level = later(self.level, one.leaves or record.phase)
         self.compare(record)

@@ -9,6 +9,7 @@ import pytest
 
 from supertile.cli.compile import select_passes
 from supertile.cli.main import COMMANDS, main
+from supertile.cli.stats import BUDGET
 from supertile.ir import graph
 from supertile.ir.text import parse_module, print_module
 from supertile.passes.pipeline import PIPELINE, pass_names
@@ -79,8 +80,10 @@ def test_stats(capsys):
     for name in UNTILED:
         assert f"│ {name} " in output
     assert "choose-tiles" not in output
-    times = r"front end \d+ ms, numeric check 0 ms, passes \d+ ms, schedule, cost, texts \d+ ms"
-    assert re.search(times, output)
+    phases = "start", "front end", "graph passes", "fused passes", "checks of passes", "texts"
+    for name in phases:
+        assert re.search(rf"│ {name} +│ \d+ +│ {BUDGET[name]} ", output)
+    assert re.search(rf"│ in all +│ \d+ +│ {sum(BUDGET.values())} ", output)
 
 
 @pytest.mark.parametrize("numerics", ["reference", "deployed"])
