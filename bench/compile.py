@@ -2,20 +2,21 @@
 
     python bench/compile.py
 
-Each row is a fresh interpreter, best of three, so that imports count as a user feels them.
+Each row is a fresh interpreter, best of three, so that imports count as a user feels them. Ops are
+those of the level that has most. What ranks and contexts cost is in deploy.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
+
+from measure import HEADER, measure
 
 LAYERS = (10, 61, 250, 1000)
 EXPERTS = (8, 384, 1024, 4096)
@@ -30,23 +31,6 @@ def pro_config(layers: int, experts: int) -> dict[str, object]:
     config.update(num_hidden_layers=layers, n_routed_experts=experts)
     config["compress_ratios"] = [*ratios[:layers], 0]
     return config
-
-
-def measure(arguments: list[str]) -> tuple[float, float]:
-    """Best wall-clock seconds, and the largest peak of resident megabytes, of `supertile ...`."""
-    best, peak = float("inf"), 0.0
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "supertile.cli.main", *arguments],
-            stdout=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(child.pid, 0)
-        best = min(best, time.perf_counter() - start)
-        peak = max(peak, usage.ru_maxrss / 1024)
-        if status:
-            sys.exit(f"supertile {' '.join(arguments)} failed")
-    return best, peak
 
 
 def graph_ir_seconds() -> float:
@@ -68,19 +52,18 @@ def graph_ir_seconds() -> float:
 
 
 def main() -> None:
-    print(f"supertile --help                       {measure(['--help'])[0]:6.2f} s")
+    help_ = measure(["--help"], REPEATS, {})
+    print(f"supertile --help                       {help_.seconds:6.2f} s")
     print(f"interpreter start to V4-Pro graph IR   {graph_ir_seconds():6.2f} s")
-    print("\nsupertile compile deepseek_v4 -o DIR   layers  experts  seconds  peak MB")
+    print(f"\nsupertile compile deepseek_v4 -o DIR   layers  experts{HEADER}")
     with tempfile.TemporaryDirectory() as folder:
         shapes = [(layers, 384) for layers in LAYERS] + [(61, experts) for experts in EXPERTS]
         for layers, experts in shapes:
             path = Path(folder) / "config.json"
             path.write_text(json.dumps(pro_config(layers, experts)))
             options = ["compile", "deepseek_v4", "--config", str(path), "-o", f"{folder}/out"]
-            seconds, megabytes = measure(options)
-            print(f"{'':38} {layers:6} {experts:8} {seconds:8.2f} {megabytes:8.0f}")
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\n(best of {REPEATS}; this script itself: {own:.0f} MB)")
+            found = measure([*options, "--stats"], REPEATS, {})
+            print(f"{'':38} {layers:6} {experts:8}{found}", flush=True)
 
 
 if __name__ == "__main__":
