@@ -20,6 +20,12 @@ FIELDS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def shared_answers(tmp_path_factory, monkeypatch):
+    """Answers that tests of this file have kept before: for those about what is in an answer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "deployments"))
+
+
 def ask(folder: Path, deployment: str, machine: str = "ascend-910c", model=SMALL) -> dict:  # type: ignore[type-arg,no-untyped-def]
     """The summary of a deployment, written to a folder."""
     where = ["--target", machine, "--deploy", deployment, "-o", str(folder)]
@@ -28,6 +34,7 @@ def ask(folder: Path, deployment: str, machine: str = "ascend-910c", model=SMALL
     return found.get("summary", found)  # type: ignore[no-any-return]
 
 
+@pytest.mark.usefixtures("shared_answers")
 def test_files_and_fields(tmp_path, capsys):
     summary = ask(tmp_path, DECODE)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
@@ -58,6 +65,7 @@ def test_every_machine_answers(machine, tmp_path):
     assert summary["fits"] is True
 
 
+@pytest.mark.usefixtures("shared_answers")
 def test_prefill_has_a_first_token_and_decode_has_not(tmp_path):
     prefill = ask(tmp_path / "p", "phase=prefill ep=4 batch=1 context=64 chunk=16")
     decode = ask(tmp_path / "d", DECODE)
@@ -166,6 +174,7 @@ def test_memory_that_holds_no_tile(tmp_path, capsys):
     assert "found: 3072 bytes" in error
 
 
+@pytest.mark.usefixtures("shared_answers")
 def test_a_failed_write_leaves_the_earlier_answer(tmp_path, capsys, monkeypatch):
     ask(tmp_path, DECODE)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
