@@ -31,7 +31,8 @@ STEPS = 200
 ENOUGH = 1e-4
 """Over the bound, where a layer's search ends."""
 LARGE = 4096
-"""Slots from which a layer has one try, EPLB's counts: its many parts fit well."""
+"""Slots from which a layer has EPLB's counts alone, whose many parts fit well, of all slots or of
+one a rank."""
 
 
 def equal_map(load: ArrayLike, slots: ArrayLike) -> ExpertMap:
@@ -79,7 +80,7 @@ def equal_layer(
 
 
 class _Climb:
-    """Steps to better counts of a small layer: one replica less of an expert, one more of another."""
+    """Better counts of a small layer: one replica less of an expert, one more of another."""
 
     def __init__(self, load: Floats, slots: Integers, enough: float) -> None:
         self.load, self.slots, self.enough = load, slots, enough
@@ -129,6 +130,8 @@ def _counts(load: Floats, slots: Integers, greedy: Integers) -> Iterator[Integer
     """[E] each: EPLB's counts; fewer for the hot experts, and what is left to the others."""
     most = len(slots)
     yield np.minimum(greedy, most)
+    if len(load) <= most < slots.sum():
+        yield replica_counts(load[None], most)[0]  # one for each rank, where few have two slots
     total = int(slots.sum())
     if total >= LARGE:
         return
