@@ -1,7 +1,11 @@
-"""`--plan F`: where the experts of each layer live, from a file into the module."""
+"""`--plan F`: where the experts of each layer live, from a file into the module.
+
+A file that ends with .json is one of `supertile plan`; any other is IR text of a placed module.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from supertile.ir.errors import UserError
@@ -13,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def read_plan(file: str) -> ExpertPlan:
-    """The plan that a module in IR text holds, whatever else is in the module."""
+    """The plan in a plan.json, or that a module in IR text holds whatever else is in it."""
+    if os.path.splitext(file)[1].lower() == ".json":
+        return _from_json(file)
     from supertile.cli.opt import read_ir
     from supertile.ir.expert_plan import plan_of
     from supertile.ir.text import parse_module
@@ -22,6 +28,14 @@ def read_plan(file: str) -> ExpertPlan:
     if plan is None:
         raise UserError("placement.plan_file", file=file)
     return plan
+
+
+def _from_json(file: str) -> ExpertPlan:
+    from supertile.targets.placement.layer_placements import expert_plan_of
+    from supertile.targets.plan.plan_file import read_plan
+
+    plan = read_plan(file)
+    return expert_plan_of(plan.placement, [layer.layer for layer in plan.layers])
 
 
 def put_plan(module: ModuleOp, plan: ExpertPlan) -> None:

@@ -7,7 +7,7 @@ than their arithmetic (below the ridge), and one replica more makes a rank slowe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,7 +20,11 @@ GAIN = 1e-9
 
 @dataclass(frozen=True)
 class SlotCosts:
-    """Seconds of one slot of one layer."""
+    """Seconds of the experts of one layer on a rank, all of them in one kernel.
+
+    Weights are read under arithmetic, those of one expert under that of another too: the longer of
+    the two sums counts. `targets/comm/layer_time.py` and the grouped kernels are costed alike.
+    """
 
     weights: float
     """To read the weights of an expert: bytes / memory bandwidth. A batch that brings the slot no
@@ -29,8 +33,6 @@ class SlotCosts:
     """Arithmetic of one token: 6 h d operations / achieved rate."""
     wire: float = 0.0
     """Of one token on the wire, dispatch and combine: bytes / bandwidth."""
-    overlapped: bool = True
-    """Whether weights are read under arithmetic: the longer of the two counts, not their sum."""
 
     def __post_init__(self) -> None:
         for name in ("weights", "token", "wire"):
@@ -38,12 +40,14 @@ class SlotCosts:
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} costs {value} seconds, not 0 or more")
 
-    def seconds(self, tokens: Floats) -> Floats:
-        """Of slots with so many tokens each, in the same shape."""
-        arithmetic = tokens * self.token
-        read = -np.expm1(-tokens) * self.weights
-        inside = np.maximum(arithmetic, read) if self.overlapped else arithmetic + read
-        found: Floats = inside + tokens * self.wire
+    def read(self, tokens: Floats) -> Floats:
+        """Seconds to read the weights of slots with so many tokens each, in the same shape."""
+        found: Floats = -np.expm1(-tokens) * self.weights
+        return found
+
+    def seconds(self, read: Floats, tokens: Floats) -> Floats:
+        """Of ranks that read for so long, with so many tokens."""
+        found: Floats = np.maximum(read, tokens * self.token) + tokens * self.wire
         return found
 
 
@@ -55,10 +59,10 @@ def rank_seconds(
     With `tokens`, the loads are proportions of so many tokens a layer, counted once per expert that
     a token chooses.
     """
-    slot_seconds = costs.seconds(map.slot_loads(_in_tokens(load, tokens)))
+    held = map.slot_loads(_in_tokens(load, tokens))
     starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
-    found: Floats = np.add.reduceat(slot_seconds, starts, axis=1)
-    return found
+    read, sums = (np.add.reduceat(of, starts, axis=1) for of in (costs.read(held), held))
+    return costs.seconds(read, sums)
 
 
 def without_costly_replicas(
@@ -93,39 +97,52 @@ class _Layer:
     share: Floats
     load: Floats
     costs: SlotCosts
+    read: Floats = field(init=False)
+    """Seconds that each rank reads, [G]."""
+    tokens: Floats = field(init=False)
+    """Of each rank, [G]."""
 
     def drop(self) -> None:
-        held = np.where(self.expert == IDLE, 0, self.expert)
-        seconds = self.costs.seconds(self.load[held] * self.share)
-        time = np.bincount(self.rank, seconds, minlength=self.ranks).astype(np.float64)
-        while self._step(time, int(time.argmax())):
+        tokens = self._tokens(np.arange(len(self.share)), self.share)
+        self.read = np.bincount(self.rank, self.costs.read(tokens), minlength=self.ranks)
+        self.tokens = np.bincount(self.rank, tokens, minlength=self.ranks)
+        while self._step():
             pass
 
-    def _step(self, time: Floats, slowest: int) -> bool:
-        """Drops the replica of the rank whose ranks are fastest afterwards, and updates `time`."""
+    def _step(self) -> bool:
+        """Drops the replica of the slowest rank after which the ranks it touches are fastest."""
+        time = self.costs.seconds(self.read, self.tokens)
+        slowest = int(time.argmax())
         best, chosen = time[slowest] * (1 - GAIN), None
-        for slot in np.flatnonzero((self.rank == slowest) & (self.expert != IDLE)).tolist():
+        for slot in np.flatnonzero((self.rank == slowest) & (self.expert != IDLE)):
             others = np.flatnonzero(self.expert == self.expert[slot])
             others = others[others != slot]
             if not len(others):
                 continue
-            new = self._without(others)
-            change = self._seconds(others, new) - self._seconds(others, self.share[others])
-            after = float((time[self.rank[others]] + change).max())
-            after = max(after, time[slowest] - float(self._seconds(slot, self.share[slot])))
+            slots = np.append(others, slot)
+            share = np.append(self._without(others), 0.0)
+            read, tokens = self._after(slots, share)
+            after = float(self.costs.seconds(read, tokens).max())
             if after < best:
-                best, chosen = after, (slot, others, new, change)
+                best, chosen = after, (slots, share, read, tokens)
         if chosen is None:
             return False
-        slot, others, new, change = chosen
-        time[slowest] -= float(self._seconds(slot, self.share[slot]))
-        time[self.rank[others]] += change
-        self.share[others] = new
-        self.share[slot], self.expert[slot] = 0.0, IDLE
+        slots, share, read, tokens = chosen
+        self.read[self.rank[slots]], self.tokens[self.rank[slots]] = read, tokens
+        self.share[slots], self.expert[slots[-1]] = share, IDLE
         return True
 
-    def _seconds(self, slots: int | Integers, share: Floats) -> Floats:
-        return self.costs.seconds(np.asarray(self.load[self.expert[slots]] * share))
+    def _tokens(self, slots: Integers, share: Floats) -> Floats:
+        expert = self.expert[slots]
+        found: Floats = np.where(expert == IDLE, 0.0, self.load[expert]) * share
+        return found
+
+    def _after(self, slots: Integers, share: Floats) -> tuple[Floats, Floats]:
+        """Seconds of reading and tokens of the ranks of slots, of one expert, with other shares."""
+        new, old = self._tokens(slots, share), self._tokens(slots, self.share[slots])
+        ranks = self.rank[slots]
+        read = self.read[ranks] + self.costs.read(new) - self.costs.read(old)
+        return read, self.tokens[ranks] + new - old
 
     def _without(self, others: Integers) -> Floats:
         """The shares of the other replicas, where they are all."""

@@ -20,6 +20,8 @@ from supertile.targets.placement.one_slot import one_slot_map
 from supertile.targets.placement.weighted import weighted_map
 
 Shares = Literal["weighted", "equal"]
+MATTERS = 1.01
+"""A placement that is faster by less is not worth the balance that it gives up."""
 
 
 def plan_map(
@@ -33,7 +35,7 @@ def plan_map(
 
     With `objective`, the smallest time of the slowest rank found, the loads in tokens or, with
     `tokens`, in proportions of so many a layer: with all slots or as few as the experts need, and
-    without replicas that cost more than they save. ValueError for loads that are negative or no
+    without replicas that cost more than they save; the balanced one where that gains hardly any. ValueError for loads that are negative or no
     numbers, or where the experts have too few slots.
     """
     loads = checked_load(load)
@@ -42,14 +44,12 @@ def plan_map(
     if objective is None:
         return full
     tries = [full]
-    if shares == "weighted":
-        tries.append(_placed(loads, held, "equal"))  # often fewer experts on a rank
     few = np.minimum(held, _fewest(held, loads.shape[1]))
     if (few < held).any():
         tries.append(_in_slots(_placed(loads, few, shares), held))
-    tries = [without_costly_replicas(one, loads, objective, tokens) for one in tries]
-    slowest = [rank_seconds(one, loads, objective, tokens).max(axis=1) for one in tries]
-    best = np.argmin(slowest, axis=0)[None, :, None]
+    tries = [full, *(without_costly_replicas(one, loads, objective, tokens) for one in tries)]
+    slowest = np.stack([rank_seconds(one, loads, objective, tokens).max(axis=1) for one in tries])
+    best = np.argmax(slowest <= slowest.min(axis=0) * MATTERS, axis=0)[None, :, None]
     expert, share = (
         np.take_along_axis(np.stack(of), best, axis=0)[0]
         for of in ([one.expert for one in tries], [one.share for one in tries])

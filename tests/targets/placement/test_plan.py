@@ -30,9 +30,21 @@ def test_seconds_of_ranks() -> None:
     costs = SlotCosts(weights=2.0, token=0.01, wire=0.1)
     # 100 tokens take less than the weights, 300 more; an expert without tokens is not read.
     assert rank_seconds(split, load, costs) == pytest.approx(np.array([[2 + 10, 3 + 30]]))
-    summed = SlotCosts(weights=2.0, token=0.01, overlapped=False)
-    assert rank_seconds(split, load, summed) == pytest.approx(np.array([[3, 5]]))
-    assert rank_seconds(split, load / 4, summed, tokens=400) == pytest.approx(np.array([[3, 5]]))
+    assert rank_seconds(split, load / 4, costs, tokens=400) == pytest.approx(np.array([[12, 33]]))
+
+
+def test_weights_are_read_under_the_arithmetic_of_other_experts() -> None:
+    """One kernel takes all experts of a rank: 1 + 1 s of weights under 3 s of 299 and 1 tokens."""
+    both = ExpertMap.equal(2, np.array([2]), np.array([[0, 1]]))
+    costs = SlotCosts(weights=1.0, token=0.01)
+    assert rank_seconds(both, np.array([[299.0, 1]]), costs) == pytest.approx(np.array([[3.0]]))
+
+
+def test_a_batch_without_a_token_for_a_slot_does_not_read_it() -> None:
+    one = ExpertMap.equal(1, np.array([1]), np.array([[0]]))
+    expected = 1 - np.exp(-0.5)
+    found = rank_seconds(one, np.array([[0.5]]), SlotCosts(weights=1.0, token=0.0))
+    assert found == pytest.approx(np.array([[expected]]))
 
 
 @pytest.mark.parametrize("shares", ["weighted", "equal"])
@@ -54,6 +66,8 @@ def test_time_is_never_worse_than_of_the_best_balance(shares: Shares, tokens: fl
     assert check_map(timed) == []
     slowest = [rank_seconds(one, load, COSTS, tokens).max(axis=1) for one in (timed, plain)]
     assert (slowest[0] <= slowest[1] * (1 + 1e-9)).all()
+    same = (timed.expert == plain.expert).all(axis=1)
+    assert (same | (slowest[0] < slowest[1])).all()
 
 
 def test_a_dropped_replica_leaves_its_tokens_to_the_others() -> None:
