@@ -94,8 +94,8 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--objective",
         choices=("time", "tokens"),
-        default="time",
-        help="what the fullest rank has least of: time (weights, products, wire) or tokens",
+        help="what the fullest rank has least of: time (weights, products, wire; the default "
+        "where the deployment says the batch) or tokens",
     )
     command.add_argument(
         "--robust",
@@ -147,10 +147,10 @@ def run(options: argparse.Namespace) -> int:
 
         print(plan_text(plan), end="")
         return 0
+    from supertile.targets.output.summary import print_lines
     from supertile.targets.plan.plan_lines import plan_lines
 
-    for line in plan_lines(planned):
-        print(line)
+    print_lines(plan_lines(planned), sys.stdout)
     return 0
 
 
@@ -181,12 +181,19 @@ def _request(options: argparse.Namespace) -> Request:
         deployment=deployment,
         loads=_loads(options, config),
         shares=options.shares,
-        objective=options.objective,
+        objective=options.objective or _objective(options.deploy),
         robust=Robustness(options.drift, options.scenarios) if options.robust else None,
         seed=options.seed,
         current=None if options.current is None else read_plan(options.current),
         moves=options.moves,
     )
+
+
+def _objective(deployment: str) -> str:
+    """Time follows from the batch: where none is given, tokens are balanced."""
+    from supertile.targets.deploy import given_keys
+
+    return "time" if "batch" in given_keys(deployment) else "tokens"
 
 
 def _with_redundancy(

@@ -176,6 +176,11 @@ def parse_deployment(text: str) -> Deployment:
     return deployment
 
 
+def given_keys(text: str) -> frozenset[str]:
+    """The keys that the text of a deployment gives, as against those that have their default."""
+    return frozenset(_items(text))
+
+
 def _items(text: str) -> dict[str, Item]:
     found: dict[str, Item] = {}
     position = _skip(text, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from supertile.targets.output.units import (
@@ -38,13 +38,13 @@ def print_summary(timeline: Timeline, stream: TextIO | None = None) -> None:
     If the memory does not suffice, that and what would fit come first.
     """
     stream = stream or sys.stdout
-    _print_lines(_opening(timeline), stream)
+    print_lines(_opening(timeline), stream)
     rows = [*_rows(timeline)]
     if stream.isatty():
         _print_table(rows, stream)
     else:
-        _print_lines(_plain(rows), stream)
-    _print_lines(_closing(timeline), stream)
+        print_lines(_plain(rows), stream)
+    print_lines(_closing(timeline), stream)
 
 
 def assumed_figures(timeline: Timeline) -> list[FigureUse]:
@@ -120,7 +120,7 @@ def _plain(rows: list[Row]) -> Iterator[str]:
         yield from (" " * margin + line for line in wrapped[1:])
 
 
-def _print_lines(lines: Iterator[str], stream: TextIO) -> None:
+def print_lines(lines: Iterable[str], stream: TextIO) -> None:
     """Lines, those that are too wide for `WIDTH` wrapped behind their own indentation."""
     for line in lines:
         if len(line) <= WIDTH:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from supertile.targets.output.load_picture import over_mean
-from supertile.targets.output.units import bytes_text
+from supertile.targets.output.units import bytes_text, seconds_text
 from supertile.targets.placement.expert_map import Floats
 from supertile.targets.plan.planned import Planned
 
-HEAD = ("placement", "load / mean", "worst", "balancedness", "worst", "expected")
+HEAD = ("placement", "load / mean", "worst", "balancedness", "worst", "rank time", "expected")
 
 
 def plan_lines(planned: Planned) -> Iterator[str]:
@@ -19,16 +19,18 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     yield f"{planned.model} on {planned.machine}: {planned.deployment}"
     yield planned.slots_text
     yield f"loads: {planned.loads_source}, {len(planned.layers)} layers"
-    yield f"planned in {planned.seconds:.2f} s, {planned.shares} shares, seed {planned.seed}"
+    method = f"{planned.shares} shares, least {planned.objective} of the fullest rank"
+    yield f"planned in {planned.seconds:.2f} s: {method}, seed {planned.seed}"
     yield ""
     yield _row(HEAD)
     for name, one in planned.sides():
         expected = {planned.before_name: planned.expected_before, "planned": planned.expected}
-        yield _row((name, *_figures(one.loads(planned.load), expected.get(name))))
+        seconds = seconds_text(float(planned.rank_seconds(one).mean()))
+        yield _row((name, *_figures(one.loads(planned.load)), seconds, _mean(expected.get(name))))
     yield _row(("lower bound", *_bound_figures(planned)))
     yield ""
     yield "load / mean: fullest rank over the average one, mean over layers; balancedness: its"
-    yield "  inverse; worst: of the worst layer"
+    yield "  inverse; worst: of the worst layer; rank time: experts and wire of the slowest rank"
     if planned.expected is not None:
         yield f"expected: balancedness as {planned.scenarios}"
     if planned.moves is not None:
@@ -38,19 +40,25 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     yield from (f"note: {note}" for note in planned.notes)
 
 
-def _figures(loads: Floats, expected: Floats | None) -> tuple[str, ...]:
-    fullest = over_mean(loads).max(axis=1)
+def _mean(expected: Floats | None) -> str:
+    return "" if expected is None else f"{expected.mean():.4f}"
+
+
+def _figures(loads: Floats) -> tuple[str, ...]:
+    return _numbers(over_mean(loads).max(axis=1))
+
+
+def _numbers(fullest: Floats) -> tuple[str, ...]:
+    """Of the fullest rank over the mean [L], and of its inverse: the mean and the worst."""
     numbers = (fullest.mean(), fullest.max(), (1 / fullest).mean(), (1 / fullest).min())
-    shown = tuple(f"{number:.4f}" for number in numbers)
-    return (*shown, "" if expected is None else f"{expected.mean():.4f}")
+    return tuple(f"{number:.4f}" for number in numbers)
 
 
 def _bound_figures(planned: Planned) -> tuple[str, ...]:
     mean = planned.after.loads(planned.load).mean(axis=1)
-    bound = np.where(mean > 0, planned.bound / np.where(mean > 0, mean, 1.0), 1.0)
-    return _figures(np.stack([bound, 2 - bound], axis=1), None)
+    return _numbers(np.where(mean > 0, planned.bound / np.where(mean > 0, mean, 1.0), 1.0))
 
 
 def _row(cells: tuple[str, ...]) -> str:
     first, *others = cells
-    return (f"{first:<14}" + "".join(f"{cell:>14}" for cell in others)).rstrip()
+    return (f"{first:<14}" + "".join(f"{cell:>13}" for cell in others)).rstrip()

@@ -14,6 +14,7 @@ import numpy as np
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
 from supertile.targets.placement.migrate import Move
+from supertile.targets.placement.objective import SlotCosts, rank_seconds
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, Scalar, Shares
 
 
@@ -34,12 +35,17 @@ class Planned:
     loads_source: str
     seed: int
     shares: Shares
+    objective: str
+    """time or tokens: what the fullest rank has least of."""
     before: ExpertMap
     before_name: str
     """ "dealt" for what a deployment has without a plan, "current" for a plan that is in use."""
     after: ExpertMap
     bound: Floats
     """[L]: least possible largest load of a rank."""
+    costs: SlotCosts
+    pairs: int
+    """Token-expert pairs of a batch on all ranks."""
     seconds: float
     baseline: ExpertMap | None = None
     """What EPLB makes of the same loads and slots, where it can."""
@@ -83,6 +89,11 @@ class Planned:
         if self.baseline is not None:
             yield "EPLB", self.baseline
         yield "planned", self.after
+
+    def rank_seconds(self, map: ExpertMap) -> Floats:
+        """[L]: experts and wire of the slowest rank, in one batch of the forecast."""
+        slowest: Floats = rank_seconds(map, self.load, self.costs, self.pairs).max(axis=1)
+        return slowest
 
     def headlines(self) -> Iterator[tuple[str, str, str]]:
         """(name, value, what it is) of the figures that matter most."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from supertile.targets.placement.eplb import eplb_map
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.migrate import Migration, migrate
+from supertile.targets.placement.objective import SlotCosts
 from supertile.targets.placement.plan import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
@@ -80,6 +82,11 @@ class Request:
             tokens *= self.deployment.chunk or self.deployment.context
         return max(1, tokens * chosen)
 
+    @cached_property
+    def costs(self) -> SlotCosts:
+        sizes = expert_sizes(self.config, self.machine)
+        return slot_costs(self.machine, sizes, self.deployment.ep)
+
 
 def make_plan(request: Request) -> Planned:
     """The plan, checked. UserErrors: `plan.current`, those of the machine's unknown figures."""
@@ -107,10 +114,13 @@ def make_plan(request: Request) -> Planned:
         loads_source=request.loads.source,
         seed=request.seed,
         shares=request.shares,
+        objective=request.objective,
         before=before,
         before_name="dealt" if request.current is None else "in use",
         after=after,
         bound=(placement_bound if request.shares == "weighted" else equal_bound)(load, slots),
+        costs=request.costs,
+        pairs=request.pairs,
         seconds=seconds,
         baseline=_eplb(load, slots),
         **_expected(request, before, after),
@@ -165,9 +175,7 @@ def _forecast(request: Request, load: Floats, slots: Integers) -> ExpertMap:
     """The placement for the loads themselves."""
     if request.objective == "tokens":
         return plan_map(load, slots, request.shares)
-    sizes = expert_sizes(request.config, request.machine)
-    costs = slot_costs(request.machine, sizes, len(slots))
-    return plan_map(load, slots, request.shares, costs, tokens=request.pairs)
+    return plan_map(load, slots, request.shares, request.costs, tokens=request.pairs)
 
 
 def _even(map: ExpertMap) -> ExpertMap:
@@ -216,8 +224,8 @@ def _locality_lines(machine: Machine, map: ExpertMap) -> list[str]:
     for name, size in _domains_within(machine, map.ranks):
         found = locality(map, size)
         lines.append(
-            f"replicas: {found.in_one:.1%} of the experts that have several have all in one {name}; "
-            f"{found.near:.1%} of sources have one in their own"
+            f"replicas: {found.in_one:.1%} of the experts with several have all of them in one "
+            f"{name}; {found.near:.1%} of sources have one in their own {name}"
         )
     return lines
 
@@ -279,9 +287,8 @@ def _notes(request: Request, after: ExpertMap) -> Sequence[str]:
     unused = int((after.share == 0).sum())
     if unused:
         notes.append(
-            f"{unused:,} of {after.expert.size:,} slots hold a replica without tokens, not "
-            "read: with those few tokens that would take longer to read than it saves, or nothing "
-            "is left to balance"
+            f"{unused:,} of {after.expert.size:,} slots hold a replica without tokens: no time is "
+            "saved by giving it any, and its weights are not read"
         )
     if request.loads.pairs is None:
         notes.append(
