@@ -16,6 +16,7 @@ from supertile.targets.comm.alternatives import alternatives
 from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges, fastest
 from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
 from supertile.targets.comm.layer_time import PHASES, LayerTime, expert_time, weakest_evidence
+from supertile.targets.comm.shared_expert import shared_options
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.cost.route import Exchange
 from supertile.targets.cost.sizes import sizes_of
@@ -98,6 +99,7 @@ def _told(
         f"the other, {ratios[1]:.2f} x that of all at once",
         *(f"  {line}" for line in _bound_lines(bounds)),
         *choice_lines(machine, choices, sizes.channels),
+        *_shared_lines(machine, sizes, single["dispatch"]),
         str(condition),
     ]
     return Travel(
@@ -106,6 +108,14 @@ def _told(
         bounds={name: float(value) for name, value in _bounds(bounds).items()},
         evidence=evidence,
     )
+
+
+def _shared_lines(machine: Machine, sizes: ExpertSizes, dispatch: Exchange) -> list[str]:
+    """Where the shared experts could run, the taken way first."""
+    tokens = float(np.asarray(dispatch.tokens))
+    options = shared_options(machine, sizes, dispatch.ranks, tokens)
+    shown = ", ".join(f"{one.name} {seconds_text(one.seconds)}" for one in options)
+    return [f"a layer with balanced routing, its shared experts {shown}"] if options else []
 
 
 def _evidence(machine: Machine, layers: LayerTime, choices: Mapping[str, Choice]) -> dict[str, str]:
