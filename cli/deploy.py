@@ -181,7 +181,10 @@ class Answer:
         assert goal.deployment is not None
         model, config = (Path(name).stem for name in goal.names)
         entries = tuple(goal.entries or ())
-        return Question(model, config, goal.config, goal.machine, goal.deployment, entries)
+        numerics = goal.numerics
+        return Question(
+            model, config, goal.config, goal.machine, goal.deployment, entries, numerics
+        )
 
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
         """Read the work, and choose from it what passes to come need."""

@@ -19,8 +19,10 @@ from supertile.ir import comm
 from supertile.ir.comm_route import Route
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
 from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.targets.bounds import hide_condition
 from supertile.targets.comm.alternatives import buffer_bytes
 from supertile.targets.comm.choice import exchanges
+from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
@@ -67,6 +69,7 @@ class Question:
     deployment: Deployment
     entries: tuple[str, ...]
     """What a step calls: "logits", and "draft" where drafts are verified."""
+    numerics: str = "deployed"
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,18 @@ def deployment_timeline(
         definitions=definitions,
         notes=notes,
         overlap=overlap_text(overlap, step.duration, seconds) if deployment.ep > 1 else "",
+        condition=condition_text(question) if deployment.ep > 1 else "",
         main_memory=machine.main_memory.name,
     )
+
+
+def condition_text(question: Question) -> str:
+    """Whether the experts' traffic can hide behind their arithmetic, at the rates of kernels."""
+    machine, deployment, config = question.machine, question.deployment, question.config
+    held = expert_sizes(config, machine, question.numerics)
+    tokens = float(sizes_of(deployment, config)["T"])
+    sent = exchanges(held.row, deployment.ep, held.experts, held.choices, tokens)
+    return str(hide_condition(machine, held, sent))
 
 
 def step_costs(work: StepWork, question: Question) -> StepCosts:

@@ -125,6 +125,8 @@ class Timeline:
     """What a reader must know: assumptions, unknown figures that were left out, what would fit."""
     overlap: str = ""
     """How communication is hidden, and what the other ways would take."""
+    condition: str = ""
+    """V4's condition for hiding all of it behind the experts' arithmetic, and whether it holds."""
     main_memory: str = "hbm"
     """The device's outermost memory, a key of `Task.bytes`: arithmetic intensity refers to it."""
 

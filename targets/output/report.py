@@ -182,6 +182,8 @@ def _where(timeline: Timeline, operations: list[Operation], step: float) -> Iter
     yield "</ul>"
     if timeline.overlap:
         yield f"<p>Communication is hidden by: {escape(timeline.overlap)}.</p>"
+    if timeline.condition:
+        yield f"<p>Where arithmetic bounds the experts, {escape(timeline.condition)}.</p>"
     yield "</div><div>"
     yield from _kinds(operations, step)
     yield "</div></section>"

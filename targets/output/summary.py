@@ -90,6 +90,8 @@ def _closing(timeline: Timeline) -> Iterator[str]:
     yield ""
     if timeline.overlap:
         yield f"overlap: {timeline.overlap}"
+    if timeline.condition:
+        yield f"where arithmetic bounds the experts, {timeline.condition}"
     if timeline.memory.fits:
         yield f"memory {memory_verdict(timeline)}"
     absent = [label_text(key) for key, value in timeline.summary.items() if value is None]

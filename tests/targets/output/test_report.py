@@ -90,7 +90,7 @@ def test_texts_of_the_user_are_escaped(field):
 def hostile_everywhere() -> Timeline:
     task = replace(
         small().programs[0].tasks[0],
-        **dict.fromkeys(("name", "kind", "lane", "bound", "formula", "source"), HOSTILE),
+        **dict.fromkeys(("name", "kind", "lane", "bound", "formula", "source", "part"), HOSTILE),
         busy={HOSTILE: 1e-6},
         bytes={HOSTILE: 5.0},
         figures=(HOSTILE,),
@@ -108,6 +108,8 @@ def hostile_everywhere() -> Timeline:
         summary={HOSTILE: HOSTILE, "x_ms": 1.0, f"{HOSTILE}_ms": 2.0},
         definitions={HOSTILE: HOSTILE, "x_ms": HOSTILE},
         notes=(HOSTILE,),
+        overlap=HOSTILE,
+        condition=HOSTILE,
     )
 
 
@@ -135,6 +137,23 @@ def test_parts_of_the_step():
         assert shown in " ".join(text.split())
     assert "20.0 % exposed communication, 12 µs" in " ".join(text.split())
     assert "idle" not in text.split("Timeline")[1].split("By kind")[0]
+
+
+def test_how_communication_is_hidden_stands_below_the_parts():
+    told = small(overlap="4 waves 57 ms (none 63 ms)", condition="C / B = 2 <= 3: traffic hides")
+    section = Checked(report_page(told)).text.split("By kind")[0]
+    assert "hidden by: 4 waves 57 ms (none 63 ms)." in section
+    assert "C / B = 2 <= 3: traffic hides." in section
+    assert "hidden by" not in Checked(report_page(small())).text
+
+
+def test_parts_of_a_task_are_told_apart_in_the_timeline_and_one_row_in_the_table():
+    timeline = small()
+    (program,) = timeline.programs
+    halves = [replace(task, part=f"half {n + 1}") for n, task in enumerate(program.tasks)]
+    page = report_page(replace(timeline, programs=(replace(program, tasks=tuple(halves)),)))
+    assert "first, half 1" in data_of(page)["texts"]
+    assert "first" in [row[0] for row in rows_of(page, "operations")]
 
 
 def test_operations_are_listed_with_their_numbers():

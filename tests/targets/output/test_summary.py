@@ -62,6 +62,14 @@ def test_assumed_figures_are_named_by_share():
     assert any(line.startswith("no assumed figure") for line in printed(example(figures=figures)))
 
 
+def test_how_communication_is_hidden_is_told_with_what_other_ways_take():
+    told = {"overlap": "4 waves 57 ms (none 63 ms)", "condition": "C / B = 2: traffic hides"}
+    lines = printed(replace(example(), **told))
+    assert "overlap: 4 waves 57 ms (none 63 ms)" in lines
+    assert any(line.endswith("C / B = 2: traffic hides") for line in lines)
+    assert not any(line.startswith("overlap") for line in printed(example()))
+
+
 def test_what_does_not_fit_comes_first():
     lines = printed(example(memory=FULL, notes=("the largest batch that fits is 40",)))
     assert lines[1] == "memory does not fit: 70 GB needed, 62 GB a die, 8 GB too much"
