@@ -139,12 +139,17 @@ def _exposed(program: Program) -> list[float]:
     return [0.0 if task.lane == COMPUTE_LANE else seconds for task, seconds in own]
 
 
+def _hidden(program: Program) -> list[float]:
+    own = zip(program.tasks, own_seconds(program), strict=True)
+    return [0.0 if task.lane == COMPUTE_LANE else task.duration - held for task, held in own]
+
+
 def _attribute(name: str) -> Amounts:
     return lambda program: [float(getattr(task, name)) for task in program.tasks]
 
 
 def _launched(program: Program) -> list[float]:
-    return [float(task.lane == COMPUTE_LANE) for task in program.tasks]
+    return [float(task.lane == COMPUTE_LANE and not task.continues) for task in program.tasks]
 
 
 # Fields of the summary that are sums over tasks: how much of it each task of a program is.
@@ -160,6 +165,7 @@ SUMS: dict[str, tuple[Amounts, Callable[[float], str]]] = {
         (_times, seconds_text),
     ),
     "exposed_communication_ms": (_exposed, seconds_text),
+    "hidden_communication_ms": (_hidden, seconds_text),
     "messages": (_attribute("messages"), number_text),
     "wire_bytes": (_attribute("wire_bytes"), bytes_text),
     "launches": (_launched, number_text),

@@ -65,7 +65,10 @@ def test_a_kernel_has_formula_and_parameters(explained):
     assert {"value", "source", "evidence"} <= set(about["parameters"][0])
 
 
-@pytest.mark.parametrize("name", ["step_ms", "exposed_communication_ms", "wire_bytes", "messages"])
+@pytest.mark.parametrize(
+    "name",
+    ["step_ms", "exposed_communication_ms", "hidden_communication_ms", "wire_bytes", "messages"],
+)
 def test_the_parts_of_a_sum_are_all_of_it(name, explained):
     (about,) = explained(name)["explanations"]
     assert name in SUMS
