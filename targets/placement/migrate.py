@@ -252,7 +252,8 @@ def _chosen(points: list[list[_Point]], most: int | None) -> Integers:
     """[L, P]: the best point of each layer; all within `most` moves.
 
     Layers step from point to point of their upper hull (value over moves), steepest steps first,
-    up to the first that does not fit: a larger limit takes the same steps and more.
+    up to the first that does not fit, which is made in part. A larger limit takes the same steps
+    and more.
     """
     hulls = [_hull(of) for of in points]
     if most is None:
@@ -262,13 +263,19 @@ def _chosen(points: list[list[_Point]], most: int | None) -> Integers:
         for layer, hull in enumerate(hulls)
         for index, (before, after) in enumerate(zip(hull, hull[1:], strict=False))
     )
-    reached, made = [0] * len(hulls), 0
+    reached, left = [hull[0] for hull in hulls], most
     for _, layer, index in steps:
-        made += hulls[layer][index + 1].moves - hulls[layer][index].moves
-        if made > most:
+        before, after = hulls[layer][index : index + 2]
+        if after.moves - before.moves > left:
+            reached[layer] = _best(points[layer], before.moves + left)
             break
-        reached[layer] = index + 1
-    return np.stack([hull[index].expert for hull, index in zip(hulls, reached, strict=True)])
+        left -= after.moves - before.moves
+        reached[layer] = after
+    return np.stack([point.expert for point in reached])
+
+
+def _best(points: list[_Point], moves: int) -> _Point:
+    return max((of for of in points if of.moves <= moves), key=lambda of: (of.value, -of.moves))
 
 
 def _hull(points: list[_Point]) -> list[_Point]:

@@ -47,7 +47,7 @@ def robust_map(
     scenarios: ArrayLike,
     *,
     seed: int = 0,
-    variations: int = 12,
+    variations: int = 2,
     candidates: Sequence[ExpertMap] = (),
 ) -> RobustPlan:
     """A placement of loads [L, E] on ranks of slots [G], for scenarios [S, L, E] of their loads.

@@ -57,7 +57,7 @@ def test_no_moves_change_shares_alone() -> None:
 
 
 def test_more_moves_are_better_and_within_the_limit() -> None:
-    limits = (0, 1, 2, 4, 8, 16, 40)
+    limits = (0, 2, 6, 40)
     per_layer = [migrated(most_per_layer=limit) for limit in limits]
     in_all = [migrated(most=limit) for limit in limits]
     for limit, each, total in zip(limits, per_layer, in_all, strict=True):
@@ -68,7 +68,7 @@ def test_more_moves_are_better_and_within_the_limit() -> None:
         assert (more.expected >= less.expected - 2e-3).all()
     for less, more in zip(in_all, in_all[1:], strict=False):
         assert more.expected.mean() >= less.expected.mean() - 2e-3
-    assert per_layer[3].expected.mean() > per_layer[0].expected.mean() + 0.02
+    assert per_layer[2].expected.mean() > per_layer[0].expected.mean() + 0.02
 
 
 def test_without_limit_it_is_the_wanted_plan_with_other_labels() -> None:
