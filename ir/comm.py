@@ -1,6 +1,7 @@
 """The comm dialect: what ranks send each other. All ranks run the same program on tokens of theirs.
 
 Sizes: T tokens of a rank, K choices, C channels, N rows that arrive at a rank (of all sources).
+`ranks` of an op are those of a group, which are in a row: they work on the same tokens.
 An op sees the values of all ranks at once; `runtime/comm_ops.py` defines what it means. A `route`
 (`comm_route.py`) says how rows travel, which costs depend on and results do not. The shape
 rules are in `shapes.py`, the work rules in `work.py`, bytes on the wire in `comm_work.py`.
@@ -19,6 +20,7 @@ from supertile.ir.expert_plan import ANY_PLACEMENT, PlanAttr, PlannedAttr
 from supertile.ir.graph import GraphOp, Tensor
 from supertile.ir.op import Integer, SupertileOp
 from supertile.ir.placement import PlacementAttr
+from supertile.ir.shard import ShardAttr
 
 HOW = ("route", "waves")
 """Properties that say how an op runs; its results do not follow from them."""
@@ -82,6 +84,45 @@ class Combine(CommOp):
     result = result_def(Tensor)
 
 
-OPS: tuple[type[SupertileOp], ...] = (Dispatch, Combine)
+@irdl_op_definition
+class Share(CommOp):
+    """Of rows that a group has in common those of one rank, in runs: the first have one more.
 
-COMM = Dialect("comm", list(OPS), [PlacementAttr, PlanAttr, PlannedAttr, RouteAttr])
+    Nothing is sent: the rows are part of what the rank has.
+    """
+
+    name = "comm.share"
+    x = operand_def(Tensor)
+    ranks = prop_def(Integer)
+    result = result_def(Tensor)
+
+
+@irdl_op_definition
+class AllGather(CommOp):
+    """The rows of all ranks of a group, one rank after the other: what `comm.share` took apart.
+
+    `like` has as many rows as the result; its numbers are not read.
+    """
+
+    name = "comm.all_gather"
+    x = operand_def(Tensor)
+    like = operand_def(Tensor)
+    ranks = prop_def(Integer)
+    result = result_def(Tensor)
+
+
+@irdl_op_definition
+class AllReduce(CommOp):
+    """y = sum of x over the ranks of a group, added in their order: all get the same bits."""
+
+    name = "comm.all_reduce"
+    x = operand_def(Tensor)
+    ranks = prop_def(Integer)
+    result = result_def(Tensor)
+
+
+OPS: tuple[type[SupertileOp], ...] = (Dispatch, Combine, Share, AllGather, AllReduce)
+# Ops of a group that has the same tokens on all ranks.
+GROUP_OPS = (Share, AllGather, AllReduce)
+
+COMM = Dialect("comm", list(OPS), [PlacementAttr, PlanAttr, PlannedAttr, RouteAttr, ShardAttr])

@@ -2,6 +2,9 @@
 
     dispatch   out: a row in its format with its scales, its weight, its origin; T K times
     combine    back: a row of results; one for each row that arrived
+    share      nothing
+    all_gather the rank's rows to each other rank of the group
+    all_reduce around the group twice, in parts: 2 (n - 1) / n of all bytes
 
 Counts are upper bounds: rows for the rank itself are not sent, and an implementation may send one
 copy of a row to a rank that holds several of its experts. `targets/traffic.py` counts those.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from xdsl.ir import Operation, SSAValue
 
@@ -58,8 +62,22 @@ def wire_of(op: Operation, shapes: Mapping[SSAValue, Shape] | None = None) -> Wi
         case comm.Combine():
             each = _row_bytes(op.rows)
             return Wire(shape(op.rows)[0] * each, math.prod(shape(op.chosen)) * each)
+        case comm.Share():
+            return Wire(0, 0)
+        case comm.AllGather():
+            own, others = shape(op.x)[0] * _row_bytes(op.x), op.ranks.value.data - 1
+            return Wire(others * own, others * own)
+        case comm.AllReduce():
+            ranks = op.ranks.value.data
+            each = group_bytes(op, held) * Fraction(2 * (ranks - 1), ranks)
+            return Wire(each, each)
         case _:
             raise TypeError(f"{op.name} moves nothing between ranks")
+
+
+def group_bytes(op: comm.AllGather | comm.AllReduce, shapes: Mapping[SSAValue, Shape]) -> Size:
+    """Bytes that every rank of the group has in the end, in the format in which they travel."""
+    return bytes_of(type_of(op.x), shapes.get(op.result, shape_of(op.result)))
 
 
 def copy_bytes(dispatch: comm.Dispatch, combine: comm.Combine) -> CopyBytes:

@@ -41,6 +41,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp, attribute_of, segments
+from supertile.ir.shard import ShardAttr
 from supertile.ir.types import MxAttr, RopeAttr, StateAttr, f8e8m0, is_scaled, tensor, type_of
 
 Tensor = TensorType[Attribute]
@@ -75,7 +76,8 @@ class Weight(GraphOp):
 
     With a placement, the experts are those in the slots of the rank that reads them; slots that
     the rank does not have, or that are idle, hold nothing. `stored` is the type that the model
-    declares of the checkpoint, where that is another: loading converts from it.
+    declares of the checkpoint, where that is another: loading converts from it. With a shard, y is
+    the slice of the rank that reads it; of experts, the same slice of each.
     """
 
     name = "graph.weight"
@@ -83,6 +85,7 @@ class Weight(GraphOp):
     checkpoint = prop_def(StringAttr)
     stored = opt_prop_def(TensorType)
     placement = opt_prop_def(ANY_PLACEMENT)
+    shard = opt_prop_def(ShardAttr)
     result = result_def(Tensor)
 
 

@@ -265,6 +265,7 @@ class Transfer(Action):
     placement = opt_prop_def(ANY_PLACEMENT)
     route = opt_prop_def(RouteAttr)
     waves = opt_prop_def(Integer)
+    ranks = opt_prop_def(Integer)
 
     def verify_(self) -> None:
         if self.waves is not None:

@@ -309,6 +309,15 @@ def comm_combine(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[S
     return [(chosen[0], *rows[1:])]
 
 
+def share(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    """How many rows a rank has of the tokens of its group, only running tells."""
+    return [(fresh(f"share{p['ranks']}"), *shapes[0][1:])]
+
+
+def all_gather(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
+    return [(shapes[1][0], *shapes[0][1:])]
+
+
 def layers(p: dict[str, Any], shapes: list[Shape], fresh: Fresh) -> list[Shape]:
     """Carried values keep their shapes, stacks keep theirs."""
     carried, shared, _ = p["operandSegmentSizes"]
@@ -378,6 +387,9 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.Layers: (layers, ()),
     comm.Dispatch: (comm_dispatch, (COPIED, 2, INDEX, INDEX)),
     comm.Combine: (comm_combine, (COMPUTED,)),
+    comm.Share: (share, (COPIED,)),
+    comm.AllGather: (all_gather, (COPIED,)),
+    comm.AllReduce: (unary, (COMPUTED,)),
 }
 
 

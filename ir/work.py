@@ -211,6 +211,9 @@ WORK: dict[type[Operation], Rule] = {
     graph.Combine: combine,
     comm.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
     comm.Combine: comm_combine,
+    comm.Share: none,
+    comm.AllGather: none,
+    comm.AllReduce: lambda p, operands, results: ((p["ranks"] - 1) * math.prod(results[0]), 0),
 }
 
 
@@ -276,6 +279,11 @@ def attended(p: Properties, operands: list[Shape], results: list[Shape]) -> Part
     return [operands[0], *keys, *values, *rest], results
 
 
+def gathered(p: Properties, operands: list[Shape], results: list[Shape]) -> Parts:
+    """The rank's own rows, out; those of all, in. Of `like` only the size counts."""
+    return [operands[0], None], results
+
+
 def _attend_groups(
     p: Properties, operands: list[Shape]
 ) -> tuple[Shape, list[tuple[Shape, Size]], list[Shape], list[Shape]]:
@@ -300,6 +308,8 @@ TOUCHED: dict[type[Operation], Touch] = {
     graph.Append: append,
     graph.PoolWindows: pooled,
     graph.Attend: attended,
+    comm.Share: view,
+    comm.AllGather: gathered,
 }
 
 

@@ -102,6 +102,49 @@ def _summed(rows: F32, place: Index, chosen: Index) -> F32:
     return total
 
 
+def share(x: Sequence[Array | Scaled], ranks: int) -> Results:
+    """The rows [T / ranks, ..] that are the rank's of those that its group has in common."""
+    return [(take_rows(held, _own_rows(held, rank, ranks)),) for rank, held in enumerate(x)]
+
+
+def _own_rows(held: Array | Scaled, rank: int, ranks: int) -> Index:
+    """In runs, the first ranks of the group one more."""
+    return np.array_split(np.arange(held.shape[0]), ranks)[rank % ranks]
+
+
+def all_gather(x: Sequence[Array | Scaled], like: Sequence[Array | Scaled], ranks: int) -> Results:
+    """[T, ..] of each rank: the rows of its group one after the other.
+
+    ValueError unless these are as many as `like` has.
+    """
+    results: Results = []
+    for group in _groups(x, ranks):
+        whole = joined(group)
+        results += [(whole,)] * ranks
+    for (whole,), held in zip(results, like, strict=True):
+        if whole.shape[0] != held.shape[0]:
+            raise ValueError(f"{whole.shape[0]} rows are gathered of {held.shape[0]}")
+    return results
+
+
+def all_reduce(x: Sequence[F32], ranks: int) -> Results:
+    """The sum over the group, added one rank after the other in float32."""
+    results: Results = []
+    for first, *others in _groups(x, ranks):
+        total = first.astype(np.float32)
+        for held in others:
+            total += held
+        results += [(total,)] * ranks
+    return results
+
+
+def _groups(values: Sequence[Any], ranks: int) -> list[Sequence[Any]]:
+    """ValueError unless whole groups are there."""
+    if len(values) % ranks:
+        raise ValueError(f"{len(values)} ranks do not fall into groups of {ranks}")
+    return [values[start : start + ranks] for start in range(0, len(values), ranks)]
+
+
 def joined(values: Sequence[Array | Scaled]) -> Any:
     """Rows of all ranks one after the other; of block-scaled ones codes and scales."""
     scaled = [held for held in values if isinstance(held, Scaled)]
@@ -119,4 +162,7 @@ def joined(values: Sequence[Array | Scaled]) -> Any:
 FUNCTIONS: dict[type[Operation], Callable[..., Results]] = {
     comm.Dispatch: dispatch,
     comm.Combine: combine,
+    comm.Share: share,
+    comm.AllGather: all_gather,
+    comm.AllReduce: all_reduce,
 }

@@ -105,10 +105,11 @@ class _Pair:
         self.before, self.after = plan_module(before), plan_module(after)
         if self.before.entries != self.after.entries:
             raise NumericError(f"entries {self.before.entries} became {self.after.entries}")
-        # Where experts are on many ranks, the module before the placement runs on as many.
-        self.ranks = self.after.ranks or self.before.ranks
+        # Where experts are on many ranks, the module before the placement runs on as many; where
+        # attention is split over those of a group, on one rank for each group.
+        self.groups = self.after.groups or self.before.groups
         self.calls = {
-            entry: calls_of(self.after.functions[entry], self.ranks or 1)
+            entry: calls_of(self.after.functions[entry], self.groups or 1)
             for entry in self.after.entries
         }
         self.ties: list[str] = []
@@ -190,15 +191,16 @@ class _Pair:
                 inputs = inputs_of(session.plan, session.inputs, tokens, vocabulary, seed)
                 outputs = session.call(inputs, counts)
                 results += [(name, np.asarray(held)) for name, held in outputs.items()]
-            results += [("a state", held) for held in session.states]
+            results += [("a state", held) for held in session.whole_states()]
         return Run(self.calls, results)
 
     def session(self, executor: Executor, entry: str, calls: Calls) -> Session:
-        if self.ranks is None:
+        if self.groups is None:
             return Session(executor, entry, calls.batch, calls.context)
-        lockstep = LockstepExecutor(executor, self.ranks)
+        ranks = self.groups * executor.plan.group
+        lockstep = LockstepExecutor(executor, ranks)
         if isinstance(executor, ScheduledExecutor):
-            lockstep = ScheduledRanks(executor, self.ranks)
+            lockstep = ScheduledRanks(executor, ranks)
         return LockstepSession(lockstep, entry, calls.batch, calls.context)
 
 

@@ -61,6 +61,10 @@ class Session:
     def state_bytes(self) -> int:
         return sum(state.nbytes for state in self.states)
 
+    def whole_states(self) -> list[NDArray[Any]]:
+        """The state of all sequences, as it would be on one rank."""
+        return list(self.states)
+
     def vectors(self, counts: Sequence[int]) -> CallVectors:
         """The call vectors of `counts[b]` new tokens of each sequence b."""
         return call_vectors(self.length, np.asarray(counts, np.int32))

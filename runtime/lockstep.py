@@ -7,6 +7,9 @@ well: then the ranks are independent.
 The sequences of a batch go to the ranks in contiguous runs, the first ranks have one more; so rows
 of all tokens are those of the ranks one after the other. A rank without sequences takes part with
 no tokens: others may need its experts.
+
+Where ranks are in groups, those of one have the same sequences, each with state of its own. What is
+equal on all of them is looked at once; of what is a slice on each nobody is told.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ from xdsl.dialects.builtin import TensorType
 
 from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
+from supertile.ir.group_layout import WHOLE
 from supertile.ir.types import DYNAMIC
 from supertile.runtime.comm_ops import FUNCTIONS, joined
 from supertile.runtime.engine import Session, call_vectors
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.microbatches import Given, halves_of, in_halves
 from supertile.runtime.numerics import Scaled
-from supertile.runtime.plan import FunctionPlan, Step, reader
+from supertile.runtime.plan import Argument, FunctionPlan, Step, is_watched, reader
 
 Values = list[Any]  # one for each rank
 UNOBSERVED = (graph.Weight, graph.Constant, graph.Layers)
@@ -44,6 +48,7 @@ class LockstepExecutor:
     def __init__(self, whole: Executor, ranks: int) -> None:
         self.whole = whole
         self.plan = whole.plan
+        self.group = whole.plan.group
         self.ranks = [
             Executor(whole.plan, partial(_weights_on, whole, rank)) for rank in range(ranks)
         ]
@@ -135,29 +140,56 @@ class LockstepExecutor:
                 held[0] = ROUNDING[step.rounds](held[0])
         if self.whole.observes and not isinstance(step.op, UNOBSERVED):
             self._observed(step, files, results, layer)
-        if step.name is not None and self.whole.watch is not None:
-            self._watched(prefix + step.name, step, results)
+        if is_watched(step) and self.whole.watch is not None:
+            self._watched(f"{prefix}{step.name}", step, results)
         return results
 
     def _observed(
         self, step: Step, files: list[list[Any]], results: list[list[Any]], layer: int | None
     ) -> None:
-        whole = [merged(list(column)) for column in zip(*results, strict=True)]
+        shown = self._shown(step, len(results))
+        columns = zip(*(results[n] for n in shown), strict=True)
+        whole = [merged(list(column)) for column in columns]
         first = whole[0]
-        held = self.whole.observed(step, _Merged(files), whole, layer)
+        held = self.whole.observed(step, _Merged([files[n] for n in shown]), whole, layer)
         if held[0] is not first:
-            _replace_first(results, held[0])
+            self._replace_first(step, results, held[0])
 
     def _watched(self, name: str, step: Step, results: list[list[Any]]) -> None:
         assert self.whole.watch is not None
-        values = [held[0] for held in results]
+        values = [results[n][0] for n in self._shown(step, len(results))]
         if not _has_rows(step):
             self.whole.watch(name, values[0], step)
             return
         whole = merged(values)
         held = self.whole.watch(name, whole, step)
         if held is not whole:
-            _replace_first(results, held)
+            self._replace_first(step, results, held)
+
+    def _shown(self, step: Step, count: int) -> list[int]:
+        """Whose values together are those of the batch, in its order; of what is equal in a group
+        those of its first rank. Each of the ranks has one of `count` values, or one a half.
+        """
+        parts = count // len(self.ranks)
+        members = 1 if step.layout == WHOLE else self.group
+        return [
+            (first + member) * parts + part
+            for first in range(0, len(self.ranks), self.group)
+            for part in range(parts)
+            for member in range(members)
+        ]
+
+    def _replace_first(self, step: Step, results: list[list[Any]], whole: Any) -> None:
+        """Give each rank its part of a first result for all of them."""
+        parts, start = len(results) // len(self.ranks), 0
+        for n in self._shown(step, len(results)):
+            own = results[n][0]
+            count = own.shape[0] if np.ndim(_codes(own)) else 1
+            part = _part(whole, own, slice(start, start + count))
+            copies = self.group if step.layout == WHOLE else 1
+            for held in results[n : n + copies * parts : parts]:
+                held[0] = part
+            start += count
 
 
 def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:
@@ -226,16 +258,6 @@ def _padded(held: NDArray[Any], sizes: list[int]) -> NDArray[Any]:
     return result
 
 
-def _replace_first(results: list[list[Any]], whole: Any) -> None:
-    """Give each rank its part of a first result for all of them."""
-    start = 0
-    for held in results:
-        own = held[0]
-        count = own.shape[0] if np.ndim(_codes(own)) else 1
-        held[0] = _part(whole, own, slice(start, start + count))
-        start += count
-
-
 def _codes(value: Any) -> Any:
     return value.codes if isinstance(value, Scaled) else value
 
@@ -253,18 +275,25 @@ def _part(whole: Any, own: Any, rows: slice) -> Any:
 class LockstepSession(Session):
     """As `Session`, the batch split over ranks: inputs, outputs and state are those of all ranks.
 
-    An entry that is made for a number of sequences has so many on each rank.
+    An entry that is made for a number of sequences has so many on each rank. In a group each rank
+    has its copy of the state, or its slice; `states` are those of the first ranks.
     """
 
     def __init__(self, executor: LockstepExecutor, entry: str, batch: int, context: int) -> None:
-        ranks = len(executor.ranks)
-        super().__init__(executor.whole, entry, batch, context, ranks)
+        self.group = executor.group
+        groups = len(executor.ranks) // self.group
+        super().__init__(executor.whole, entry, batch, context, groups)
         self.lockstep = executor
-        each, more = divmod(batch, ranks)
-        counts = [each + (rank < more) for rank in range(ranks)]
+        each, more = divmod(batch, groups)
+        counts = [each + (number < more) for number in range(groups)]
         ends = np.cumsum(counts).tolist()
         self.sequences = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
         self._axes = [argument.axes.index("B") for argument in self.plan.states]
+        others = range(1, self.group)
+        self.copies = [
+            self.states,
+            *([np.zeros_like(held) for held in self.states] for _ in others),
+        ]
 
     def call(self, inputs: dict[str, Any], counts: Sequence[int]) -> dict[str, NDArray[Any]]:
         self.check_context(counts)
@@ -272,21 +301,40 @@ class LockstepSession(Session):
         start, arguments = 0, []
         for sequences in self.sequences:
             stop = start + int(new[sequences].sum())
-            arguments.append(self._arguments(inputs, new, sequences, slice(start, stop)))
+            for states in self.copies:
+                own = self._arguments(inputs, new, sequences, slice(start, stop), states)
+                arguments.append(own)
             start = stop
-        results = self.lockstep.call(self.entry, arguments)
+        results = self.lockstep.call(self.entry, arguments)[:: self.group]
         self.length = self.length + new
         outputs = [merged(list(held)) for held in zip(*results, strict=True)]
         return dict(zip(self.plan.result_names, outputs, strict=False))
 
+    def whole_states(self) -> list[NDArray[Any]]:
+        columns = [list(held) for held in zip(*self.copies, strict=True)]
+        return [_whole(*pair) for pair in zip(self.plan.states, columns, strict=True)]
+
     def _arguments(
-        self, inputs: dict[str, Any], new: NDArray[np.int32], sequences: slice, tokens: slice
+        self,
+        inputs: dict[str, Any],
+        new: NDArray[np.int32],
+        sequences: slice,
+        tokens: slice,
+        copies: Sequence[NDArray[Any]],
     ) -> list[Any]:
         """What a rank is called with: tokens, call vectors and state; its sequences from 0 on."""
         own = [inputs[name][tokens] for name in self.inputs]
         vectors = call_vectors(self.length[sequences], new[sequences])
         states = [
             state[(*(slice(None),) * axis, sequences)]
-            for state, axis in zip(self.states, self._axes, strict=True)
+            for state, axis in zip(copies, self._axes, strict=True)
         ]
         return [*own, *vectors, *states]
+
+
+def _whole(argument: Argument, copies: list[NDArray[Any]]) -> NDArray[Any]:
+    """A state from what the ranks of a group have of it."""
+    if argument.shard is None:
+        return copies[0]
+    shard = argument.shard
+    return np.concatenate(copies[:: shard.ranks // shard.parts], shard.axis)

@@ -26,8 +26,10 @@ from xdsl.irdl import OptOperandDef, VarOperandDef
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.expert_plan import LayerPlacements, layer_placements
+from supertile.ir.group_layout import SHARD, SLICE, WHOLE, layouts
 from supertile.ir.locations import name_of, place_of
 from supertile.ir.op import properties_of, python_value
+from supertile.ir.shard import ShardAttr
 from supertile.ir.types import ELEMENT_NAMES, MxAttr, StateAttr, is_scaled, type_of
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Step:
     """The name of the first result in the model file."""
     source: str
     """file:line of the model file."""
+    layout: str = WHOLE
+    """What the ranks of a group have of the results: see `ir/group_layout.py`."""
 
     @cached_property
     def weight(self) -> WeightUse | None:
@@ -60,7 +64,8 @@ class Step:
         if not isinstance(self.op, graph.Weight):
             return None
         kind, stored = type_of(self.op.result), self.op.stored
-        return WeightUse(self.op.checkpoint.data, kind, self.placements, stored=stored)
+        name, shard = self.op.checkpoint.data, self.op.shard
+        return WeightUse(name, kind, self.placements, stored=stored, shard=shard)
 
     @cached_property
     def placements(self) -> LayerPlacements | None:
@@ -111,6 +116,8 @@ class WeightUse:
     """The rank that reads; None: all ranks together."""
     stored: TensorType[Attribute] | None = None
     """The type that the model declares, where `kind` is what that is converted to."""
+    shard: ShardAttr | None = None
+    """Which slice of each tensor a rank has; None: all of it. `kind` is the type of a slice."""
 
     @property
     def declared(self) -> TensorType[Attribute]:
@@ -126,14 +133,19 @@ class WeightUse:
         """Whether it is several tensors of the checkpoint, one for each expert."""
         return "{e}" in self.pattern
 
+    @property
+    def part(self) -> int:
+        """The number of the slice that is read, of a weight with a shard."""
+        return 0 if self.shard is None else self.shard.part(self.rank or 0)
+
     @cached_property
     def text(self) -> str:
         """The name with the types, which tell apart what is made of one tensor."""
-        return f"{self.pattern} {self.declared} {self.kind}"
+        return f"{self.pattern} {self.declared} {self.kind} {self.shard or ''}"
 
-    def key(self, layer: int | None) -> tuple[str, tuple[int, ...] | None]:
+    def key(self, layer: int | None) -> tuple[str, tuple[int, ...] | None, int]:
         """Tells uses apart; one tensor may be read in two shapes, and in parts."""
-        return self.text, None if self.placement is None else self.experts(layer)
+        return self.text, None if self.placement is None else self.experts(layer), self.part
 
     def experts(self, layer: int | None) -> tuple[int, ...] | None:
         """The experts that are read, by slot; None: one tensor that belongs to no expert."""
@@ -147,7 +159,9 @@ class WeightUse:
 
     def on(self, rank: int) -> WeightUse:
         """What one rank reads."""
-        return self if self.placement is None else replace(self, rank=rank)
+        if self.placement is None and self.shard is None:
+            return self
+        return replace(self, rank=rank)
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,8 @@ class Argument:
     state: StateAttr | None
     axes: tuple[str, ...]
     """Names of the axes, if any: T tokens, B sequences, S:r entries of r tokens each."""
+    shard: ShardAttr | None = None
+    """Of a state: which slice a rank has; None: all of it."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +202,30 @@ class ModulePlan:
 
     @cached_property
     def ranks(self) -> int | None:
-        """How many ranks its experts are placed on; None: they are not placed."""
-        steps = (step for function in self.functions.values() for step in function.steps)
+        """How many ranks it runs on: those of the experts, or one group; None: on any number."""
         kinds = (comm.Dispatch, sched.Transfer)
-        placed = (step.placements for step in steps if isinstance(step.op, kinds))
-        return max((held.ranks for held in placed if held is not None), default=None)
+        placed = (step.placements for step in self._steps() if isinstance(step.op, kinds))
+        most = max((held.ranks for held in placed if held is not None), default=None)
+        return self.group if most is None and self.group > 1 else most
+
+    @cached_property
+    def group(self) -> int:
+        """How many ranks in a row work on the same sequences."""
+        found = [1]
+        for step in self._steps():
+            if isinstance(step.op, (*comm.GROUP_OPS, sched.Transfer)) and step.op.ranks is not None:
+                found.append(step.op.ranks.value.data)
+            if isinstance(step.op, graph.Weight) and step.op.shard is not None:
+                found.append(step.op.shard.ranks)
+        return max(found)
+
+    @property
+    def groups(self) -> int | None:
+        """How many groups have sequences of their own; None: any number."""
+        return None if self.ranks is None else self.ranks // self.group
+
+    def _steps(self) -> Iterator[Step]:
+        return (step for function in self.functions.values() for step in function.steps)
 
     def prefix(self, entry: str) -> str:
         """What the names of an entry's own values begin with: nothing for the first entry."""
@@ -201,13 +236,13 @@ class ModulePlan:
         for step in self.functions[entry].steps:
             if isinstance(step.op, LAYERS):
                 yield from self._layer_names(step.properties)
-            if step.name is not None:
-                yield self.prefix(entry) + step.name
+            if is_watched(step):
+                yield f"{self.prefix(entry)}{step.name}"
 
     def _layer_names(self, layers: dict[str, Any]) -> Iterator[str]:
         for number, kind in enumerate(layers["kinds"]):
             for step in self.functions[layers["functions"][kind]].steps:
-                if step.name is not None:
+                if is_watched(step):
                     yield f"{layers['label']}.{number}.{step.name}"
 
     def weights_of(self, entry: str) -> Iterator[tuple[WeightUse, list[int]]]:
@@ -227,6 +262,11 @@ class ModulePlan:
             layers = [layer for layer, kind in enumerate(kinds) if kind == number]
             for use in self.functions[symbol.root_reference.data].weights():
                 yield use, layers
+
+
+def is_watched(step: Step) -> bool:
+    """Whether onlookers see a value of the model file: all of it, not a slice on each rank."""
+    return step.name is not None and step.layout != SLICE
 
 
 def plan_module(module: ModuleOp) -> ModulePlan:
@@ -267,6 +307,7 @@ class _FunctionPlanner:
         self.free: list[int] = []
         self.count = 0
         self.alias: dict[SSAValue, SSAValue] = {}  # result of a fused group -> value inside
+        self.layouts = layouts(function)
 
     def plan(self) -> FunctionPlan:
         operations = list(self._flatten(self.function.body.block.ops))
@@ -354,6 +395,7 @@ class _FunctionPlanner:
             rounding(op),
             name_of(op.location),
             source_line(op),
+            self.layouts[op.results[0]] if op.results else WHOLE,
         )
 
 
@@ -361,12 +403,13 @@ def argument_of(position: int, kind: Attribute, held: Attribute | None) -> Argum
     """An argument with its attributes."""
     fields = held.data if isinstance(held, DictionaryAttr) else {}
     name, state = fields.get("graph.name"), fields.get("graph.state")
-    axes = fields.get("graph.sizes", ArrayAttr([]))
+    axes, shard = fields.get("graph.sizes", ArrayAttr([])), fields.get(SHARD)
     return Argument(
         name.data if isinstance(name, StringAttr) else f"argument{position}",
         kind,
         state if isinstance(state, StateAttr) else None,
         python_value(axes),
+        shard if isinstance(shard, ShardAttr) else None,
     )
 
 

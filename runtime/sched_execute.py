@@ -18,6 +18,7 @@ from xdsl.ir import OpResult, SSAValue
 
 from supertile.ir import comm, sched
 from supertile.ir.errors import UserError
+from supertile.ir.group_layout import WHOLE
 from supertile.ir.sched import tensor_of
 from supertile.ir.tile_access import COUNTED
 from supertile.runtime import comm_ops
@@ -25,13 +26,13 @@ from supertile.runtime.execute import ExecutionError, Executor
 from supertile.runtime.graph_ops import reshape
 from supertile.runtime.lockstep import LockstepExecutor, by_part, merged, placed_properties
 from supertile.runtime.microbatches import Given, halves_of, in_halves
-from supertile.runtime.plan import FunctionPlan, Step
+from supertile.runtime.plan import FunctionPlan, Step, is_watched
 from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
 from supertile.runtime.tile_execute import allocate
 
 Order = Callable[[ProgramPlan], Sequence[Step]]
 
-TRANSFERS = {"dispatch": comm.Dispatch, "combine": comm.Combine}
+TRANSFERS = {op.name.removeprefix("comm."): op for op in comm.OPS}
 
 
 def program_order(program: ProgramPlan) -> Sequence[Step]:
@@ -259,12 +260,12 @@ class _Call:
 
     def _transfer(self, step: Step, op: sched.Transfer) -> None:
         properties = placed_properties(step, self.layer)
-        placed = {key: properties[key] for key in ("placement",) if key in properties}
+        given = {key: properties[key] for key in ("placement", "ranks") if key in properties}
         function = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]]
 
         def communicate(frames: list[_Frame]) -> Sequence[Any]:
             columns = zip(*[frame.values_of(op.inputs) for frame in frames], strict=True)
-            return function(*map(list, columns), **placed)
+            return function(*map(list, columns), **given)
 
         results = by_part(len(self.frames) // len(self.ranks), communicate, self.frames)
         for frame, held in zip(self.frames, results, strict=True):
@@ -326,11 +327,17 @@ class _Call:
         if watch is None:
             return
         for named, held in self.program.named.get(step.op, []):
-            values = [frame.value(held) for frame in self.frames]
+            if not is_watched(named):
+                continue
+            each = self.executor.plan.group if named.layout == WHOLE else 1
+            held_by = [frame.value(held) for frame in self.frames]
+            values = held_by[::each]
             whole = values[0] if len(values) == 1 else merged(values)
             back = watch(f"{self.prefix}{named.name}", whole, named)
             if back is not whole:
                 _write_back(values, back)
+                for rank, value in enumerate(held_by):
+                    overwrite(value, held_by[rank - rank % each])
 
 
 def _settle_layers(frame: _Frame, op: sched.Layers) -> None:

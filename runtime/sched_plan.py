@@ -14,6 +14,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from supertile.ir import sched
 from supertile.ir.errors import UserError
+from supertile.ir.group_layout import ACTIONS, WHOLE, Layouts, layouts
 from supertile.ir.locations import name_of
 from supertile.ir.op import properties_of
 from supertile.ir.sched_memory import runtime_bytes, scale_shape, scales_at
@@ -47,7 +48,8 @@ def program_plan(program: sched.Program, kernels: dict[str, KernelPlan]) -> Prog
     names = program.results_ or ArrayAttr([])
     unplanned = (sched.Lane, sched.Buffer, sched.End)
     ops = [op for op in program.body.block.ops if not isinstance(op, unplanned)]
-    steps = [_step(op) for op in ops]
+    held = layouts(program)
+    steps = [_step(op, held) for op in ops]
     return ProgramPlan(
         name=program.sym_name.data,
         arguments=tuple(
@@ -64,11 +66,14 @@ def program_plan(program: sched.Program, kernels: dict[str, KernelPlan]) -> Prog
     )
 
 
-def _step(op: Operation) -> Step:
+def _step(op: Operation, held: Layouts) -> Step:
     """What plans are asked for: weights, layers, names. Programs keep no registers."""
     properties = properties_of(op)
     properties.pop("cost", None)
-    return Step(op, None, (), properties, (), (), None, name_of(op.location), source_line(op))
+    made = op.outputs if isinstance(op, (*ACTIONS, sched.Layers)) else op.results
+    layout = held.get(made[0], WHOLE) if made else WHOLE
+    name, source = name_of(op.location), source_line(op)
+    return Step(op, None, (), properties, (), (), None, name, source, layout)
 
 
 def _named(

@@ -17,7 +17,7 @@ from supertile.ir.errors import UserError
 from supertile.ir.types import DYNAMIC, ELEMENT_NAMES, is_integer, type_of
 from supertile.runtime.numerics import quantize_blocks, round_bf16
 from supertile.runtime.plan import FunctionPlan, ModulePlan, WeightUse
-from supertile.runtime.weights import declared_format, executed_form
+from supertile.runtime.weights import declared_format, executed_form, stored_shape
 
 CONTEXT = 48
 LIMIT = 200_000_000  # numbers of weights and of state that a comparison may hold
@@ -129,15 +129,15 @@ class SeededWeights:
 
     def _make(self, use: WeightUse, layer: int | None, number: int) -> Any:
         generator = np.random.default_rng([self.seed, number])
-        shape = tuple(use.kind.get_shape())
         experts = use.experts(layer)
         if experts is not None:
             # One after the other, so that an expert is the same on every rank.
-            made = [self._one(generator, shape[1:], use) for _ in range(max(experts) + 1)]
+            made = [self._one(generator, use) for _ in range(max(experts) + 1)]
             return [made[expert] for expert in experts]
-        return self._one(generator, shape, use)
+        return self._one(generator, use)
 
-    def _one(self, generator: np.random.Generator, shape: tuple[int, ...], use: WeightUse) -> Any:
+    def _one(self, generator: np.random.Generator, use: WeightUse) -> Any:
+        shape = stored_shape(use)
         element = ELEMENT_NAMES[use.declared.element_type]
         if element.startswith("i"):
             width = max(self.experts, shape[-1])
@@ -149,7 +149,7 @@ class SeededWeights:
         else:
             values *= np.float32(1.2 * shape[-1] ** -0.5)
         held = self._rounded(values, use) if self.deployed else values
-        return executed_form(held, shape, use, self.deployed)
+        return executed_form(held, use, self.deployed)
 
     def _rounded(self, values: Any, use: WeightUse) -> Any:
         """The numbers in the format that the model declares."""

@@ -24,6 +24,7 @@ from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import Step
 
 WINDOWS = "windows"  # as leading_sizes names them, followed by their tokens
+SHARE = "share"  # followed by the ranks that have a part each: together the tokens
 
 KINDS = {"f": "fiu", "i": "iu", "b": "b"}
 """Of a value: what a pin may hold instead. Floats hold integers; integers hold no floats."""
@@ -110,7 +111,7 @@ class Recorder:
     def _places(self, step: Step) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Sequence and number of each row; None for what has no rows over tokens or windows."""
         domain = self._domain(step.op)
-        if domain == "T":
+        if domain == "T" or domain.startswith(SHARE):
             return self.sequence, self.position
         if domain.startswith(WINDOWS):
             return self._windows(int(domain.removeprefix(WINDOWS).removeprefix(":")))

@@ -7,6 +7,7 @@ lacks the declared format, what it has instead is made of it here, once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Weights:
         required = [
             (name, shape, declared_format(use))
             for use, layers in uses
-            for shape in [_one_expert(use)]
+            for shape in [stored_shape(use)]
             for name in _names(use, layers)
         ]
         return list(dict.fromkeys(required))
@@ -48,35 +49,62 @@ class Weights:
         return self._held[key]
 
     def _read(self, use: WeightUse, layer: int | None) -> Any:
-        shape, form = _one_expert(use), declared_format(use)
+        shape, form = stored_shape(use), declared_format(use)
         read = [
-            self._prepared(self.checkpoint.tensor(name, shape, form), shape, use)
+            self._prepared(self.checkpoint.tensor(name, shape, form), use)
             for name in _names(use, [layer or 0])
         ]
         return read[0] if use.experts(layer) is None else read
 
-    def _prepared(self, held: Any, shape: tuple[int, ...], use: WeightUse) -> Any:
+    def _prepared(self, held: Any, use: WeightUse) -> Any:
         if self.deployed:
             held = _narrowed(held, declared_format(use))
-        return executed_form(held, shape, use, self.deployed)
+        return executed_form(held, use, self.deployed)
 
 
-def executed_form(held: Any, shape: tuple[int, ...], use: WeightUse, deployed: bool) -> Any:
-    """A tensor in its declared format as the executor takes it, converted if the use asks for it.
+def executed_form(held: Any, use: WeightUse, deployed: bool) -> Any:
+    """A tensor in its declared format as the executor takes it: its slice, converted if need be.
 
-    `shape` is that of the tensor, of one expert for instance.
+    Of experts it is the tensor of one.
     """
+    shape = stored_shape(use)
+    # Only products of matrices are taken on codes.
+    keeps_codes = deployed and len(shape) == 2
+    if use.shard is not None:
+        held = _sliced(held if keeps_codes else _plain(held).reshape(shape), use)
+        shape = tuple(held.shape)
     if use.stored is not None:
         held = _converted(held, shape, use)
-    # Only products of matrices are taken on codes.
-    if isinstance(held, Scaled) and (not deployed or len(shape) != 2):
+    if isinstance(held, Scaled) and not keeps_codes:
         return np.ascontiguousarray(held.dequantize()).reshape(shape)
     return held
 
 
+def _plain(held: Any) -> Any:
+    return held.dequantize() if isinstance(held, Scaled) else held
+
+
+def _sliced(held: Any, use: WeightUse) -> Any:
+    """The part that the rank has, of codes with their scales. ValueError where it cuts a block."""
+    assert use.shard is not None
+    axis, parts = use.shard.axis - use.is_stacked, use.shard.parts
+    if not isinstance(held, Scaled):
+        return _part(held, axis, parts, use.part)
+    step = held.block[axis - 2]
+    if held.shape[axis] % (parts * step):
+        raise ValueError(f"{held.shape[axis]} in {parts} parts would cut blocks of {step}")
+    codes = _part(held.codes, axis, parts, use.part)
+    return replace(held, codes=codes, scales=_part(held.scales, axis, parts, use.part))
+
+
+def _part(held: Any, axis: int, parts: int, number: int) -> Any:
+    """A copy, so that the whole tensor need not stay in memory."""
+    return np.split(held, parts, axis)[number].copy()
+
+
 def _converted(held: Any, shape: tuple[int, ...], use: WeightUse) -> Any:
     """The numbers in the format of `use.kind`; a 32-bit float holds them all as they are."""
-    plain = held.dequantize() if isinstance(held, Scaled) else held
+    plain = _plain(held)
     encoding, element = use.kind.encoding, ELEMENT_NAMES[use.kind.element_type]
     if isinstance(encoding, MxAttr):
         return quantize_blocks(plain.reshape(-1, shape[-1]), element, encoding.sizes[-2:])
@@ -90,7 +118,7 @@ def _narrowed(held: Any, form: Format) -> Any:
         return ROUNDING[form.element](held)
     if form.block is None or (isinstance(held, Scaled) and held.element == form.element):
         return held
-    plain = held.dequantize() if isinstance(held, Scaled) else held
+    plain = _plain(held)
     return quantize_blocks(plain.reshape(-1, plain.shape[-1]), form.element, form.block)
 
 
@@ -103,10 +131,11 @@ def declared_format(use: WeightUse) -> Format:
     return Format(element, encoding.sizes[-2:])
 
 
-def _one_expert(use: WeightUse) -> tuple[int, ...]:
+def stored_shape(use: WeightUse) -> tuple[int, ...]:
     """The shape of one stored tensor."""
     shape = tuple(use.kind.get_shape())
-    return shape[1:] if use.is_stacked else shape
+    whole = shape if use.shard is None else use.shard.whole(shape)
+    return whole[1:] if use.is_stacked else whole
 
 
 def _names(use: WeightUse, layers: list[int]) -> list[str]:

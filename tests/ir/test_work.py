@@ -181,6 +181,10 @@ CASES: list[tuple[Operation, tuple[int, int, int, int]]] = [
         op(comm.Combine, kind(8, 8, f32), kind(8, 2, i32), kind(4, 2, i32)),
         (32, 0, 256 + 64 + 32, 128),
     ),
+    (op(comm.Share, X, ranks=2), (0, 0, 0, 0)),
+    # 2 of the 4 rows are the rank's own; all are there in the end
+    (op(comm.AllGather, kind(2, 8, f32), X, ranks=2), (0, 0, 64, 128)),
+    (op(comm.AllReduce, X, ranks=3), (64, 0, 128, 128)),
 ]
 
 

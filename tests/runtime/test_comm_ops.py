@@ -162,3 +162,43 @@ def test_a_placement_for_other_ranks():
     x, chosen, weight = routing(place(6, 2), [2, 1])
     with pytest.raises(ValueError, match="experts on 3 ranks, tokens of 2"):
         dispatched(place(6, 3), x, chosen, weight)
+
+
+# ---- groups ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 9))
+def test_what_is_shared_is_gathered_again(ranks, groups, tokens):
+    """Groups have rows of their own; the first ranks of a group have one more."""
+    rows = [np.arange(tokens * 2.0).reshape(tokens, 2) + 100 * g for g in range(groups)]
+    x = [rows[rank // ranks] for rank in range(ranks * groups)]
+    parts = [held for (held,) in comm_ops.share(x, ranks)]
+    counts = [len(held) for held in parts[:ranks]]
+    assert counts == sorted(counts, reverse=True) and counts[0] - counts[-1] <= 1
+    whole = comm_ops.all_gather(parts, x, ranks)
+    assert all(np.array_equal(found, held) for (found,), held in zip(whole, x, strict=True))
+
+
+def test_codes_are_shared_with_their_scales():
+    x = np.arange(24, dtype=np.float32).reshape(3, 8)
+    codes = quantize_blocks(x, "f8e4m3", (1, 4))
+    first, second = (held for (held,) in comm_ops.share([codes, codes], 2))
+    assert np.array_equal(first.dequantize(), codes.dequantize()[:2])
+    assert np.array_equal(second.dequantize(), codes.dequantize()[2:])
+
+
+def test_a_group_adds_in_the_order_of_its_ranks():
+    """1 + 2^-24 + 2^-24 is 1 from the left, and more from the right; all get the same."""
+    values = [np.float32([v]) for v in (1, 2.0**-24, 2.0**-24, 5, 6, 7)]
+    sums = [held.tolist() for (held,) in comm_ops.all_reduce(values, 3)]
+    assert sums == [[1.0]] * 3 + [[18.0]] * 3
+    assert values[0] == 1, "operands stay as they are"
+
+
+def test_ranks_that_are_no_groups():
+    with pytest.raises(ValueError, match="3 ranks do not fall into groups of 2"):
+        comm_ops.all_reduce([np.zeros(1, np.float32)] * 3, 2)
+    part = np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match="2 rows are gathered of 3"):
+        comm_ops.all_gather([part, part], [np.zeros((3, 1), np.float32)] * 2, 2)
