@@ -38,8 +38,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0: every pass keeps the IR sound and the numbers equal; 2: one does not."""
     check_output_folder(options.output)
-    comparison = compare_small(options, select_passes(options.pipeline))
-    culprit = find_culprit(small_module(options), comparison)
+    passes = select_passes(options.pipeline)
+    comparison = compare_small(options, passes)
+    culprit = find_culprit(small_module(options, passes), comparison)
     for line in comparison.lines:
         print(line)
     if culprit is None:

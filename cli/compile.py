@@ -174,7 +174,7 @@ def _check_numerics(options: argparse.Namespace, passes: list[Pass], module: Mod
     from supertile.cli.formats import effect_lines
     from supertile.cli.numerics import compare_small, small_module
 
-    comparison, small = compare_small(options, passes), small_module(options)
+    comparison, small = compare_small(options, passes), small_module(options, passes)
     comparison.run(small.clone())
     for line in (*comparison.lines, *effect_lines(passes, module, small)):
         print(line)

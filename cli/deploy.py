@@ -70,8 +70,6 @@ class Goal:
         options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
         check_deployment(deployment, config, machine)
-        if deployment.tp > 1:
-            raise UserError("deploy.tp", found=deployment.tp)
         overlap = options.overlap or "auto"
         return Goal(names, config, machine, deployment, options.numerics, overlap)
 
@@ -140,6 +138,7 @@ class Goal:
             "choose-tiles": tiles | {"arrived": int(values[ARRIVED])},
             "build-schedule": {"tokens": tokens, "batch": one.batch, "context": one.context},
         }
+        options["shard-attention"] = group_options(one.tp, one.ep)
         if one.ep > 1:
             options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
             choices = self.placements(tokens)
@@ -221,6 +220,11 @@ class Answer:
 
         ways = () if self.overlap is None else self.overlap.seconds
         return deployment_timeline(self.tiled, module, self.question, ways)
+
+
+def group_options(tp: int, ep: int) -> dict[str, Any]:
+    """Options of shard-attention: experts that are on ranks of their own are whole there."""
+    return {"ranks": tp, "experts": "share" if ep > 1 else "slice"}
 
 
 def with_options(

@@ -71,6 +71,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="place the experts on N ranks, which work in lock step on sequences of their own",
     )
     command.add_argument(
+        "--tp",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="split attention over groups of N ranks, which work on the same sequences",
+    )
+    command.add_argument(
         "--slots",
         type=slot_list,
         default=(),
@@ -97,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     from supertile.runtime.trace import Recorder
 
     choose(options.level, LEVELS, "command.level")
-    if _is_placed(options) and options.level == "graph":
+    if (_is_placed(options) or options.tp > 1) and options.level == "graph":
         options.level = "placed"
     if options.tiles is not None and options.level != "tiled":
         raise UserError("command.tiles_level", found=options.level)
@@ -137,21 +144,25 @@ def slot_list(text: str) -> tuple[int, ...]:
 
 def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) -> ModulePlan:
     """The plan of the level, the experts placed if that is asked for."""
-    from supertile.cli.deploy import with_options
+    from supertile.cli.deploy import group_options, with_options
     from supertile.passes.driver import run_passes
     from supertile.runtime.plan import plan_module
 
+    expert_plan = None if options.plan is None else read_plan(options.plan)
+    ranks = options.ep if expert_plan is None else expert_plan.ranks
+    _check_groups(options, ranks)
     given: dict[str, dict[str, Any]] = {
-        "plan-experts": {"ranks": options.ep, "slots": options.slots}
+        "shard-attention": group_options(options.tp, ranks),
+        "plan-experts": {"ranks": options.ep, "slots": options.slots},
     }
     if options.level == "tiled":
         given |= _tiling(rows, options)
     passes = with_options(select_passes(None, options.level), given, options.tiles)
-    if options.plan is not None:
-        put_plan(module, read_plan(options.plan))
+    if expert_plan is not None:
+        put_plan(module, expert_plan)
     run_passes(module, passes)
     plan = plan_module(module)
-    if _is_placed(options) and plan.ranks is None:
+    if _is_placed(options) and not plan.is_placed:
         raise UserError("placement.dense", model=options.model)
     return plan
 
@@ -174,6 +185,15 @@ def _tiling(rows: list[Any], options: argparse.Namespace) -> dict[str, dict[str,
 
 def _is_placed(options: argparse.Namespace) -> bool:
     return options.ep > 1 or bool(options.slots) or options.plan is not None
+
+
+def _check_groups(options: argparse.Namespace, ranks: int) -> None:
+    """The ranks of the experts fall into groups; one rank alone leaves no slots to choose."""
+    if ranks > 1 and ranks % options.tp:
+        nearest_tp = max(n for n in range(1, options.tp) if ranks % n == 0)
+        raise UserError("run.groups", ep=ranks, found=options.tp, nearest=nearest_tp)
+    if ranks == 1 and options.tp > 1 and _is_placed(options):
+        raise UserError("run.group_slots", tp=options.tp)
 
 
 def _entries(plan: ModulePlan, draft: bool) -> list[str]:

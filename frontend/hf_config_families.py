@@ -395,16 +395,26 @@ SMALL_SIZES = {  # upper bounds; deepseek_v4 keeps what the release's block form
         "intermediate_size": 160,
     },
 }
+# Where two ranks have half of the heads and of the widths each: what blocks of 128 divide.
+SPLIT_SIZES = {
+    "deepseek_v4": {"o_lora_rank": 128, "moe_intermediate_size": 256},
+    "deepseek_v3": {
+        "qk_nope_head_dim": 48, "qk_rope_head_dim": 16, "v_head_dim": 64,
+        "intermediate_size": 256, "moe_intermediate_size": 256,
+    },
+    "llama": {},
+}
 # fmt: on
 SMALL_RATIOS = {SLIDING: 0, CSA: 4, HCA: 16}  # upper bounds too
 
 
-def shrink(config: Config) -> Config:
+def shrink(config: Config, is_split: bool = False) -> Config:
     """The same family with tiny sizes and one layer of each kind, in order of first appearance.
 
-    No size grows. If all layers are alike there are two of them, so that one follows another.
+    No size grows. If all layers are alike there are two of them, so that one follows another. With
+    `is_split` two ranks can share the sizes without cutting a block of codes.
     """
-    bounds = SMALL_SIZES[config.family]
+    bounds = SMALL_SIZES[config.family] | (SPLIT_SIZES[config.family] if is_split else {})
     values: dict[str, Any] = dict(config.values)
     # A key that the family does not read, such as V3's head_dim, may hold anything.
     sizes = {key: values[key] for key in bounds if isinstance(values.get(key), int)}

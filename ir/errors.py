@@ -30,6 +30,7 @@ from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.plan import PLAN_TEXTS
 from supertile.ir.error_texts.plan_command import PLAN_COMMAND_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
+from supertile.ir.error_texts.shard import SHARD_TEXTS
 from supertile.ir.error_texts.text import Text
 
 
@@ -107,6 +108,7 @@ TEXTS: dict[str, Text] = {
     **PASS_TEXTS,
     **FORMAT_TEXTS,
     **PLACEMENT_TEXTS,
+    **SHARD_TEXTS,
     **COMMAND_TEXTS,
     **MACHINE_TEXTS,
     **DEPLOY_TEXTS,

@@ -41,6 +41,11 @@ def name_of(location: Attribute) -> str | None:
     return next((part.desc.data for part in _parts(location) if isinstance(part, NameLoc)), None)
 
 
+def nameless(location: Attribute) -> FileLineColLoc | UnknownLoc:
+    """The place alone: of what is a part of a named value."""
+    return file_line(location) or UnknownLoc()
+
+
 def place_of(location: Attribute) -> str:
     """`file:line`, or "" if unknown."""
     place = file_line(location)

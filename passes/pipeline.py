@@ -28,6 +28,7 @@ PIPELINE: tuple[tuple[str, str], ...] = (
     ("graph", "specialize"),
     ("graph", "canonicalize"),
     ("graph", "cse"),
+    ("placed", "shard-attention"),
     ("placed", "legalize-formats"),
     ("placed", "plan-experts"),
     ("placed", "place-comm"),

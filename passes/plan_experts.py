@@ -36,11 +36,11 @@ from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
 from supertile.ir.expert_plan import AnyPlacement, ExpertPlan, PlannedAttr, plan_of
 from supertile.ir.locations import location_text
-from supertile.ir.op import attribute_of, properties_of, shape_of
+from supertile.ir.op import shape_of
 from supertile.ir.placement import SHOWN_RANKS, PlacementAttr, place
-from supertile.ir.shapes import NEXT_RUN_TIME_SIZE, symbolic_shapes
 from supertile.ir.types import DYNAMIC, MxAttr, tensor, type_of
 from supertile.ir.verify import function_name
+from supertile.passes.ragged import make_ragged, resize
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
 
 # What may stand between the weights of experts and their product: each expert is converted alone.
@@ -156,7 +156,7 @@ def _place_group(dispatch: graph.Dispatch, placement: AnyPlacement) -> None:
         new.name_hint = old.name_hint
         old.replace_all_uses_with(new)
     block.erase_op(dispatch)
-    _make_ragged(sent)
+    make_ragged([sent, *_followers(sent)])
     for combine in combines:
         assert isinstance(combine, graph.Combine), "only combine reads the order of rows"
         _bring_back(combine, chosen)
@@ -198,18 +198,11 @@ def _localize(weight: graph.Weight, conversions: list[Operation], placement: Any
     if weight.stored is not None:
         weight.properties["stored"] = _with_experts(weight.stored, width)
     for op in (weight, *dict.fromkeys(conversions)):
-        _resize(op.results[0], (width, *shape_of(op.results[0])[1:]))
+        resize(op.results[0], (width, *shape_of(op.results[0])[1:]))
 
 
 def _with_experts(kind: graph.Tensor, experts: int) -> graph.Tensor:
     return tensor((experts, *kind.get_shape()[1:]), kind.element_type, kind.encoding)
-
-
-def _resize(value: SSAValue, shape: tuple[int, ...]) -> None:
-    kind = type_of(value)
-    if tuple(kind.get_shape()) != shape:
-        resized = tensor(shape, kind.element_type, kind.encoding)
-        Rewriter.replace_value_with_new_type(value, resized)
 
 
 # ---- rows --------------------------------------------------------------------------------------
@@ -258,29 +251,18 @@ def _quantized(dispatch: graph.Dispatch, kind: graph.Tensor, origin: Operation) 
     return new.result
 
 
-def _make_ragged(sent: Operation) -> None:
-    """Sizes that were T K are known at run time only: in all that is made of the rows."""
+def _followers(sent: Operation) -> list[Operation]:
+    """What is made of the rows, in order, up to where they are brought back."""
     block = sent.parent
     assert block is not None
-    changed = {value for value in sent.results if DYNAMIC in shape_of(value)}
+    made = {value for value in sent.results if DYNAMIC in shape_of(value)}
+    found: list[Operation] = []
     for op in block.ops:
-        if not isinstance(op, graph.GraphOp) or isinstance(op, graph.Combine | comm.CommOp):
+        if isinstance(op, graph.Combine | comm.CommOp) or made.isdisjoint(op.operands):
             continue
-        if not any(value in changed for value in op.operands):
-            continue
-        if isinstance(op, graph.Reshape):
-            _open_reshape(op)
-        shapes = symbolic_shapes([shape_of(value) for value in op.operands], op, lambda _: DYNAMIC)
-        for value, shape in zip(list(op.results), shapes, strict=True):
-            _resize(value, shape)
-        changed.update(op.results)
-
-
-def _open_reshape(op: graph.Reshape) -> None:
-    """The rows lead both shapes; the entry that stood for their number becomes -1."""
-    entries = list(properties_of(op)["shape"])
-    if NEXT_RUN_TIME_SIZE not in entries:
-        op.properties["shape"] = attribute_of([NEXT_RUN_TIME_SIZE, *entries[1:]])
+        found.append(op)
+        made.update(op.results)
+    return found
 
 
 def _bring_back(combine: graph.Combine, chosen: SSAValue) -> None:

@@ -44,6 +44,10 @@ class Pass(ModulePass, ABC):
     leaves: ClassVar[str | None] = None
     """The level of the module behind the pass, where that is not yet the level of its phase."""
 
+    def equivalence_on(self, module: ModuleOp) -> Equivalence:
+        """The class for one module, where the pass knows it better."""
+        return self.equivalence
+
 
 class RewriteBudgetError(Exception):
     """A pass rewrote more often than any terminating pass would."""

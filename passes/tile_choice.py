@@ -73,6 +73,8 @@ class Limits:
             return self.rows(base) * int(factor)
         if space.startswith("windows"):
             return max(1, self.tokens // int(space.removeprefix("windows")))
+        if space.startswith("share"):
+            return -(-self.tokens // int(space.removeprefix("share")))
         return self.arrived if space == "received" else self.tokens
 
     def rows_of_one(self) -> int:

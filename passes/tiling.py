@@ -3,8 +3,8 @@
 
 A unit is a fused group, or an op alone. A phase of a unit is one grid: ops that act on each row by
 itself share one, a product has one, and so has each op that knows sequences or experts. Rows are
-those of a row space: the tokens of the call (T), the windows they complete (windows4), the rows
-routed to experts (T*6).
+those of a row space: the tokens of the call (T), a rank's share of them in a group (share4), the
+windows they complete (windows4), the rows routed to experts (T*6).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import ArrayAttr, StringAttr, TensorType
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from supertile.ir import graph
-from supertile.ir.op import shape_of
+from supertile.ir.op import properties_of, shape_of
 from supertile.ir.tile_places import ELEMENTWISE as ELEMENTWISE
 from supertile.ir.types import DYNAMIC
 from supertile.ir.walk import captured, operations
@@ -73,7 +73,11 @@ def _result_spaces(op: Operation, spaces: Spaces) -> list[str]:
         case _ if op.name == "comm.dispatch":
             return ["received", "received", WHOLE, *["T"] * (len(op.results) - 3)]
         case _ if op.name == "comm.combine":
-            return ["T"]
+            return [spaces[op.operands[2]]]
+        case _ if op.name == "comm.share":
+            return [f"share{properties_of(op)['ranks']}"]
+        case _ if op.name == "comm.all_gather":
+            return [spaces[op.operands[1]]]
         case graph.Layers():
             carried = [spaces[value] for value in op.carried]
             return [*carried, *[WHOLE] * (len(op.results) - len(carried))]

@@ -203,10 +203,19 @@ class ModulePlan:
     @cached_property
     def ranks(self) -> int | None:
         """How many ranks it runs on: those of the experts, or one group; None: on any number."""
-        kinds = (comm.Dispatch, sched.Transfer)
-        placed = (step.placements for step in self._steps() if isinstance(step.op, kinds))
-        most = max((held.ranks for held in placed if held is not None), default=None)
+        most = max(self._placed_on(), default=None)
         return self.group if most is None and self.group > 1 else most
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether experts are placed on ranks."""
+        return any(self._placed_on())
+
+    def _placed_on(self) -> Iterator[int]:
+        """On how many ranks the experts of each dispatch are."""
+        for step in self._steps():
+            if isinstance(step.op, comm.Dispatch | sched.Transfer) and step.placements is not None:
+                yield step.placements.ranks
 
     @cached_property
     def group(self) -> int:

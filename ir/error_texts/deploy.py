@@ -109,11 +109,4 @@ DEPLOY_TEXTS: dict[str, Text] = {
         found="cache=fp8; it stores {found}",
         suggestion='--deploy "{nearest}"',
     ),
-    # What is not planned yet
-    "deploy.tp": Text(
-        "attention is not split over ranks yet: no schedule can be made for it",
-        expected="tp=1",
-        found="tp={found}",
-        suggestion="give each rank its own sequences: tp=1, and dp=ep",
-    ),
 }

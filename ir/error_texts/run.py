@@ -3,6 +3,19 @@
 from supertile.ir.error_texts.text import Text
 
 RUN_TEXTS: dict[str, Text] = {
+    "run.groups": Text(
+        "the {ep} ranks of the experts do not fall into groups of --tp",
+        expected="--tp that divides {ep}",
+        found="--tp {found}",
+        suggestion="--tp {nearest}",
+    ),
+    "run.group_slots": Text(
+        "--slots is for experts on ranks of their own; with --ep 1 each of {tp} ranks has a slice "
+        "of every expert",
+        expected="--ep above 1, a multiple of --tp",
+        found="--ep 1 --tp {tp}",
+        suggestion="leave --slots out",
+    ),
     # Programs
     "run.schedule_memory": Text(
         "@{name} counts bytes as a device holds them, NumPy holds values in float32",
