@@ -127,7 +127,7 @@ class Goal:
 
     def _deployed(self) -> dict[str, dict[str, Any]]:
         from supertile.ir.comm_work import ARRIVED
-        from supertile.targets.cost.sizes import sizes_of
+        from supertile.targets.cost.sizes import own_tokens, sizes_of
         from supertile.targets.tile_limits import tile_options
 
         assert self.deployment is not None
@@ -141,12 +141,12 @@ class Goal:
         options["shard-attention"] = group_options(one.tp, one.ep)
         if one.ep > 1:
             options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
-            choices = self.placements(tokens)
+            choices = self.placements(own_tokens(one, self.config))
             options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
         return options
 
     def placements(self, tokens: float) -> dict[str, Choice]:
-        """How the experts' rows travel, for so many tokens of a rank in one call."""
+        """How the experts' rows travel, for so many tokens that a rank sends in one call."""
         from supertile.targets.comm.choice import choose, exchanges
         from supertile.targets.comm.expert_sizes import expert_sizes
 
@@ -187,13 +187,13 @@ class Answer:
 
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
         """Read the work, and choose from it what passes to come need."""
-        from supertile.targets.cost.sizes import sizes_of
+        from supertile.targets.cost.sizes import own_tokens
         from supertile.targets.deployment_timeline import read_tiled
         from supertile.targets.overlap_choice import choose_overlap
 
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
-        tokens = float(sizes_of(goal.deployment, goal.config)["T"])
+        tokens = own_tokens(goal.deployment, goal.config)
         self.tables = [*expert_tables(module, tokens), *self._placement_lines(tokens)]
         self.tiled = read_tiled(module, self.question)
         self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)

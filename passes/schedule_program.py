@@ -18,7 +18,7 @@ from supertile.passes.schedule_sizes import Bounds
 from supertile.passes.schedule_steps import Copied, Reading, Spare
 
 KEPT = (
-    "placement", "route", "waves", "functions", "kinds", "uses", "label", "microbatches", "kernel",
+    "placement", "ranks", "route", "waves", "functions", "kinds", "uses", "label", "microbatches", "kernel",
 )  # fmt: skip
 """Properties that an op has in common with what runs it."""
 
@@ -192,8 +192,7 @@ class ProgramBuilder:
 
 KINDS: dict[type[Operation], type[sched.Action]] = {
     tile.Launch: sched.Task,
-    comm.Dispatch: sched.Transfer,
-    comm.Combine: sched.Transfer,
+    **dict.fromkeys(comm.OPS, sched.Transfer),
     graph.Layers: sched.Layers,
 }
 

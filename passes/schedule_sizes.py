@@ -42,6 +42,8 @@ class Bounds:
             return -(-self.context // int(name.removeprefix("S:")))
         if name.startswith("seen"):
             return int(name.removeprefix("seen")) + self.tokens
+        if name.startswith("share"):
+            return -(-self.tokens // int(name.removeprefix("share")))
         if name.startswith("windows"):
             return self._windows(int(name.removeprefix("windows")))
         raise ValueError(f"nothing bounds the size {name}")
@@ -57,7 +59,7 @@ def buffer_bytes(
 ) -> dict[SSAValue, int]:
     """The most bytes of each value of a tiled function."""
     shapes = function_shapes(function)
-    arrived = _arrived(function, bounds.tokens)
+    arrived = _arrived(function, bounds)
     count = device_bytes if bounds.memory == "device" else runtime_bytes
     return {
         value: count(type_of(value), [_most(size, bounds, arrived) for size in shapes[value]])
@@ -73,12 +75,13 @@ def _most(size: Formula | int, bounds: Bounds, arrived: int) -> int:
     return number
 
 
-def _arrived(function: FuncOp, tokens: int) -> int:
+def _arrived(function: FuncOp, bounds: Bounds) -> int:
     """A rank gets a row for each token of any rank and slot at most, or for each choice."""
-    rows = [0]
+    rows, shapes = [0], function_shapes(function)
     for op in function.body.block.ops:
         if isinstance(op, comm.Dispatch):
             placement = op.placement
             each = min(shape_of(op.chosen)[1], placement.width)
+            tokens = _most(shapes[op.chosen][0], bounds, 0)
             rows.append(placement.ranks * tokens * each)
     return max(rows)

@@ -104,7 +104,7 @@ class _Reader:
                 self.held.root[op.result] = self.held.root[op.x]
             case tile.Launch():
                 self.launch(op)
-            case comm.Dispatch() | comm.Combine():
+            case comm.CommOp():
                 self.own(op)
                 self.held.add(op, self.held.roots(op.operands), op.results, LINK)
             case graph.Layers():

@@ -21,14 +21,14 @@ or those that `plan-experts` gives it, and a part of the tokens: see `share_toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import graph
 from supertile.ir.errors import UserError
@@ -68,8 +68,8 @@ class ShardAttention(Pass):
         has_codes = _has_codes(op)
         for function in [held for held in op.ops if isinstance(held, FuncOp)]:
             splits = list(self._splits(function))
+            _check_fits(splits, self.ranks, has_codes)
             for split in splits:
-                _check_fits(split, has_codes)
                 cut(function, split, self.ranks)
                 rewrites_of(ctx).count("split")
             add_sums([one for split in splits for one in split.sums], self.ranks)
@@ -137,28 +137,32 @@ def _needed(seed: Axis, parts: int, attend: graph.Attend) -> Split:
         ) from None
 
 
-def _check_fits(split: Split, has_codes: bool) -> None:
+def _check_fits(splits: Sequence[Split], ranks: int, has_codes: bool) -> None:
     """Slices are equal, and no block of codes with one scale is cut."""
-    for value, axis in split.axes.items():
-        limit = most_parts(value, axis, split.parts, has_codes)
-        if limit < split.parts:
-            owner = value.owner
-            place = getattr(owner, "location", None)
-            raise UserError(
-                "shard.slices",
-                name=value.name_hint or "a value",
-                place="an argument" if place is None else location_text(place),
-                size=shape_of(value)[axis],
-                parts=split.parts,
-                limit=_most_of_all(split, has_codes),
-            )
+    for split in splits:
+        for value, axis in split.axes.items():
+            if most_parts(value, axis, split.parts, has_codes) < split.parts:
+                limit = next(n for n in range(ranks, 0, -1) if _fit(splits, ranks, n, has_codes))
+                raise _slices_error(value, axis, split.parts, limit)
 
 
-def _most_of_all(split: Split, has_codes: bool) -> int:
-    """The most slices, up to those asked for, that everything can be cut into."""
-    counts = range(split.parts, 0, -1)
-    return next(
-        n
-        for n in counts
-        if all(most_parts(value, axis, n, has_codes) == n for value, axis in split.axes.items())
+def _fit(splits: Sequence[Split], asked: int, ranks: int, has_codes: bool) -> bool:
+    """Whether everything that is cut for all ranks asked for can be cut for so many."""
+    return all(
+        most_parts(value, axis, ranks, has_codes) == ranks
+        for split in splits
+        if split.parts == asked
+        for value, axis in split.axes.items()
+    )
+
+
+def _slices_error(value: SSAValue, axis: int, parts: int, limit: int) -> UserError:
+    owner = value.owner
+    return UserError(
+        "shard.slices",
+        name=value.name_hint or (owner.name if isinstance(owner, Operation) else "an argument"),
+        place=location_text(owner.location) if isinstance(owner, Operation) else "an entry",
+        size=shape_of(value)[axis],
+        parts=parts,
+        limit=limit,
     )

@@ -21,8 +21,9 @@ from supertile.ir.errors import UserError
 from supertile.ir.group_layout import WHOLE
 from supertile.ir.sched import tensor_of
 from supertile.ir.tile_access import COUNTED
+from supertile.ir.types import ELEMENT_NAMES, is_scaled
 from supertile.runtime import comm_ops
-from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.graph_ops import reshape
 from supertile.runtime.lockstep import LockstepExecutor, by_part, merged, placed_properties
 from supertile.runtime.microbatches import Given, halves_of, in_halves
@@ -271,7 +272,7 @@ class _Call:
         for frame, held in zip(self.frames, results, strict=True):
             for output, value in zip(op.outputs, held, strict=True):
                 frame.make(output, value.shape)
-                overwrite(frame.value(output), value)
+                overwrite(frame.value(output), _rounded(value, output))
 
     def _layers(self, step: Step, op: sched.Layers) -> None:
         """Every layer in order; its state is its row of each stack that its program uses."""
@@ -338,6 +339,13 @@ class _Call:
                 _write_back(values, back)
                 for rank, value in enumerate(held_by):
                     overwrite(value, held_by[rank - rank % each])
+
+
+def _rounded(value: Any, output: SSAValue) -> Any:
+    """What a transfer computes, in the format of its memory; what it copies is in that already."""
+    kind = tensor_of(output)
+    element = "" if is_scaled(kind) else ELEMENT_NAMES[kind.element_type]
+    return ROUNDING[element](value) if element in ROUNDING else value
 
 
 def _settle_layers(frame: _Frame, op: sched.Layers) -> None:

@@ -26,9 +26,9 @@ from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
-    config_number,
     imbalance,
     names_of,
+    own_tokens,
     sizes_of,
     touched_experts,
 )
@@ -159,7 +159,7 @@ def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:
     values = dict(sizes_of(deployment, config, names_of(work.works())))
     tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
     experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
-    copies = float(values["T"]) * choices * float(tail)
+    copies = float(values[ARRIVED]) * float(tail)  # on average a rank sends as many as it receives
     values[ARRIVED] = values[ARRIVED] * tail
     share = touched_experts(deployment, config, values[ARRIVED])
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
@@ -223,7 +223,8 @@ def _buffer_bytes(
     if sent is None or deployment.ep == 1:
         return 0.0
     experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
-    held = exchanges(sent.each, deployment.ep, experts, choices, float(values["T"]))
+    tokens = own_tokens(deployment, config)
+    held = exchanges(sent.each, deployment.ep, experts, choices, tokens)
     found = 0.0
     for name, one in held.items():
         route = sent.routes[name]
@@ -240,8 +241,7 @@ def _notes(work: StepWork, sizes: Sizes, config: Config, deployment: Deployment)
             "loaded and are no part of the step."
         )
     if deployment.ep > 1:
-        rows = float(sizes.values["T"]) * config_number(config, "num_experts_per_tok")
-        tail = sizes.copies / rows
+        tail = sizes.copies / float(sizes_of(deployment, config)[ARRIVED])
         notes.append(
             f"Routing is taken as balanced; by chance the fullest of {deployment.ep} ranks has "
             f"{tail:.2f} times the average rows, and costs are those of that rank."

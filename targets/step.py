@@ -21,7 +21,7 @@ from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.comm_route import Route
-from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
+from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes, group_bytes
 from supertile.ir.locations import place_of
 from supertile.ir.op import properties_of
 from supertile.ir.tile_count import kernel_work
@@ -30,7 +30,12 @@ from supertile.ir.tile_work import Extent, KernelWork, Size
 from supertile.ir.types import StateAttr, type_of
 from supertile.ir.work import bytes_of, function_shapes
 from supertile.targets.cost.kernel import kernel_time
-from supertile.targets.cost.link import LinkTime, transfer_time
+from supertile.targets.cost.link import (
+    LinkTime,
+    all_gather_time,
+    all_reduce_time,
+    transfer_time,
+)
 from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text, value_of
 from supertile.targets.machine_types import Machine
@@ -50,11 +55,15 @@ class Item:
     work: KernelWork | None = None
     """Of a launch."""
     transfer: str = ""
-    """Of a transfer: dispatch or combine."""
+    """Of a transfer: dispatch, combine, all_gather or all_reduce."""
     each: CopyBytes | None = None
+    """Of a dispatch or a combine."""
     route: Route | None = None
     slots: int = 1
     """Of a dispatch: experts that the fullest rank holds."""
+    size: Size = 0
+    """Of a collective: bytes that every rank of the group has in the end."""
+    group: int = 1
 
 
 class Wave(NamedTuple):
@@ -223,6 +232,11 @@ class _Walk:
                 self._launch(op, stretch)
             case comm.Dispatch() | comm.Combine():
                 self._transfer(op, stretch)
+            case comm.AllGather() | comm.AllReduce():
+                self._collective(op, stretch)
+            case comm.Share():
+                self._pass_on(op.x, op.result)  # rows that the rank has: no task, but an action
+                self.number += 1
             case graph.Constant() | ReturnOp():
                 return
             case _:
@@ -242,6 +256,14 @@ class _Walk:
         )
         if isinstance(op, comm.Dispatch):
             item.slots = op.placement.width
+        self._add(op, item, stretch)
+        self.number += 1
+
+    def _collective(self, op: comm.AllGather | comm.AllReduce, stretch: Stretch) -> None:
+        name, size = op.name.removeprefix("comm."), group_bytes(op, self.shapes)
+        group, place = op.ranks.value.data, place_of(op.location)
+        waits = self._waits(op)
+        item = Item(self.number, waits, place, transfer=name, size=size, group=group)
         self._add(op, item, stretch)
         self.number += 1
 
@@ -386,7 +408,8 @@ class Costs:
         return replace(made, waits=item.waits, source=item.source, continues=continues)
 
     def _sent(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        key = (item.transfer, item.each, item.route, sizes.copies, sizes.share)
+        own = (item.each, item.route, item.size, item.group)
+        key = (item.transfer, *own, sizes.copies, sizes.share)
         if key not in self.tasks:
             self.tasks[key] = self._transfer(item, machine, sizes)
         return self.tasks[key]
@@ -415,12 +438,8 @@ class Costs:
         return self.tasks[key]
 
     def _transfer(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        held = sizes.exchange(item)
-        if item.route is None:
-            size = held.copies * (held.row + held.routing)
-            time = transfer_time(machine, sizes.ranks, held.copies, size, item.transfer)
-        else:
-            time = route_time(machine, held, item.route)
+        of_kind = _collective_time if item.each is None else _exchange_time
+        time = of_kind(item, machine, sizes)
         self.notes.update(dict.fromkeys(time.notes))
         return Task(
             name=item.transfer,
@@ -438,6 +457,21 @@ class Costs:
             figures=time.figures,
             route="" if item.route is None else str(item.route),
         )
+
+
+def _exchange_time(item: Item, machine: Machine, sizes: Sizes) -> LinkTime:
+    """The time of a dispatch or a combine."""
+    held = sizes.exchange(item)
+    if item.route is not None:
+        return route_time(machine, held, item.route)
+    size = held.copies * (held.row + held.routing)
+    return transfer_time(machine, sizes.ranks, held.copies, size, item.transfer)
+
+
+def _collective_time(item: Item, machine: Machine, sizes: Sizes) -> LinkTime:
+    """The time of what a group does together, over the innermost domains that hold it."""
+    times = {"all_gather": all_gather_time, "all_reduce": all_reduce_time}
+    return times[item.transfer](machine, item.group, value_of(item.size, sizes.values))
 
 
 def _announced(task: Task, start: float, machine: Machine) -> Task:
@@ -548,7 +582,7 @@ class Activations:
         live: dict[SSAValue, Size] = {}
         sums: dict[Size, None] = {}
         for number, op in enumerate(ops):
-            if isinstance(op, tile.Launch | comm.Dispatch | comm.Combine):
+            if isinstance(op, tile.Launch | comm.CommOp):
                 for result in op.results:
                     if not _is_kept(op, result, kernels):
                         live[result] = bytes_of(type_of(result), shapes[result])

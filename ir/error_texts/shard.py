@@ -16,11 +16,11 @@ SHARD_TEXTS: dict[str, Text] = {
         suggestion="run it with tp=1",
     ),
     "shard.slices": Text(
-        "{name} at {place} cannot be cut into {parts} equal slices without cutting blocks that "
-        "have one scale",
-        expected="a number of ranks that cuts {size} evenly, at the ends of blocks",
+        "{name} at {place} cannot be cut into {parts} equal slices of whole blocks that have one "
+        "scale each",
+        expected="a number of ranks that cuts {size} evenly, between blocks",
         found="{parts} ranks",
-        suggestion="tp={limit} is the most that works for all that is cut along with it",
+        suggestion="tp={limit}, the most that works for the layer",
     ),
     "shard.states": Text(
         "the layers at {place} cannot be split: some cut a state that others keep whole",

@@ -9,7 +9,7 @@ bandwidth are the same ports (a server and the supernode on the 910C): their byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,11 +87,33 @@ def all_reduce_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
     One shot: each rank sends all to all others, one start. Ring: 2 (n - 1) steps of size / n. Both
     wait for the outermost domain that the ranks span.
     """
-    ledger = Ledger(machine, "the time of all_reduce")
+    formula = "launch + min(n - 1 sends of all bytes at once, 2 (n - 1) steps of bytes / n)"
+    return _collective_time(machine, "all_reduce", ranks, size, formula, _reduction)
+
+
+def all_gather_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
+    """`size` bytes on every rank, of which each had an equal part: the faster of two ways.
+
+    One shot: each rank sends its part to all others, one start. Ring: n - 1 steps of size / n.
+    """
+    formula = "launch + min(n - 1 sends of bytes / n at once, n - 1 steps of bytes / n)"
+    return _collective_time(machine, "all_gather", ranks, size, formula, _gathering)
+
+
+def _collective_time(
+    machine: Machine,
+    operation: str,
+    ranks: Value,
+    size: Value,
+    formula: str,
+    over: Callable[[Ledger, Domain, Value, Value], Collective],
+) -> LinkTime:
+    """A collective by the way of the outermost domain that the ranks span."""
+    ledger = Ledger(machine, f"the time of {operation}")
     launch = ledger.launch("launch_collective")
-    found = Reduction("none", "none", 0.0, 0.0, 0.0)
+    found = Collective("none", "none", 0.0, 0.0, 0.0)
     for share in domain_shares(machine, ranks):
-        here = _reduction(ledger, share.domain, ranks, size)
+        here = over(ledger, share.domain, ranks, size)
         found = here.where(np.greater(share.part, 0), found)
     duration = plain(np.where(np.greater(ranks, 1), launch + found.seconds, 0.0))
     decides = found.domain if last(found.seconds) > launch else "launch"
@@ -104,7 +126,7 @@ def all_reduce_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
         wire_bytes=plain(found.sent),
         messages=plain(found.messages),
         protocols={found.domain: found.resource.rpartition(".")[2]} if moves else {},
-        formula="launch + min(n - 1 sends of all bytes at once, 2 (n - 1) steps of bytes / n)\n"
+        formula=f"{formula}\n"
         f"= {number_text(launch, 's')} launch + {number_text(found.seconds, 's')}",
         figures=ledger.paths(found.resource, "launch"),
         notes=tuple(ledger.notes),
@@ -112,8 +134,8 @@ def all_reduce_time(machine: Machine, ranks: Value, size: Value) -> LinkTime:
 
 
 @dataclass(frozen=True)
-class Reduction:
-    """An all-reduce over one domain; in a sweep the domain is that of the last point."""
+class Collective:
+    """An all-reduce or all-gather over one domain; in a sweep the domain is the last point's."""
 
     domain: str
     resource: str
@@ -122,10 +144,10 @@ class Reduction:
     sent: Value
     messages: Value
 
-    def where(self, here: Value, other: Reduction) -> Reduction:
+    def where(self, here: Value, other: Collective) -> Collective:
         """This one at the points that are `here`, else the other."""
         named = self if bool(np.ravel(here)[-1]) else other
-        return Reduction(
+        return Collective(
             named.domain,
             named.resource,
             np.where(here, self.seconds, other.seconds),
@@ -134,20 +156,33 @@ class Reduction:
         )
 
 
-def _reduction(ledger: Ledger, domain: Domain, ranks: Value, size: Value) -> Reduction:
+def _reduction(ledger: Ledger, domain: Domain, ranks: Value, size: Value) -> Collective:
+    others = np.subtract(ranks, 1)
+    return _faster(ledger, domain, ranks, size, size, 2 * others)
+
+
+def _gathering(ledger: Ledger, domain: Domain, ranks: Value, size: Value) -> Collective:
+    others = np.subtract(ranks, 1)
+    return _faster(ledger, domain, ranks, size, np.true_divide(size, ranks), others)
+
+
+def _faster(
+    ledger: Ledger, domain: Domain, ranks: Value, size: Value, sent: Value, steps: Value
+) -> Collective:
+    """`sent` bytes to each other rank at once, or so many steps of size / ranks."""
     others = np.subtract(ranks, 1)
     part = np.true_divide(size, ranks)
-    at_once = best_way(ledger, domain, others, others * size, others)
+    at_once = best_way(ledger, domain, others, others * sent, others)
     step = best_way(ledger, domain, 1, part)
-    around = 2 * others * step.seconds
+    around = steps * step.seconds
     is_ring = around < at_once.seconds
     chosen = step if bool(np.ravel(is_ring)[-1]) else at_once
-    return Reduction(
+    return Collective(
         domain.name,
         chosen.resource,
         np.minimum(around, at_once.seconds),
-        np.where(is_ring, 2 * others * part, others * size),
-        np.where(is_ring, 2 * others, others),
+        np.where(is_ring, steps * part, others * sent),
+        np.where(is_ring, steps, others),
     )
 
 

@@ -1,13 +1,13 @@
 """The bytes of one device's memory by purpose, whether they fit, and what would fit.
 
-    weights                   dense: over tp where a matrix; experts: one slice for each slot
+    weights                   as the module has them on a rank; experts: as many as there are slots
     main cache                states of kind blocks, but the indexer's
     indexer cache             states of kind blocks whose name has "indexer"
     window and partial state  states of kind ring and partial
     activations, buffers      as the caller counts them
 
-The device is the one with the most slots. States of tp ranks are copies, but where they have an
-axis of key-value heads, which the ranks share.
+The device is the one with the most slots. What the ranks of a group have slices of is cut in the
+module, by `shard-attention`; the rest each of them holds.
 """
 
 from __future__ import annotations
@@ -41,17 +41,15 @@ def memory_use(
     machine: Machine,
     activations: float = 0.0,
     buffers: float = 0.0,
-    replicated: Callable[[str], bool] = lambda name: False,
 ) -> MemoryUse:
-    """Bytes by purpose on the fullest device. `replicated` tells matrices that tp does not slice.
+    """Bytes by purpose on the fullest device.
 
     Raises `machine.unknown_figure` if the machine's memory has no known capacity.
     """
     parts = dict.fromkeys(PURPOSES, 0.0)
     for weight in weights:
         purpose = "expert weights" if weight.experts else "dense weights"
-        whole = replicated(weight.name)
-        parts[purpose] += weight.layers * _weight_bytes(weight, deployment, config, whole)
+        parts[purpose] += weight.layers * _weight_bytes(weight, deployment, config)
     sizes = state_sizes(states, deployment, config)
     for state in states:
         parts[_purpose(state)] += _state_bytes(state, deployment, config, sizes)
@@ -84,15 +82,12 @@ def state_sizes(
     return sizes
 
 
-def _weight_bytes(
-    weight: StoredWeight, deployment: Deployment, config: Config, whole: bool
-) -> float:
+def _weight_bytes(weight: StoredWeight, deployment: Deployment, config: Config) -> float:
     """Bytes of one layer."""
-    if weight.experts:
-        slots = max(expert_slots(deployment, config), default=weight.experts)
-        share = 1 if deployment.ep > 1 else deployment.tp
-        return weight.size / weight.experts * slots / share
-    return weight.size / (deployment.tp if weight.is_matrix and not whole else 1)
+    if not weight.experts:
+        return float(weight.size)
+    slots = max(expert_slots(deployment, config), default=weight.experts)
+    return weight.size / weight.experts * slots
 
 
 def _state_bytes(
@@ -100,7 +95,7 @@ def _state_bytes(
 ) -> float:
     rows = state.rows.evaluate(sizes) if isinstance(state.rows, Formula) else state.rows
     row = cached_row(state, deployment.cache, config_number(config, "qk_rope_head_dim"))
-    return float(rows * row / min(deployment.tp, state.heads))
+    return float(rows * row)
 
 
 def _purpose(state: StoredState) -> str:

@@ -5,6 +5,7 @@
     arrived     rows that a rank receives from dispatch, with balanced experts, on average
     S:4         entries of 4 tokens each that a token sees of its sequence, on average
     seen128     rows of a ring of 128 and the call's new rows, for each sequence
+    share4      tokens of the rank that has the most of a group of 4
     windows4    windows of 4 tokens that end in a call, over all sequences, on average
 
 The names are those of the argument attribute `graph.sizes` and of the shape rules
@@ -99,12 +100,19 @@ def received_rows(
 ) -> Value:
     """Rows that a rank's experts get in one call, on average.
 
-    The tp ranks of a group share their tokens' rows. With ep = 1 each rank holds a slice of every
-    expert and works on all rows of its group. `ranks` in place of ep keeps tp and a rank's load.
+    The tp ranks of a group share their tokens, and each sends the rows of its own. With ep = 1 each
+    rank holds a slice of every expert and works on all rows of its group. `ranks` in place of ep
+    keeps tp and a rank's load.
     """
     rows = tokens * config_number(config, "num_experts_per_tok")
     ep = deployment.ep if ranks is None else ranks
     return _whole(np.where(np.greater(ep, 1), np.true_divide(rows, deployment.tp), rows))
+
+
+def own_tokens(deployment: Deployment, config: Config) -> float:
+    """Tokens whose rows a rank sends to experts: its share of those of its group, on average."""
+    tokens = float(sizes_of(deployment, config)["T"])
+    return tokens / deployment.tp if deployment.ep > 1 else tokens
 
 
 def imbalance(deployment: Deployment, config: Config, values: dict[str, Value]) -> Value:
@@ -159,6 +167,10 @@ def _seen(window: int, load: Load) -> Value:
     return window + load.tokens
 
 
+def _share(ranks: int, load: Load) -> Value:
+    return np.ceil(np.true_divide(load.sequences * load.tokens, ranks))
+
+
 def _windows(ratio: int, load: Load) -> Value:
     """Averaged over steps: one step of `ratio` ends a window, a call of a prompt as many as fit."""
     return load.sequences * load.tokens / ratio
@@ -167,6 +179,7 @@ def _windows(ratio: int, load: Load) -> Value:
 NAMED: tuple[tuple[str, Callable[[int, Load], Value]], ...] = (
     (r"S:(\d+)", _entries),
     (r"seen(\d+)", _seen),
+    (r"share(\d+)", _share),
     (r"windows(\d+)", _windows),
 )
 

@@ -41,7 +41,6 @@ class StoredWeight:
     """Bytes in one layer, of all experts that the type holds."""
     experts: int
     """Experts, or slots, that the type holds; 0: no routed expert."""
-    is_matrix: bool
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,6 @@ def stored_weights(
                 len(layers) or 1,
                 stored_bytes(use.kind, machine),
                 experts,
-                len(shape) - bool(experts) > 1,
             )
             key = (use.pattern, tuple(layers))
             if key not in found or found[key].size < held.size:  # one tensor in two shapes
