@@ -74,7 +74,8 @@ class ShardAttention(Pass):
                 rewrites_of(ctx).count("split")
             add_sums([one for split in splits for one in split.sums], self.ranks)
             if self.experts == "share":
-                rewrites_of(ctx).by_pattern["share tokens"] += share_tokens(function, self.ranks)
+                for _ in range(share_tokens(function, self.ranks)):
+                    rewrites_of(ctx).count("share tokens")
         split_stacks(op)
 
     def _splits(self, function: FuncOp) -> Iterator[Split]:

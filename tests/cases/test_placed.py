@@ -53,14 +53,21 @@ def placed(
     fused: bool = False,
     plan: ExpertPlan | None = None,
 ) -> Model:
+    fusions = ",fuse-norm,fuse-residual,fuse-attention,fuse-moe" if fused else ""
+    return split(case, f"plan-experts{{{options}}}{fusions}", numerics, plan)
+
+
+@cache
+def split(
+    case: str, pipeline: str, numerics: str = "reference", plan: ExpertPlan | None = None
+) -> Model:
     module = shared_model(case, numerics).module.clone()
     if plan is not None:
         module.attributes[PLAN] = PlanAttr(plan)
-    fusions = ",fuse-norm,fuse-residual,fuse-attention,fuse-moe" if fused else ""
-    for one in parse_pipeline(f"canonicalize,cse,plan-experts{{{options}}}{fusions}"):
+    for one in parse_pipeline(f"canonicalize,cse,{pipeline}"):
         one.apply(context(), module)
-    plan = plan_module(module)
-    return Model(module, plan, Weights(Checkpoint(DATA / case), plan, list(plan.entries)))
+    planned = plan_module(module)
+    return Model(module, planned, Weights(Checkpoint(DATA / case), planned, list(planned.entries)))
 
 
 def run(
@@ -125,6 +132,44 @@ def test_routes_are_equal_and_greedy_tokens_too() -> None:
     ours, theirs = (recorder.arrays() for recorder in recorders)
     assert ours and list(ours) == list(theirs)
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+# ---- groups of ranks ---------------------------------------------------------------------------
+
+# V4 has 4 heads in 2 output groups, V3 4 heads, Llama 8 heads and 2 key-value heads.
+GROUPS = [
+    ("deepseek_v4", "shard-attention{ranks=2},plan-experts{ranks=4 slots=3,1,2,2}"),
+    ("deepseek_v4", "shard-attention{ranks=2},plan-experts{ranks=8}"),
+    ("deepseek_v4", "shard-attention{ranks=2 experts=slice}"),
+    ("deepseek_v3", "shard-attention{ranks=2},plan-experts{ranks=4 slots=6}"),
+    ("deepseek_v3", "shard-attention{ranks=4},plan-experts{ranks=4}"),
+    ("deepseek_v3", "shard-attention{ranks=4 experts=slice}"),
+    ("llama", "shard-attention{ranks=2}"),
+    ("llama", "shard-attention{ranks=8}"),
+]
+
+
+@pytest.mark.parametrize(("case", "pipeline"), GROUPS)
+def test_logits_of_groups_are_those_of_one_rank(case: str, pipeline: str) -> None:
+    """Up to four groups for five sequences; neighbours hold one key-value head beyond two."""
+    feed = "chunks of 7"
+    found = run(split(case, pipeline), five_rows(case), FEEDS[feed])
+    assert apart(found.logits, on_one_rank(case, feed).logits) < TOLERANCE
+
+
+def test_traces_of_groups_are_those_of_one_rank() -> None:
+    """What is equal in a group counts once, rows of shares one after the other, slices not."""
+    names = ("layers.*.chosen", "layers.*.ffn_out", "layers.*.attn_out", "layers.*.q")
+    recorders = Recorder(names), Recorder(names)
+    rows = five_rows("deepseek_v4")
+    model = split("deepseek_v4", "shard-attention{ranks=2},plan-experts{ranks=4}")
+    run(model, rows, FEEDS["chunks of 7"], recorders[0])
+    shared_model("deepseek_v4").run(rows, FEEDS["chunks of 7"], recorders[1])
+    ours, theirs = (recorder.arrays() for recorder in recorders)
+    assert {name.split(".")[-1] for name in set(theirs) - set(ours)} == {"q"}
+    assert len(ours) > 12
+    for name, held in ours.items():
+        assert np.allclose(held, theirs[name], atol=TOLERANCE, equal_nan=True), name
 
 
 def spread(found: Array, wanted: Array) -> float:

@@ -61,10 +61,11 @@ error: a step of this deepseek_v4 cannot accept so many draft tokens
   try: --deploy "phase=decode ep=4 tp=1 dp=4 batch=1 context=4096 cache=bf16"
 """,
     ("ascend-910c", "phase=decode ep=4 tp=2", ""): """\
-error: attention is not split over ranks yet: no schedule can be made for it
-  expected: tp=1
-  found: tp=2
-  try: give each rank its own sequences: tp=1, and dp=ep
+error: graph.quantize at deepseek_v4.st:161:10 cannot be cut into 2 equal slices of whole blocks \
+that have one scale each
+  expected: a number of ranks that cuts 128 evenly, between blocks
+  found: 2 ranks
+  try: tp=1, the most that works for the layer
 """,
     ("ascend-910c", "phase=decode ep=4 slots=1/rank", ""): """\
 error: there are more experts than slots

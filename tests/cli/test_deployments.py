@@ -126,6 +126,56 @@ def test_what_does_not_fit_is_answered_with_what_does(tmp_path, capsys):
     assert lines[first + 1] == "  No batch and no context fits: take more ranks."
 
 
+# ---- groups of ranks ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wider(tmp_path) -> list[str]:
+    """The small model with output groups that two ranks can share: blocks of 128 are whole."""
+    config = json.loads((DATA / "deepseek_v4_deployed" / "config.json").read_text())
+    folder = tmp_path / "wider"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({**config, "o_lora_rank": 128, "moe_intermediate_size": 256})
+    )
+    return ["compile", "deepseek_v4", "--config", str(folder)]
+
+
+def tasks(folder: Path) -> set[str]:
+    events = json.loads((folder / "schedule.json").read_text())["traceEvents"]
+    names = {event["name"] for event in events}
+    return names & {"all_reduce", "all_gather", "dispatch", "combine"}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [
+        ("ep=4 tp=2", {"all_reduce", "all_gather", "dispatch", "combine"}),
+        ("ep=1 tp=2", {"all_reduce"}),
+    ],
+)
+def test_what_a_group_does_together_is_on_links(ranks, expected, wider, tmp_path):
+    """With experts on ranks of their own tokens are shared; else each expert is sliced."""
+    summary = ask(tmp_path / "out", f"phase=decode {ranks} batch=8 context=64", model=wider)
+    assert tasks(tmp_path / "out") == expected
+    assert summary["exposed_communication_ms"] > 0
+
+
+def test_more_ranks_of_a_group_hold_less_each(tmp_path):
+    """Until there are as many as key-value heads; matrices of a dense model go on."""
+    llama = ["compile", "llama", "--config", str(DATA / "llama")]
+    found = [
+        ask(tmp_path / str(tp), f"phase=decode tp={tp} batch=8 context=64", "h100", llama)
+        for tp in (1, 2, 4)
+    ]
+    parts = [one["memory_bytes_by_purpose"] for one in found]
+    weights, caches = ([one[key] for one in parts] for key in ("dense weights", "main cache"))
+    assert weights[0] > weights[1] > weights[2]
+    assert caches[0] == 2 * caches[1] == 2 * caches[2], "two key-value heads"
+    exposed = [one["exposed_communication_ms"] for one in found]
+    assert exposed[0] == 0 < exposed[1] <= exposed[2]
+
+
 WRONG = [
     ("phase=decode ep=4 batch=8 contxt=64", "context"),
     ("phase=decode ep=4 tp=2 batch=8 context=64", "tp=1"),

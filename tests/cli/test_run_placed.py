@@ -28,7 +28,15 @@ def arrays(folder, options: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "options", ["--ep 2", "--ep 4 --slots 7,1,3,5 --level fused", "--ep 2 --level tiled"]
+    "options",
+    [
+        "--ep 2",
+        "--ep 4 --slots 7,1,3,5 --level fused",
+        "--ep 2 --level tiled",
+        "--ep 4 --tp 2",
+        "--tp 4 --level fused",
+        "--ep 4 --tp 4 --level tiled",
+    ],
 )
 def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
     more = " --decode 2 --trace layers.*.chosen,layers.3.out"
@@ -103,6 +111,11 @@ def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
         ("deepseek_v3", "--ep 0", "argument --ep: '0' is no whole number"),
         ("deepseek_v3", "--ep 2000000000", "1 to 1048576 ranks"),
         ("llama", "--ep 2", "it has no experts to place"),
+        ("llama", "--ep 2 --tp 2", "it has no experts to place"),
+        ("deepseek_v3", "--ep 4 --tp 3", "--tp 2"),
+        ("deepseek_v3", "--tp 2 --slots 16", "leave --slots out"),
+        ("deepseek_v3", "--tp 8", "cannot be cut into 8 equal slices"),
+        ("llama", "--tp 6", "tp=4"),
     ],
 )
 def test_what_is_refused(case, options, told, capsys):

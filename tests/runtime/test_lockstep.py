@@ -222,6 +222,101 @@ def test_a_rank_that_reads_the_wrong_expert_is_noticed() -> None:
         NumericCheck(before).compare("plan-experts", "reassociate", before, after)
 
 
+# ---- groups ------------------------------------------------------------------------------------
+
+CONFIGS["llama"] = "llama_3_1_8b"
+
+
+@cache
+def splittable(model: str, numerics: str) -> Any:
+    """A small model whose heads and widths two ranks share without cutting a block of codes."""
+    config = shrink(read_config(config_path(CONFIGS[model])), is_split=True)
+    module = build_model(model_path(model), config, numerics, ["logits"])
+    run_passes(module, "canonicalize,cse")
+    return module
+
+
+@pytest.mark.parametrize(
+    "model, numerics, options",
+    [
+        ("llama", "deployed", "ranks=2"),
+        ("llama", "reference", "ranks=4"),
+        ("deepseek_v3", "deployed", "ranks=2"),
+        ("deepseek_v3", "reference", "ranks=4 experts=slice"),
+        ("deepseek_v4", "deployed", "ranks=2"),
+    ],
+)
+def test_split_attention_computes_the_same(model: str, numerics: str, options: str) -> None:
+    """Results and states: slices of these are put together."""
+    before = splittable(model, numerics)
+    after = before.clone()
+    run_passes(after, f"shard-attention{{{options}}}")
+    check = NumericCheck(before)
+    check.compare("shard-attention", "reassociate", before, after)
+    assert "0 ties" in check.lines[0]
+
+
+def test_experts_are_placed_on_the_ranks_of_groups() -> None:
+    before = splittable("deepseek_v3", "reference").clone()
+    run_passes(before, "shard-attention{ranks=2}")
+    after = before.clone()
+    run_passes(after, "plan-experts{ranks=6}")
+    check = NumericCheck(before)
+    check.compare("plan-experts", "reassociate", before, after)
+    fused = after.clone()
+    run_passes(fused, "fuse-norm,fuse-residual,fuse-attention,fuse-moe")
+    check.compare("fusions", "exact", after, fused)
+
+
+def test_slices_of_experts_in_codes_differ_by_roundings_alone() -> None:
+    """The first layer that has any, before a code can become another and choose otherwise."""
+    recorders = []
+    for pipeline in ("shard-attention", "shard-attention{ranks=2 experts=slice}"):
+        module = splittable("deepseek_v4", "deployed").clone()
+        run_passes(module, pipeline)
+        plan = plan_module(module)
+        recorders.append(Recorder(("layers.0.ffn_out",)))
+        executor = Executor(plan, NumericCheck(module).weights.get, recorders[-1].watch)
+        session = LockstepSession(LockstepExecutor(executor, plan.group), "logits", 1, 8)
+        recorders[-1].begin(*session.vectors([8]))
+        session.call({"ids": np.arange(8)}, [8])
+    whole, sliced = (held.arrays()["layers.0.ffn_out"] for held in recorders)
+    largest = np.abs(whole).max()
+    assert 0 < np.abs(sliced - whole).max() < 2**-6 * largest
+
+
+@pytest.mark.parametrize("name", ["q_proj", "o_proj", "v_proj", "down_proj"])
+def test_a_rank_that_reads_the_wrong_slice_is_noticed(name: str) -> None:
+    before = splittable("llama", "reference")
+    after = before.clone()
+    run_passes(after, "shard-attention{ranks=2}")
+    check = NumericCheck(before)
+    get = check.weights.get
+
+    def swapped(use: Any, layer: int | None) -> Any:
+        is_wrong = name in use.pattern and use.rank is not None
+        return get(use.on(1 - use.rank) if is_wrong else use, layer)
+
+    check.weights.get = swapped  # type: ignore[method-assign]
+    with pytest.raises(NumericError):
+        check.compare("shard-attention", "reassociate", before, after)
+
+
+def test_ranks_of_a_group_have_states_of_their_own() -> None:
+    module = splittable("llama", "reference").clone()
+    run_passes(module, "shard-attention{ranks=2}")
+    plan = plan_module(module)
+    assert (plan.ranks, plan.group, plan.groups) == (2, 2, 1)
+    executor = Executor(plan, NumericCheck(module).weights.get)
+    session = LockstepSession(LockstepExecutor(executor, 6), "logits", 4, 8)
+    assert [(held.start, held.stop) for held in session.sequences] == [(0, 2), (2, 3), (3, 4)]
+    session.call({"ids": np.ones(4, np.int64)}, [1] * 4)
+    (first, *_), (second, *_) = session.copies
+    assert first.shape == second.shape and not np.array_equal(first, second)
+    whole = session.whole_states()[0]
+    assert np.array_equal(whole, np.concatenate([first, second], 3))
+
+
 def test_one_executor_alone_refuses_comm_ops() -> None:
     _, after = placed("deepseek_v3", "reference", "plan-experts{ranks=2}")
     check = NumericCheck(after)

@@ -1,6 +1,7 @@
 """Weights: which names a plan reads, in which formats, and in what form numerics get them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from small_models import CONFIG, Array
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import normalize
 from supertile.ir.errors import UserError
+from supertile.ir.shard import ShardAttr
+from supertile.ir.types import MxAttr, f8e4m3, tensor
 from supertile.runtime.checkpoint import Checkpoint
 from supertile.runtime.numerics import Scaled, quantize_blocks, round_bf16
 from supertile.runtime.plan import ModulePlan, WeightUse, plan_module
@@ -181,6 +184,44 @@ def test_one_tensor_in_two_shapes(tmp_path: Path, plan: ModulePlan) -> None:
     flat = WeightUse(cube.pattern, square.kind)
     assert weights.get(cube, 0).shape == (2, 2, 4)
     assert weights.get(flat, 0).shape == (4, 4)
+
+
+# ---- slices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numerics", ["reference", "deployed"])
+@pytest.mark.parametrize(
+    ("part", "axis"), [("square", 0), ("square", 1), ("cube", 0), ("gain", 0), ("up", 1), ("up", 2)]
+)
+def test_a_rank_reads_its_slice(tmp_path: Path, numerics: str, part: str, axis: int) -> None:
+    """Of experts the axes count from that of the experts; codes go with their scales."""
+    plan = plan_of(tmp_path, numerics)
+    use = next(use for use, _ in plan.weights_of("logits") if part in use.pattern)
+    if part == "square":  # blocks of 4 are whole in a tensor of 4
+        use = replace(use, kind=tensor(use.kind.get_shape(), f8e4m3, MxAttr.of((2, 2))))
+    weights = load(tmp_path, plan, widest())
+    whole = weights.get(use, 1)
+    shape = list(use.kind.get_shape())
+    shape[axis] //= 2
+    kind = tensor(shape, use.kind.element_type, use.kind.encoding)
+    shared = replace(use, kind=kind, shard=ShardAttr.of(axis, 2, 4))
+    for rank in range(8):
+        found = weights.get(shared.on(rank), 1)
+        pairs = zip(found, whole, strict=True) if "{e}" in use.pattern else [(found, whole)]
+        for mine, all_of_it in pairs:
+            own = axis - ("{e}" in use.pattern)
+            wanted = np.split(plain(all_of_it), 2, own)[rank % 4 // 2]
+            assert np.array_equal(plain(mine), wanted)
+            assert type(mine) is type(all_of_it)
+
+
+def test_a_slice_that_would_cut_a_block_is_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "deployed")
+    use = next(use for use, _ in plan.weights_of("logits") if "square" in use.pattern)
+    kind = tensor((2, 4), use.kind.element_type, use.kind.encoding)
+    weights = load(tmp_path, plan, widest())
+    with pytest.raises(ValueError, match="4 in 2 parts would cut blocks of 4"):
+        weights.get(replace(use, kind=kind, shard=ShardAttr.of(0, 2, 2)), 0)
 
 
 # ---- formats -------------------------------------------------------------------------------------

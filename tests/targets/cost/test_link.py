@@ -15,7 +15,13 @@ from cost_examples import figure, machine, protocol
 from hypothesis import given, settings, strategies as st
 
 from supertile.ir.errors import UserError
-from supertile.targets.cost.link import LinkTime, all_reduce_time, domain_shares, transfer_time
+from supertile.targets.cost.link import (
+    LinkTime,
+    all_gather_time,
+    all_reduce_time,
+    domain_shares,
+    transfer_time,
+)
 from supertile.targets.cost.protocol import crossover
 from supertile.targets.machine import Machine, load_machine, machine_names
 
@@ -61,6 +67,7 @@ def test_one_rank_sends_nothing() -> None:
         found = transfer_time(held, 1, 100, 1e6)
         assert (found.duration, found.wire_bytes, found.messages) == (0, 0, 0)
         assert all_reduce_time(held, 1, 1e6).duration == 0
+        assert all_gather_time(held, 1, 1e6).duration == 0
 
 
 def test_ranks_beyond_the_last_domain_are_an_error() -> None:
@@ -184,6 +191,15 @@ def test_small_sums_go_at_once_and_large_ones_around() -> None:
     assert large.messages == 14 and large.wire_bytes == 140 * MB
 
 
+def test_parts_go_to_all_at_once_or_around() -> None:
+    """Each of 8 ranks has an eighth: 7 parts are sent either way, the start is paid once or 7 x."""
+    small, large = all_gather_time(machine(), 8, 1000), all_gather_time(machine(), 8, 80 * MB)
+    assert small.duration / US == pytest.approx(LAUNCH + 2 + 7 * 125 / 20e9 / US)
+    assert small.messages == 7 and small.wire_bytes == 7 * 125
+    assert large.duration / US == pytest.approx(LAUNCH + 12 + 70 * MB / 40e9 / US)
+    assert large.messages == 7 and large.wire_bytes == 70 * MB
+
+
 # ---- what must hold ---------------------------------------------------------------------------
 
 RANKS = st.sampled_from([1, 2, 3, 8])
@@ -201,6 +217,10 @@ def test_more_bytes_never_take_less(ranks: int, messages: int, a: float, b: floa
 def test_a_larger_sum_never_takes_less(ranks: int, a: float, b: float) -> None:
     few, many = (all_reduce_time(machine(), ranks, size).duration for size in sorted((a, b)))
     assert few <= many
+    assert (
+        all_gather_time(machine(), ranks, a).duration
+        <= all_reduce_time(machine(), ranks, a).duration
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -214,6 +234,10 @@ def test_arrays_equal_scalars(name: str, operation: str, messages: int, size: fl
     assert_same(
         all_reduce_time(held, np.array(ranks), size),
         [all_reduce_time(held, n, size) for n in ranks],
+    )
+    assert_same(
+        all_gather_time(held, np.array(ranks), size),
+        [all_gather_time(held, n, size) for n in ranks],
     )
 
 

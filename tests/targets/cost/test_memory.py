@@ -15,6 +15,8 @@ from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import Config, read_config
 from supertile.ir.errors import UserError
 from supertile.ir.formula import symbol
+from supertile.ir.text import context
+from supertile.passes.shard_attention import ShardAttention
 from supertile.runtime.plan import ModulePlan, plan_module
 from supertile.targets.cost.memory import (
     Fit,
@@ -38,9 +40,9 @@ from supertile.targets.timeline import MemoryUse
 ROOT = Path(__file__).parents[3]
 CONFIG: Any = SimpleNamespace(family="made", values={"n_routed_experts": 8})
 WEIGHTS = (
-    StoredWeight("layers.{l}.wq", 10, 1000, 0, True),
-    StoredWeight("layers.{l}.norm", 10, 10, 0, False),
-    StoredWeight("layers.{l}.experts.{e}.w1", 10, 800, 8, True),
+    StoredWeight("layers.{l}.wq", 10, 1000, 0),
+    StoredWeight("layers.{l}.norm", 10, 10, 0),
+    StoredWeight("layers.{l}.experts.{e}.w1", 10, 800, 8),
 )
 ENTRIES = StoredState("layers.kept", "blocks", 10 * B * symbol("S:4"), 100, 50, 1)
 KEYS = StoredState("layers.indexer.kept", "blocks", 10 * B * symbol("S:4"), 10, 5, 1)
@@ -72,18 +74,10 @@ def test_a_device_has_the_experts_of_its_slots() -> None:
     assert use("phase=decode ep=4 slots=2x3,5x1")["expert weights"] == 10 * 800 / 8 * 5  # fullest
 
 
-def test_ranks_of_a_group_slice_matrices_and_heads() -> None:
-    found = use("phase=decode tp=2 batch=2 context=4096")
-    assert found["dense weights"] == 10 * (500 + 10)
-    assert found["expert weights"] == 10 * 400
-    assert found["main cache"] == 2 * 10 * (1025 * 100 + 4097 * 80 / 2)
-    kept = use("phase=decode tp=2", replicated=lambda name: name.endswith("wq"))
-    assert kept["dense weights"] == 10 * 1010
-
-
-def test_more_ranks_than_heads_hold_copies() -> None:
-    tp4, tp8 = (use(f"phase=decode tp={tp}")["main cache"] for tp in (4, 8))
-    assert tp4 == tp8
+def test_slices_are_those_of_the_module() -> None:
+    """What a group shares is cut in the IR: nothing is divided a second time."""
+    one, two = (use(f"phase=decode tp={tp} batch=2") for tp in (1, 2))
+    assert one == two
 
 
 def test_what_the_caller_counts() -> None:
@@ -222,7 +216,35 @@ def test_draft_layers_count_if_they_run() -> None:
     assert 0 < with_drafts["dense weights"] - without["dense weights"] < 1
 
 
-def test_keys_and_values_are_sliced_by_heads() -> None:
-    one, four = (gigabytes("llama", "h200", f"phase=decode tp={tp} batch=4") for tp in (1, 4))
+def of_group(name: str, tp: int, experts: str = "share") -> dict[str, float]:
+    """Gigabytes of a rank of a group, at one batch."""
+    file, config = MODELS[name]
+    held = read_config(ROOT / "models" / "configs" / f"{config}.json")
+    module = build_model(ROOT / "models" / f"{file}.st", held, "deployed")
+    ShardAttention(tp, experts).apply(context(), module)
+    plan, target = plan_module(module), load_machine("h200")
+    entries = plan.entries[:1]
+    weights, states = stored_weights(plan, entries, target), stored_states(plan, entries)
+    deployment = parse_deployment(f"phase=decode tp={tp} batch=4")
+    found = memory_use(weights, states, deployment, held, target)
+    return {name: size / 1e9 for name, size in found.parts}
+
+
+def test_keys_values_and_widths_are_sliced() -> None:
+    """Embedding and head stay whole: 2.1 GB of Llama's 16."""
+    one, four, sixteen = (of_group("llama", tp) for tp in (1, 4, 16))
     assert one["main cache"] == pytest.approx(4 * 4097 * 32 * 2 * 8 * 128 * 2 / 1e9)
     assert four["main cache"] == pytest.approx(one["main cache"] / 4)
+    assert sixteen["main cache"] == pytest.approx(one["main cache"] / 8), "8 key-value heads"
+    whole = 2 * 2 * 128256 * 4096 / 1e9
+    cut = one["dense weights"] - whole
+    assert four["dense weights"] - whole == pytest.approx(cut / 4, rel=1e-3)
+
+
+def test_experts_are_sliced_where_each_group_has_all() -> None:
+    shared, sliced = (of_group("v3", 8, experts) for experts in ("share", "slice"))
+    one = of_group("v3", 1)
+    assert shared["expert weights"] == pytest.approx(one["expert weights"])
+    assert sliced["expert weights"] == pytest.approx(one["expert weights"] / 8, rel=1e-3)
+    assert sliced["dense weights"] < shared["dense weights"] < one["dense weights"]
+    assert shared["main cache"] == one["main cache"], "one latent entry serves all heads"
