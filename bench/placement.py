@@ -30,7 +30,7 @@ from supertile.targets.placement.eplb import (
     replicate_experts,
 )
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
-from supertile.targets.placement.plan import plan_map
+from supertile.targets.placement.plan_map import plan_map
 
 SEED = 0
 ZIPF, LOGNORMAL = (0.3, 0.6, 1.0), (0.5, 1.0)

@@ -28,7 +28,7 @@ from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.migrate import Migration, migrate
 from supertile.targets.placement.objective import SlotCosts
-from supertile.targets.placement.plan import plan_map
+from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import forecast_scenarios, window_scenarios

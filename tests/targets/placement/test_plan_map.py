@@ -12,7 +12,7 @@ from supertile.targets.placement.objective import (
     rank_seconds,
     without_costly_replicas,
 )
-from supertile.targets.placement.plan import Shares, plan_map
+from supertile.targets.placement.plan_map import Shares, plan_map
 
 COSTS = SlotCosts(weights=10e-6, token=40e-9, wire=1e-9)
 
