@@ -103,7 +103,7 @@ def _in_domains(map: ExpertMap, values: Floats, domain: Integers) -> Floats:
     shape = (map.layers, map.experts, domains)
     weights = np.where(map.expert == IDLE, 0.0, values)
     sums = np.bincount((rows * domains + domain).ravel(), weights.ravel(), int(np.prod(shape)))
-    return sums.reshape(shape)
+    return sums.astype(np.float64).reshape(shape)
 
 
 class _Exchanges:
@@ -266,4 +266,4 @@ def _checked_pairs(pairs: ArrayLike | None, map: ExpertMap) -> Floats | None:
     found = found + found.transpose(0, 2, 1)
     found[:, np.arange(map.experts), np.arange(map.experts)] = 0
     total = found.sum(axis=(1, 2), keepdims=True)
-    return np.divide(found, total, out=np.zeros(found.shape), where=total > 0)
+    return np.asarray(np.divide(found, total, out=np.zeros(found.shape), where=total > 0))

@@ -1,8 +1,9 @@
 """From the placement that is served now to a better one, with few experts moved.
 
-First the wanted ranks take the labels under which they share most with the current ones, and experts
-that stay keep their slots: what is left are the moves that the wanted placement costs. Where they are
-too many, two ways of stopping early are tried, and each layer takes the best point within the limit:
+First the wanted ranks take the labels under which they share most with the current ones, and
+experts that stay keep their slots: what is left are the moves that the wanted placement costs. If
+they are too many, two ways of stopping early are tried, and each layer takes the best point within
+the limit:
 
 - part of the way to the wanted placement, in order of gain: the next replicas go to ranks that are
   least loaded, of experts on ranks that are most loaded;
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -200,7 +202,7 @@ class _Towards(_Way):
         held = np.flatnonzero(expert != IDLE)
         rank = self.current.rank[held]
         slot_load = (share[:, held] * load[:, expert[held]]).mean(axis=0)
-        ranked = np.bincount(rank, slot_load, self.current.ranks)
+        ranked = np.bincount(rank, slot_load, self.current.ranks).astype(np.float64)
         pressure = np.zeros(self.current.experts)
         np.maximum.at(pressure, expert[held], ranked[rank])
         return pressure, ranked
@@ -261,7 +263,7 @@ def _chosen(points: list[list[_Point]], most: int | None) -> Integers:
     steps = sorted(
         (-(after.value - before.value) / max(after.moves - before.moves, 1), layer, index)
         for layer, hull in enumerate(hulls)
-        for index, (before, after) in enumerate(zip(hull, hull[1:], strict=False))
+        for index, (before, after) in enumerate(pairwise(hull))
     )
     reached, left = [hull[0] for hull in hulls], most
     for _, layer, index in steps:

@@ -52,7 +52,7 @@ def best_replacement(
 def _covered(expert: Integers, rank: Integers, inside: np.ndarray, ranks: int) -> Integers:
     """[G]: how many slots of each rank hold an expert of the set."""
     of_set = (expert != IDLE) & inside[expert]
-    return np.bincount(rank[of_set], minlength=ranks)
+    return np.asarray(np.bincount(rank[of_set], minlength=ranks), np.int64)
 
 
 def _candidates(
@@ -93,4 +93,4 @@ def _after(
     takes = sets[:, lost] & (lost != IDLE)
     remaining = cover - takes + sets[:, experts]
     change = (remaining > 0).astype(np.int64) - (cover > 0)
-    return np.maximum((covers > 0).sum(axis=1)[:, None] + change, 1)
+    return np.asarray(np.maximum((covers > 0).sum(axis=1)[:, None] + change, 1), np.int64)

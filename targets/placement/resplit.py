@@ -17,12 +17,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
 from supertile.targets.placement.resplit_flow import ReplicaFlow
+
+T = TypeVar("T", np.float64, np.int64)
 
 RELAXATION = 1.8
 """Of the exponent; 1 is Sinkhorn's. From 2 on it does not converge."""
@@ -154,16 +158,17 @@ class ReplicaGraph:
         """[S, L, E] of [S, L, P]."""
         sorted_values = values.reshape(len(values), -1)[:, self.by_expert]
         sums = np.add.reduceat(sorted_values, self.expert_starts, axis=1)
-        return sums.reshape(len(values), self.map.layers, self.map.experts)
+        return np.asarray(sums.reshape(len(values), self.map.layers, self.map.experts))
 
     def rank_sums(self, values: Floats) -> Floats:
         """[S, L, G] of [S, L, P]."""
         slots = self.map.slots
         if (slots == slots[0]).all():
-            return values.reshape(*values.shape[:2], len(slots), -1).sum(axis=3)
+            split = values.reshape(*values.shape[:2], len(slots), -1)
+            return np.asarray(split.sum(axis=3))
         return np.add.reduceat(values, self.rank_starts, axis=2)
 
-    def of_ranks(self, values: Floats) -> Floats:
+    def of_ranks(self, values: NDArray[T]) -> NDArray[T]:
         """[S, L, P] of [S, L, G]."""
         return np.repeat(values, self.map.slots, axis=2)
 

@@ -95,8 +95,8 @@ class ReplicaFlow:
 
     def _shares(self, flow: Floats | None) -> Floats:
         """Of each slot; an expert without flow has equal shares, a second slot on a rank none."""
-        row, column = (part[self.experts : -self.ranks] for part in self._edges)
-        expert, rank = row - 1, column - 1 - self.experts
+        row = self._edges[0][self.experts : -self.ranks]
+        expert = row - 1
         flow = np.zeros(len(row)) if flow is None else flow.astype(np.float64)
         total = np.bincount(expert, flow, self.experts)[expert]
         counts = np.bincount(expert, minlength=self.experts)[expert]

@@ -1,8 +1,8 @@
 """Placements for loads that are not as forecast: the best on average over scenarios.
 
 Each scenario splits the tokens of experts anew over their replicas (`resplit.py`), so what counts
-of a placement is its graph: which expert is on which ranks. Candidates (`starts.py`) are tried until
-a layer is balanced in all scenarios; what is short of that is improved by exchanges (`exchanges.py`).
+of a placement is its graph: which expert is on which ranks. Candidates (`starts.py`) are tried
+until a layer is balanced in all scenarios; each layer keeps its best.
 The work is counted in candidates and rounds, not seconds, so that same input gives same output.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load, checked_slots
 from supertile.targets.placement.resplit import best_shares, resplit
-from supertile.targets.placement.starts import Start, starts
+from supertile.targets.placement.starts import Start, given_start, starts
 
 GOOD_ENOUGH = 1 - 5e-4
 """Expected balancedness from which on no other candidate is tried: about what `WITHIN` can tell."""
@@ -52,9 +52,10 @@ def robust_map(
 ) -> RobustPlan:
     """A placement of loads [L, E] on ranks of slots [G], for scenarios [S, L, E] of their loads.
 
-    `variations`: how many random rings and packings are tried where the others fall short; other
-    `candidates` are tried first. ValueError for what `checked_load`, `checked_slots` refuse, and
-    scenarios of another shape.
+    `variations`: how many random rings and packings are tried where the others fall short. With few
+    scenarios more of them fit the scenarios, not the loads: 12 of them measured no better on
+    hold-out scenarios than none. Other `candidates` are tried first. ValueError for what
+    `checked_load`, `checked_slots` refuse, and scenarios of another shape.
     """
     forecast = checked_load(load)
     slots = checked_slots(slots, forecast.shape[1])
@@ -64,7 +65,7 @@ def robust_map(
         raise ValueError(f"scenarios of the shape {list(loads.shape)}, not {shape}")
     search = _Search(forecast, slots, loads)
     for map in candidates:
-        search.offer(Start("given", lambda load, layer, map=map: map.expert[layer]))
+        search.offer(given_start(map))
     for start in starts(slots, seed, variations):
         if not search.open_layers.size:
             break

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.expert_map import Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.packing import pack
 from supertile.targets.placement.rings import CountRule, more_replicas, ring_layer
 from supertile.targets.placement.weighted import weighted_map
@@ -48,6 +48,10 @@ def starts(slots: Integers, seed: int, variations: int) -> Iterator[Start]:
         rule = RULES[number % len(RULES)]
         yield ring_start(slots, rule, seed, len(RULES) + number, RING_NOISE)
         yield noisy_start(slots, seed, number)
+
+
+def given_start(map: ExpertMap) -> Start:
+    return Start("given", lambda load, layer: map.expert[layer])
 
 
 def ring_start(slots: Integers, rule: CountRule, seed: int, number: int, noise: int) -> Start:

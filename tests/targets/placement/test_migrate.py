@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -64,9 +66,9 @@ def test_more_moves_are_better_and_within_the_limit() -> None:
         assert len(total.moves) <= limit
         assert np.bincount([of.layer for of in each.moves], minlength=2).max() <= limit
         assert (applied(each) == each.map.expert)[each.map.expert >= 0].all()
-    for less, more in zip(per_layer, per_layer[1:], strict=False):
+    for less, more in pairwise(per_layer):
         assert (more.expected >= less.expected - 2e-3).all()
-    for less, more in zip(in_all, in_all[1:], strict=False):
+    for less, more in pairwise(in_all):
         assert more.expected.mean() >= less.expected.mean() - 2e-3
     assert per_layer[2].expected.mean() > per_layer[0].expected.mean() + 0.02
 
