@@ -26,6 +26,7 @@ from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.sizes import (
+    config_number,
     imbalance,
     names_of,
     own_tokens,
