@@ -79,11 +79,11 @@ def _placement(goal: Goal, timeline: Timeline, name: str) -> PlacementFacts | No
     if name not in TRANSFERS or deployment.ep == 1:
         return None
     from supertile.targets.comm.expert_sizes import expert_sizes
-    from supertile.targets.cost.sizes import sizes_of
+    from supertile.targets.cost.sizes import own_tokens
     from supertile.targets.deploy import expert_slots
     from supertile.targets.output.explain_comm import layer_span, placement_facts
 
-    tokens = float(sizes_of(deployment, goal.config)["T"])
+    tokens = own_tokens(deployment, goal.config)
     sizes = expert_sizes(goal.config, goal.machine, goal.numerics)
     slots = max(expert_slots(deployment, goal.config))
     choices = goal.placements(tokens)
