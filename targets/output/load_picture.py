@@ -67,7 +67,8 @@ def over_mean(loads: Floats) -> Floats:
 
 def _spread(count: int, most: int) -> list[int]:
     """At most so many numbers below `count`, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    numbers = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+    return sorted(set(numbers.tolist()))
 
 
 # ---- drawing -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Ranks dealt to domains like cards: replicas of an expert, on ranks in a row, get into different ones.
+"""Ranks dealt to domains like cards, so that replicas of an expert get into different ones.
 
 Placements fill ranks one after the other and cut an expert where a rank is full, so its replicas
 are neighbours. Dealing puts neighbours apart in every domain at once, without a search.

@@ -104,8 +104,10 @@ class _Layer:
 
     def drop(self) -> None:
         tokens = self._tokens(np.arange(len(self.share)), self.share)
-        self.read = np.bincount(self.rank, self.costs.read(tokens), minlength=self.ranks)
-        self.tokens = np.bincount(self.rank, tokens, minlength=self.ranks)
+        self.read, self.tokens = (
+            np.bincount(self.rank, of, minlength=self.ranks).astype(np.float64)
+            for of in (self.costs.read(tokens), tokens)
+        )
         while self._step():
             pass
 

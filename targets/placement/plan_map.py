@@ -35,8 +35,8 @@ def plan_map(
 
     With `objective`, the smallest time of the slowest rank found, the loads in tokens or, with
     `tokens`, in proportions of so many a layer: with all slots or as few as the experts need, and
-    without replicas that cost more than they save; the balanced one where that gains hardly any. ValueError for loads that are negative or no
-    numbers, or where the experts have too few slots.
+    without replicas that cost more than they save; the balanced one where that gains hardly any.
+    ValueError for loads that are negative or no numbers, or where the experts have too few slots.
     """
     loads = checked_load(load)
     held = checked_slots(slots, loads.shape[1])

@@ -1,4 +1,4 @@
-"""Idle slots are filled with replicas that get no tokens yet: they cost memory that is there anyway.
+"""Idle slots are filled with replicas that get no tokens yet: the memory is there anyway.
 
 A batch that is split anew may use them, and engines that know no idle slots load such a plan. A
 replica without tokens is not read, so nothing gets slower.

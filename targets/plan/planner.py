@@ -18,7 +18,7 @@ import numpy as np
 from supertile.ir.errors import UserError
 from supertile.ir.placement import place
 from supertile.targets.comm.expert_sizes import expert_sizes
-from supertile.targets.deploy import Config, Deployment, deployment_text, expert_slots
+from supertile.targets.deploy import Deployment, deployment_text, expert_slots
 from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
@@ -31,10 +31,10 @@ from supertile.targets.placement.objective import SlotCosts
 from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
-from supertile.targets.placement.scenarios import forecast_scenarios, window_scenarios
+from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.loads import Loads
-from supertile.targets.plan.model import expert_layers
+from supertile.targets.plan.model import Config, expert_layers
 from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
 from supertile.targets.plan.planned import Planned
 from supertile.targets.plan.slot_costs import slot_costs
@@ -101,6 +101,7 @@ def make_plan(request: Request) -> Planned:
     problems = check_map(after, load)
     if problems:
         raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
+    expected = _expected(request, before, after)
     travel = travel_of(request.machine, request.config, request.deployment, load, after)
     return Planned(
         model=request.model,
@@ -123,7 +124,9 @@ def make_plan(request: Request) -> Planned:
         pairs=request.pairs,
         seconds=seconds,
         baseline=_eplb(load, slots),
-        **_expected(request, before, after),
+        expected=expected.after,
+        expected_before=expected.before,
+        scenarios=expected.scenarios,
         moves=None if moved is None else moved.moves,
         moved_bytes=0 if moved is None else moved.moved_bytes,
         communication=(*_locality_lines(request.machine, after), *travel.lines),
@@ -148,18 +151,20 @@ def _before(request: Request, load: Floats, slots: Integers) -> ExpertMap:
     numbers = tuple(layer.layer for layer in request.current.layers)
     found = (held.experts, held.slots.tolist(), numbers)
     if found != (experts, slots.tolist(), request.loads.layers):
-        raise UserError("plan.current", **_shapes(request, held))
+        raise _other_plan(request, held)
     return held
 
 
-def _shapes(request: Request, held: ExpertMap) -> dict[str, str]:
-    slots = request.slots
-    return {
-        "expected": f"{request.loads.total.shape[1]} experts, {len(slots)} ranks, {slots.sum()} "
-        f"slots, {len(request.loads.layers)} layers",
-        "found": f"{held.experts} experts, {held.ranks} ranks, {held.slots.sum()} slots, "
-        f"{held.layers} layers",
-    }
+def _other_plan(request: Request, held: ExpertMap) -> UserError:
+    slots, loads = request.slots, request.loads.total
+    expected, found = (
+        f"{experts} experts, {ranks} ranks, {total} slots, {layers} layers"
+        for experts, ranks, total, layers in (
+            (loads.shape[1], len(slots), slots.sum(), len(loads)),
+            (held.experts, held.ranks, held.slots.sum(), held.layers),
+        )
+    )
+    return UserError("plan.current", expected=expected, found=found)
 
 
 def _placed(request: Request, load: Floats, slots: Integers, scenarios: Floats | None) -> ExpertMap:
@@ -241,7 +246,7 @@ def _eplb(load: Floats, slots: Integers) -> ExpertMap | None:
 # ---- scenarios ---------------------------------------------------------------------------------
 
 
-def _scenarios(request: Request, stream: str) -> Floats | None:
+def _scenarios(request: Request, stream: Stream) -> Floats | None:
     """Loads [S, L, E] that may come, or None where the plan is for the forecast alone."""
     robust = request.robust
     if robust is None:
@@ -264,22 +269,27 @@ def _scenarios(request: Request, stream: str) -> Floats | None:
     )
 
 
-def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> dict[str, object]:
-    """Balancedness on scenarios that the plan was not made from."""
-    scenarios = _scenarios(request, "hold-out")
-    if scenarios is None or request.robust is None:
-        return {}
-    cause = (
-        f"{request.loads.windows} windows of measured loads"
-        if request.loads.windows > 1
-        else f"drift {request.robust.drift:g}"
+@dataclass(frozen=True)
+class Expected:
+    """Balancedness [L] on scenarios that the plan was not made from."""
+
+    before: Floats | None = None
+    after: Floats | None = None
+    scenarios: str = ""
+
+
+def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> Expected:
+    robust, scenarios = request.robust, _scenarios(request, "hold-out")
+    if scenarios is None or robust is None:
+        return Expected()
+    windows = request.loads.windows
+    cause = f"{windows} windows of measured loads" if windows > 1 else f"drift {robust.drift:g}"
+    return Expected(
+        resplit(before, scenarios).expected,
+        resplit(after, scenarios).expected,
+        f"mean over {robust.count} scenarios not used for planning: {cause}, batches of "
+        f"{request.pairs:,} token-expert pairs, shares split anew in each",
     )
-    return {
-        "expected": resplit(after, scenarios).expected,
-        "expected_before": resplit(before, scenarios).expected,
-        "scenarios": f"mean over {request.robust.count} scenarios not used for planning: {cause}, "
-        f"batches of {request.pairs:,} token-expert pairs, shares split anew in each",
-    }
 
 
 def _notes(request: Request, after: ExpertMap) -> Sequence[str]:
