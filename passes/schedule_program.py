@@ -18,7 +18,8 @@ from supertile.passes.schedule_sizes import Bounds
 from supertile.passes.schedule_steps import Copied, Reading, Spare
 
 KEPT = (
-    "placement", "ranks", "route", "waves", "functions", "kinds", "uses", "label", "microbatches", "kernel",
+    "placement", "ranks", "route", "waves",
+    "functions", "kinds", "uses", "label", "microbatches", "kernel",
 )  # fmt: skip
 """Properties that an op has in common with what runs it."""
 

@@ -147,7 +147,7 @@ class LockstepExecutor:
     def _observed(
         self, step: Step, files: list[list[Any]], results: list[list[Any]], layer: int | None
     ) -> None:
-        shown = self._shown(step, len(results))
+        shown = shown_of(step, len(results), len(self.ranks), self.group)
         columns = zip(*(results[n] for n in shown), strict=True)
         whole = [merged(list(column)) for column in columns]
         first = whole[0]
@@ -157,7 +157,8 @@ class LockstepExecutor:
 
     def _watched(self, name: str, step: Step, results: list[list[Any]]) -> None:
         assert self.whole.watch is not None
-        values = [results[n][0] for n in self._shown(step, len(results))]
+        shown = shown_of(step, len(results), len(self.ranks), self.group)
+        values = [results[n][0] for n in shown]
         if not _has_rows(step):
             self.whole.watch(name, values[0], step)
             return
@@ -166,23 +167,10 @@ class LockstepExecutor:
         if held is not whole:
             self._replace_first(step, results, held)
 
-    def _shown(self, step: Step, count: int) -> list[int]:
-        """Whose values together are those of the batch, in its order; of what is equal in a group
-        those of its first rank. Each of the ranks has one of `count` values, or one a half.
-        """
-        parts = count // len(self.ranks)
-        members = 1 if step.layout == WHOLE else self.group
-        return [
-            (first + member) * parts + part
-            for first in range(0, len(self.ranks), self.group)
-            for part in range(parts)
-            for member in range(members)
-        ]
-
     def _replace_first(self, step: Step, results: list[list[Any]], whole: Any) -> None:
         """Give each rank its part of a first result for all of them."""
         parts, start = len(results) // len(self.ranks), 0
-        for n in self._shown(step, len(results)):
+        for n in shown_of(step, len(results), len(self.ranks), self.group):
             own = results[n][0]
             count = own.shape[0] if np.ndim(_codes(own)) else 1
             part = _part(whole, own, slice(start, start + count))
@@ -190,6 +178,20 @@ class LockstepExecutor:
             for held in results[n : n + copies * parts : parts]:
                 held[0] = part
             start += count
+
+
+def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
+    """Whose values together are those of the batch, in its order; of what is equal in a group those
+    of its first rank. Each of the ranks has one of `count` values, or one for each half.
+    """
+    parts = count // ranks
+    members = 1 if step.layout == WHOLE else group
+    return [
+        (first + member) * parts + part
+        for first in range(0, ranks, group)
+        for part in range(parts)
+        for member in range(members)
+    ]
 
 
 def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from supertile.ir.types import ELEMENT_NAMES, is_scaled
 from supertile.runtime import comm_ops
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.graph_ops import reshape
-from supertile.runtime.lockstep import LockstepExecutor, by_part, merged, placed_properties
+from supertile.runtime.lockstep import (
+    LockstepExecutor,
+    by_part,
+    merged,
+    placed_properties,
+    shown_of,
+)
 from supertile.runtime.microbatches import Given, halves_of, in_halves
 from supertile.runtime.plan import FunctionPlan, Step, is_watched
 from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
@@ -330,15 +336,23 @@ class _Call:
         for named, held in self.program.named.get(step.op, []):
             if not is_watched(named):
                 continue
-            each = self.executor.plan.group if named.layout == WHOLE else 1
-            held_by = [frame.value(held) for frame in self.frames]
-            values = held_by[::each]
+            group = self.executor.plan.group
+            shown = shown_of(named, len(self.frames), len(self.ranks), group)
+            values = [self.frames[n].value(held) for n in shown]
             whole = values[0] if len(values) == 1 else merged(values)
             back = watch(f"{self.prefix}{named.name}", whole, named)
-            if back is not whole:
-                _write_back(values, back)
-                for rank, value in enumerate(held_by):
-                    overwrite(value, held_by[rank - rank % each])
+            if back is whole:
+                continue
+            _write_back(values, back)
+            if named.layout == WHOLE:
+                self._copy_in_groups(held, shown)
+
+    def _copy_in_groups(self, held: SSAValue, shown: Sequence[int]) -> None:
+        """What the first rank of a group has, to the others."""
+        parts, group = len(self.frames) // len(self.ranks), self.executor.plan.group
+        for n in shown:
+            for frame in self.frames[n + parts : n + group * parts : parts]:
+                overwrite(frame.value(held), self.frames[n].value(held))
 
 
 def _rounded(value: Any, output: SSAValue) -> Any:
