@@ -64,6 +64,7 @@ class Dispatch(CommOp):
     origin = result_def(Tensor)
 
     def verify_(self) -> None:
+        super().verify_()
         if self.waves is not None:
             check_waves(self.waves.value.data, self.placement.width)
 

@@ -157,12 +157,13 @@ def test_logits_of_groups_are_those_of_one_rank(case: str, pipeline: str) -> Non
     assert apart(found.logits, on_one_rank(case, feed).logits) < TOLERANCE
 
 
-def test_traces_of_groups_are_those_of_one_rank() -> None:
+@pytest.mark.parametrize("more", ["", ",overlap-comm{microbatches=2}"])
+def test_traces_of_groups_are_those_of_one_rank(more: str) -> None:
     """What is equal in a group counts once, rows of shares one after the other, slices not."""
     names = ("layers.*.chosen", "layers.*.ffn_out", "layers.*.attn_out", "layers.*.q")
     recorders = Recorder(names), Recorder(names)
     rows = five_rows("deepseek_v4")
-    model = split("deepseek_v4", "shard-attention{ranks=2},plan-experts{ranks=4}")
+    model = split("deepseek_v4", f"shard-attention{{ranks=2}},plan-experts{{ranks=4}}{more}")
     run(model, rows, FEEDS["chunks of 7"], recorders[0])
     shared_model("deepseek_v4").run(rows, FEEDS["chunks of 7"], recorders[1])
     ours, theirs = (recorder.arrays() for recorder in recorders)

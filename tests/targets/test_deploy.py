@@ -422,5 +422,4 @@ def test_the_keys_are_the_fields() -> None:
 def test_every_error_has_an_example() -> None:
     codes = [code for _, code, _, _ in WRONG] + [code for _, _, _, code, _ in IMPOSSIBLE]
     codes += [code for _, code, _ in FROM_CODE]
-    codes += ["tp"]  # of the command: tests/cli/test_bad_input.py
     assert {f"deploy.{code}" for code in codes} == set(DEPLOY_TEXTS)
