@@ -97,7 +97,7 @@ class Goal:
         assert self.deployment is not None
         nearest = deployment_text(replace(self.deployment, mtp=None))
         model, found = self.names[0], f"{self.deployment.mtp:g}"
-        return UserError("deploy.no_draft", model=model, found=found, nearest=nearest)
+        return UserError("command.no_draft", model=model, found=found, nearest=nearest)
 
     def passes(self, options: argparse.Namespace) -> list[Pass]:
         """The passes with the options that follow from the machine and the deployment."""

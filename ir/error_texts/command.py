@@ -44,6 +44,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--overlap {found}",
         suggestion="add --deploy, or leave --overlap out",
     ),
+    "command.no_draft": Text(
+        "the model file has no entry `draft`, which `mtp` calls",
+        expected="no mtp for {model}",
+        found="mtp={found}",
+        suggestion='--deploy "{nearest}"',
+    ),
     "command.level": Text(
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"
     ),

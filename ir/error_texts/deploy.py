@@ -90,12 +90,6 @@ DEPLOY_TEXTS: dict[str, Text] = {
         found="mtp={found}",
         suggestion='--deploy "{nearest}"',
     ),
-    "deploy.no_draft": Text(
-        "the model file has no entry `draft`, which `mtp` calls",
-        expected="no mtp for {model}",
-        found="mtp={found}",
-        suggestion='--deploy "{nearest}"',
-    ),
     # Deployments that the machine does not allow
     "deploy.devices": Text(
         "{machine} has fewer devices than the deployment has ranks",
