@@ -43,7 +43,8 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
         options.model, options.config, options.numerics, options.tiles, str(options.entry), written,
         deployment_text(goal.deployment), goal.overlap,
     ]  # fmt: skip
-    return key_of(texts, [model, config_path(options.config), goal.machine.file])
+    files = [model, config_path(options.config), goal.machine.file]
+    return key_of(texts, [*files, *([options.plan] if goal.plan is not None else [])])
 
 
 def cache_folder() -> Path:

@@ -45,6 +45,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="'phase=decode ep=384 batch=96 context=4K', see docs/deploy.md",
     )
     add_overlap_option(command)
+    add_plan_option(command)
     command.add_argument(
         "--tiles",
         choices=("machine", "test"),
@@ -79,6 +80,14 @@ def add_overlap_option(command: argparse.ArgumentParser) -> None:
         "--overlap",
         choices=("none", "waves", "batches", "both", "auto"),
         help="how a deployment hides communication (default: auto, the fastest)",
+    )
+
+
+def add_plan_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plan",
+        metavar="F",
+        help="plan.json of supertile plan: where the experts of each layer live (default: dealt)",
     )
 
 

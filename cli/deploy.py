@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supertile.cli.expert_plans import expert_plan, fullest_over_mean, put_plan, read_plan_for
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.machine_types import Machine
     from supertile.targets.overlap_choice import OverlapChoice
+    from supertile.targets.plan.plan_types import PlanFile
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -45,6 +47,8 @@ class Goal:
     numerics: str = "deployed"
     overlap: str = "auto"
     """How communication is hidden: one of `targets.overlap_choice.WAYS`."""
+    plan: PlanFile | None = None
+    """Where the experts of each layer live; None: they are dealt."""
 
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
@@ -56,7 +60,10 @@ class Goal:
         machine = load_machine(options.target)
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
+        plan = getattr(options, "plan", None)
         if options.deploy is None:
+            if plan is not None:
+                raise UserError("command.plan_deploy", file=plan)
             if options.overlap is not None:
                 raise UserError("command.overlap", found=options.overlap)
             options.numerics = options.numerics or "reference"
@@ -69,9 +76,12 @@ class Goal:
             raise UserError("command.deploy_entry", found=options.entry)
         options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
+        held = None if plan is None else read_plan_for(plan, deployment)
+        if held is not None:
+            deployment = replace(deployment, slots=tuple(held.placement.slots.tolist()))
         check_deployment(deployment, config, machine)
         overlap = options.overlap or "auto"
-        return Goal(names, config, machine, deployment, options.numerics, overlap)
+        return Goal(names, config, machine, deployment, options.numerics, overlap, held)
 
     @property
     def entries(self) -> list[str] | None:
@@ -85,11 +95,14 @@ class Goal:
         from supertile.cli.compile import build
 
         try:
-            return build(options, self.entries)
+            module, config = build(options, self.entries)
         except UserError as error:
             if error.code != "language.unknown_entry" or error.values["name"] != DRAFT:
                 raise
             raise self._no_draft() from None
+        if self.plan is not None:
+            put_plan(module, expert_plan(self.plan))
+        return module, config
 
     def _no_draft(self) -> UserError:
         from supertile.targets.deploy import deployment_text
@@ -140,7 +153,8 @@ class Goal:
         }
         options["shard-attention"] = group_options(one.tp, one.ep)
         if one.ep > 1:
-            options["plan-experts"] = {"ranks": one.ep, "slots": one.slots or ()}
+            slots = () if self.plan is not None else one.slots or ()
+            options["plan-experts"] = {"ranks": one.ep, "slots": slots}
             choices = self.placements(own_tokens(one, self.config))
             options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
         return options
@@ -181,8 +195,9 @@ class Answer:
         model, config = (Path(name).stem for name in goal.names)
         entries = tuple(goal.entries or ())
         numerics = goal.numerics
+        planned = None if goal.plan is None else fullest_over_mean(goal.plan)
         return Question(
-            model, config, goal.config, goal.machine, goal.deployment, entries, numerics
+            model, config, goal.config, goal.machine, goal.deployment, entries, numerics, planned
         )
 
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:

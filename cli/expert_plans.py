@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.ir.expert_plan import ExpertPlan
+    from supertile.targets.deploy import Deployment
+    from supertile.targets.plan.plan_types import PlanFile
 
 
 def read_plan(file: str) -> ExpertPlan:
@@ -31,11 +33,38 @@ def read_plan(file: str) -> ExpertPlan:
 
 
 def _from_json(file: str) -> ExpertPlan:
+    from supertile.targets.plan.plan_file import read_plan
+
+    return expert_plan(read_plan(file))
+
+
+def expert_plan(plan: PlanFile) -> ExpertPlan:
+    """The plan as a module holds it."""
     from supertile.targets.placement.layer_placements import expert_plan_of
+
+    return expert_plan_of(plan.placement, [layer.layer for layer in plan.layers])
+
+
+def read_plan_for(file: str, deployment: Deployment) -> PlanFile:
+    """The plan in a file, if it is for the ranks and slots of the deployment."""
     from supertile.targets.plan.plan_file import read_plan
 
     plan = read_plan(file)
-    return expert_plan_of(plan.placement, [layer.layer for layer in plan.layers])
+    slots = tuple(plan.placement.slots.tolist())
+    if plan.placement.ranks != deployment.ep or deployment.slots not in (None, slots):
+        asked = sum(deployment.slots or slots)
+        raise UserError(
+            "command.plan_ranks",
+            file=file,
+            expected=f"ep={plan.placement.ranks} and {sum(slots)} slots",
+            found=f"ep={deployment.ep} and {asked} slots",
+        )
+    return plan
+
+
+def fullest_over_mean(plan: PlanFile) -> float:
+    """Load of the fullest rank over the mean of all, mean over the layers of the plan."""
+    return sum(1 / layer.balancedness for layer in plan.layers) / len(plan.layers)
 
 
 def put_plan(module: ModuleOp, plan: ExpertPlan) -> None:

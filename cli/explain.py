@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from supertile.cli.compile import add_overlap_option, answer
+from supertile.cli.compile import add_overlap_option, add_plan_option, answer
 from supertile.cli.inputs import add_model_options, choose
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="a task such as dispatch, or a figure such as step_ms; without it the list of them",
     )
     add_overlap_option(command)
+    add_plan_option(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(**UNASKED)
 

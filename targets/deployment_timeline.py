@@ -71,6 +71,8 @@ class Question:
     entries: tuple[str, ...]
     """What a step calls: "logits", and "draft" where drafts are verified."""
     numerics: str = "deployed"
+    planned: float | None = None
+    """With a plan of the experts: load of the fullest rank over the mean, mean over layers."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def deployment_timeline(
         programs, step.order, deployment, config, machine, memory, evidence
     )
     fit = fit_text(what_fits(tiled.memory, deployment, config), deployment)
-    notes = (fit, *_notes(work, tiled.costs.whole, config, deployment), *tiled.costs.notes)
+    notes = (fit, *_notes(work, tiled.costs.whole, question), *tiled.costs.notes)
     return Timeline(
         model=question.model,
         config=question.config_name,
@@ -146,19 +148,27 @@ def condition_text(question: Question) -> str:
 def step_costs(work: StepWork, question: Question) -> StepCosts:
     """The costs of a step, and of its two micro-batches if there are two sequences."""
     machine, deployment, config = question.machine, question.deployment, question.config
-    whole = step_sizes(work, deployment, config)
+    planned = question.planned or 1.0
+    whole = step_sizes(work, deployment, config, planned)
     if deployment.batch < 2:
         return StepCosts(machine, whole)
     first, last = spread(deployment.batch, 2)
-    half = step_sizes(work, replace(deployment, batch=first), config)
-    other = half if first == last else step_sizes(work, replace(deployment, batch=last), config)
-    return StepCosts(machine, whole, (half, other))
+    halves = {
+        size: step_sizes(work, replace(deployment, batch=size), config, planned)
+        for size in (first, last)
+    }
+    return StepCosts(machine, whole, (halves[first], halves[last]))
 
 
-def step_sizes(work: StepWork, deployment: Deployment, config: Config) -> Sizes:
-    """The sizes that a step is costed at, on the fullest rank."""
+def step_sizes(
+    work: StepWork, deployment: Deployment, config: Config, planned: float = 1.0
+) -> Sizes:
+    """The sizes that a step is costed at, on the fullest rank.
+
+    `planned`: its load over the mean by placement; chance comes on top, as if the two were apart.
+    """
     values = dict(sizes_of(deployment, config, names_of(work.works())))
-    tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
+    tail = imbalance(deployment, config, values) * planned if deployment.ep > 1 else 1.0
     experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
     copies = float(values[ARRIVED]) * float(tail)  # on average a rank sends as many as it receives
     values[ARRIVED] = values[ARRIVED] * tail
@@ -234,17 +244,20 @@ def _buffer_bytes(
     return found
 
 
-def _notes(work: StepWork, sizes: Sizes, config: Config, deployment: Deployment) -> list[str]:
-    notes = []
+def _notes(work: StepWork, sizes: Sizes, question: Question) -> list[str]:
+    notes, deployment = [], question.deployment
     if work.prepared:
         notes.append(
             f"{work.prepared} launches depend on weights alone; they run when the weights are "
             "loaded and are no part of the step."
         )
     if deployment.ep > 1:
-        tail = sizes.copies / float(sizes_of(deployment, config)[ARRIVED])
+        tail = sizes.copies / float(sizes_of(deployment, question.config)[ARRIVED])
+        routing = "Routing is taken as balanced; by chance"
+        if question.planned is not None:
+            routing = f"By the plan ({question.planned:.3f} times the mean) and by chance"
         notes.append(
-            f"Routing is taken as balanced; by chance the fullest of {deployment.ep} ranks has "
-            f"{tail:.2f} times the average rows, and costs are those of that rank."
+            f"{routing} the fullest of {deployment.ep} ranks has {tail:.2f} times the average "
+            "rows, and costs are those of that rank."
         )
     return notes

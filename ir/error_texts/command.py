@@ -44,6 +44,17 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--overlap {found}",
         suggestion="add --deploy, or leave --overlap out",
     ),
+    "command.plan_deploy": Text(
+        "the plan {file:.200} is for a deployment, and there is none",
+        expected="--deploy beside --plan",
+        suggestion="--deploy with the ep of the plan",
+    ),
+    "command.plan_ranks": Text(
+        "the plan {file:.200} is not for this deployment",
+        expected="{expected}",
+        found="{found}",
+        suggestion="plan anew for the deployment, or deploy as the plan says",
+    ),
     "command.no_draft": Text(
         "the model file has no entry `draft`, which `mtp` calls",
         expected="no mtp for {model}",

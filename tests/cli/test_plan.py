@@ -58,6 +58,32 @@ def test_a_planned_program_runs_as_one_rank_does(tmp_path: Path) -> None:
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
 
+def test_a_planned_deployment_costs_what_the_plan_balances(tmp_path: Path) -> None:
+    """Exact balance costs no more than the deal of balanced routing, dealt Zipf loads far more."""
+    compiled = ["compile", *MODEL[1:], "--deploy", "phase=decode ep=4 batch=64"]
+    steps = []
+    for loads, slots in (("zipf:0.8", "slots=12"), ("zipf:2", "slots=8")):
+        asked = ["--deploy", f"phase=decode ep=4 batch=64 {slots}", "--loads", loads]
+        assert main([*MODEL, *asked, "-o", str(tmp_path)]) == 0
+        line = [*compiled, "--plan", str(tmp_path / "plan.json"), "-o", str(tmp_path / "step")]
+        assert main(line) == 0
+        module = (tmp_path / "step" / "module.mlir").read_text()
+        assert "#comm.planned<" in module
+        steps.append(json.loads((tmp_path / "step" / "summary.json").read_text())["wire_bytes"])
+    assert steps[1] > 1.2 * steps[0]
+
+
+def test_a_plan_for_other_slots_is_not_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DEPLOYED, "-o", str(tmp_path)]) == 0
+    line = ["compile", *MODEL[1:], "--plan", str(tmp_path / "plan.json")]
+    assert main([*line, "--deploy", "phase=decode ep=4 slots=8"]) == 1
+    assert "found: ep=4 and 8 slots" in capsys.readouterr().err
+    assert main(line) == 1
+    assert "--deploy beside --plan" in capsys.readouterr().err
+
+
 def test_hash_routed_layers_follow_the_token_ids(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
