@@ -43,8 +43,10 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
         options.model, options.config, options.numerics, options.tiles, str(options.entry), written,
         deployment_text(goal.deployment), goal.overlap,
     ]  # fmt: skip
-    files = [model, config_path(options.config), goal.machine.file]
-    return key_of(texts, [*files, *([options.plan] if goal.plan is not None else [])])
+    files: list[str | Path] = [model, config_path(options.config), goal.machine.file]
+    if goal.plan is not None:
+        files.append(options.plan)
+    return key_of(texts, files)
 
 
 def cache_folder() -> Path:
