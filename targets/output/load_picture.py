@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 900, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 34
 POINTS = 400
 """Ranks that a curve shows at most, evenly spread and the fullest among them."""
 
@@ -97,6 +97,7 @@ def _picture(across: str, upward: str, curves: Sequence[Curve], ticks: dict[int,
     for at, shown in ticks.items():
         x, _ = place(at, 0)
         parts.append(f'<text class="mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}">{shown}</text>')
+    parts.append(f'<text x="2" y="{TOP - 12}">{escape(upward)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="mid" x="{middle}" y="{HEIGHT - 3}">{escape(across)}</text>')
     for curve in curves:

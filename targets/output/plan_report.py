@@ -22,9 +22,10 @@ COLUMNS = (
     ("planned", "the same, as planned"),
     ("lower bound", "no placement in these slots has less"),
     ("over bound", "planned over lower bound"),
-    ("expected", "mean over largest load over scenarios, shares split anew in each batch"),
     ("replicas", "most replicas of an expert"),
 )
+EXPECTED = ("expected", "mean over largest load over scenarios, shares split anew in each batch")
+"""The column of plans that scenarios were drawn for."""
 
 
 def plan_report(planned: Planned) -> str:
@@ -49,7 +50,8 @@ def _body(planned: Planned, title: str) -> Iterator[str]:
     yield f"<p><code>{escape(planned.deployment)}</code></p></header>"
     yield from _cards(planned)
     yield from _pictures(planned)
-    yield from _section("Layers", [plain_table(COLUMNS, _layer_rows(planned))])
+    columns = COLUMNS if planned.expected is None else (*COLUMNS, EXPECTED)
+    yield from _section("Layers", [plain_table(columns, _layer_rows(planned))])
     if planned.communication:
         yield from _section("Communication and bounds", [_lines(planned.communication)])
     yield from _section("Notes", [_lines(planned.notes) if planned.notes else "<p>None.</p>"])
@@ -97,8 +99,8 @@ def _layer_rows(planned: Planned) -> Iterator[list[str]]:
             f"{after[row]:.3f}",
             f"{bound:.3f}",
             f"{after[row] / bound:.4f}",
-            "" if expected is None else f"{expected[row]:.3f}",
             str(int(planned.replicas[row].max())),
+            *([] if expected is None else [f"{expected[row]:.3f}"]),
         ]
 
 
