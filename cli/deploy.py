@@ -97,7 +97,8 @@ class Goal:
         try:
             module, config = build(options, self.entries)
         except UserError as error:
-            if error.code != "language.unknown_entry" or error.values["name"] != DRAFT:
+            unknown = error.code == "language.unknown_entry" and error.values["name"] == DRAFT
+            if self.deployment is None or not unknown:
                 raise
             raise self._no_draft() from None
         if self.plan is not None:

@@ -59,7 +59,7 @@ CASES = {
     # Entries, targets, passes
     "{compile} --entry draft": "draft",
     "{compile} --target nunpy": "there is no machine 'nunpy'|did you mean numpy?",
-    "{compile} --target h200 --deploy 'phase=decode tp=2 batch=8 context=128'": "tp=2|tp=1",
+    "{compile} --target h200 --deploy 'phase=decode tp=3 batch=8 context=128'": "tp=3|tp=2",
     "{compile} -p canonicalise": "there is no pass canonicalise|did you mean canonicalize?",
     "{compile} -p 'specialize{{token=1}}'": "has no option token|tokens",
     "{compile} -p 'specialize{{tokens=many}}'": "an integer",
@@ -73,6 +73,9 @@ CASES = {
     "{explain} 'phase=decode batch=8 context=64' linear": "is called linear|did you mean linear_",
     "{explain} 'phase=decode batch=8 context=64' step": "is called step|one of",
     "{explain} 'phase=decod batch=8'": "did you mean decode?",
+    # Plans; test_plan_command.py has more
+    "plan": "required: MODEL, --config, --target",
+    "plan llama --config {d}/llama --target h200 --deploy 'phase=decode context=64'": "no experts",
     # Places to write to
     "{compile} -o {f}/empty": "Not a directory",
     "{compile} -o {f}/empty/below/it": "Not a directory",
