@@ -90,6 +90,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="place the experts of every layer as this plan says, on as many ranks as it has",
     )
     command.add_argument(
+        "--row-invariant",
+        action="store_true",
+        help="products in blocks of one size: the same bits on any number of ranks, slower",
+    )
+    command.add_argument(
         "--pin", metavar="F", help=".npz of values by name that take the place of the computed ones"
     )
     command.add_argument(
@@ -108,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
         options.level = "placed"
     if options.tiles is not None and options.level != "tiled":
         raise UserError("command.tiles_level", found=options.level)
+    if options.row_invariant and options.level == "tiled":
+        raise UserError("command.row_invariant_level", found=options.level)
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
     pins = _read_pins(options.pin) if options.pin else {}
@@ -161,7 +168,7 @@ def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) ->
     if expert_plan is not None:
         put_plan(module, expert_plan)
     run_passes(module, passes)
-    plan = plan_module(module)
+    plan = plan_module(module, options.row_invariant)
     if _is_placed(options) and not plan.is_placed:
         raise UserError("placement.dense", model=options.model)
     return plan

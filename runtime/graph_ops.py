@@ -166,7 +166,7 @@ def linear(x: F32 | Scaled, w: F32 | Scaled) -> F32:
     """[.., K] and [N, K] -> [.., N]."""
     lead, width = x.shape[:-1], x.shape[-1]
     if isinstance(x, Scaled) and isinstance(w, Scaled):
-        product = numerics.scaled_product(_matrix(x), w)
+        product = numerics.scaled_product(matrix_of(x), w)
     else:
         product = _matrix_product(plain(x).reshape(-1, width), plain(w))
     return product.reshape(*lead, w.shape[0])
@@ -180,20 +180,25 @@ def _matrix_product(x: F32, w: F32) -> F32:
     return product
 
 
-def _matrix(x: Scaled) -> Scaled:
+def matrix_of(x: Scaled) -> Scaled:
     """[.., K] with scales for each row -> [M, K]."""
     codes = x.codes.reshape(-1, x.codes.shape[-1])
     scales = x.scales.reshape(-1, x.scales.shape[-1])
     return replace(x, codes=codes, scales=scales, block=(1, x.block[-1]))
 
 
-def grouped_linear(x: F32 | Scaled, w: Weights, counts: Index) -> F32:
+def grouped_linear(
+    x: F32 | Scaled,
+    w: Weights,
+    counts: Index,
+    product: Callable[[F32 | Scaled, F32 | Scaled], F32] = linear,
+) -> F32:
     """x [R, K], w [E, N, K] -> [R, N]; experts without rows are not looked at."""
     result = np.empty((x.shape[0], w[0].shape[0]), dtype=np.float32)
     stop = 0
     for expert in np.flatnonzero(counts).tolist():
         start, stop = stop, stop + int(counts[expert])
-        result[start:stop] = linear(take_rows(x, slice(start, stop)), w[expert])
+        result[start:stop] = product(take_rows(x, slice(start, stop)), w[expert])
     return result
 
 
@@ -206,24 +211,24 @@ def einsum(inputs: list[F32 | Scaled], sequence: Index | None, equation: str) ->
     left, result = equation.split("->")
     terms = left.split(",")
     if "b" not in left:
-        return _contract(operands, terms, result)
+        return contract(operands, terms, result)
     assert sequence is not None, f"{equation} needs the sequence of each token"
     pieces = []
     for tokens, sequences in tiles(sequence, max(len(sequence), 1)) or [(slice(0, 0), slice(0, 0))]:
         one = sequences.stop - sequences.start == 1
         at = {"b": sequences.start if one else sequences, "t": tokens}
-        held = [_part(x, term, at) for x, term in zip(operands, terms, strict=True)]
-        pieces.append(_contract(held, [t.replace("b", "" if one else "t") for t in terms], result))
+        held = [part_of(x, term, at) for x, term in zip(operands, terms, strict=True)]
+        pieces.append(contract(held, [t.replace("b", "" if one else "t") for t in terms], result))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=result.index("t"))
 
 
-def _part(x: Array, term: str, at: dict[str, Any]) -> Array:
+def part_of(x: Array, term: str, at: dict[str, Any]) -> Array:
     """x with an index for some of its letters."""
     part: Array = x[tuple(at.get(letter, slice(None)) for letter in term)]
     return part
 
 
-def _contract(operands: list[Array], terms: list[str], result: str) -> F32:
+def contract(operands: list[Array], terms: list[str], result: str) -> F32:
     """Two operands as one batch of matrix products where possible: np.einsum is slow."""
     if len(terms) == 2:
         x, y = (set(term) for term in terms)

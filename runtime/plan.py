@@ -278,13 +278,16 @@ def is_watched(step: Step) -> bool:
     return step.name is not None and step.layout != SLICE
 
 
-def plan_module(module: ModuleOp) -> ModulePlan:
-    """The plan of every function and program of a module."""
+def plan_module(module: ModuleOp, row_invariant: bool = False) -> ModulePlan:
+    """The plan of every function and program of a module.
+
+    `row_invariant`: with the products of `row_invariant.py`, in functions; kernels have none such.
+    """
     kernels = _kernels(module)
     functions = {}
     for op in module.ops:
         if isinstance(op, func.FuncOp):
-            functions[op.sym_name.data] = _FunctionPlanner(op, kernels).plan()
+            functions[op.sym_name.data] = _FunctionPlanner(op, kernels, row_invariant).plan()
         if isinstance(op, sched.Program):
             functions[op.sym_name.data] = _program_plan(op, kernels)
     entries = module.attributes.get("supertile.entries", ArrayAttr([]))
@@ -308,10 +311,23 @@ def _kernels(module: ModuleOp) -> dict[str, KernelPlan]:
     return {kernel.sym_name.data: KernelPlan(kernel) for kernel in kernels}
 
 
+def _functions(row_invariant: bool) -> dict[type[Operation], Callable[..., Any]]:
+    from supertile.runtime import graph_ops
+
+    if not row_invariant:
+        return graph_ops.FUNCTIONS
+    from supertile.runtime import row_invariant as products
+
+    return {**graph_ops.FUNCTIONS, **products.FUNCTIONS}
+
+
 class _FunctionPlanner:
-    def __init__(self, function: func.FuncOp, kernels: dict[str, KernelPlan]) -> None:
+    def __init__(
+        self, function: func.FuncOp, kernels: dict[str, KernelPlan], row_invariant: bool
+    ) -> None:
         self.function = function
         self.kernels = kernels
+        self.functions = _functions(row_invariant)
         self.register: dict[SSAValue, int] = {}
         self.free: list[int] = []
         self.count = 0
@@ -380,8 +396,6 @@ class _FunctionPlanner:
     def _step(
         self, op: Operation, number: int, last: dict[SSAValue, int], kept: set[SSAValue]
     ) -> Step:
-        from supertile.runtime.graph_ops import FUNCTIONS
-
         inputs = operand_groups(op, lambda value: self.register[self._inside(value)])
         dying = dict.fromkeys(
             value
@@ -396,7 +410,7 @@ class _FunctionPlanner:
         kernel = self.kernels[op.kernel.data] if isinstance(op, tile.Launch) else None
         return Step(
             op,
-            FUNCTIONS.get(type(op)) if kernel is None else kernel.launch,
+            self.functions.get(type(op)) if kernel is None else kernel.launch,
             inputs,
             call_properties(op) if kernel is None else {},
             tuple(self.register[value] for value in op.results),

@@ -238,6 +238,7 @@ def attend(
     value_width: int,
     round: str | None = None,
     block: int | None = None,
+    alone: bool = False,
 ) -> F32:
     """[T, H, value_width]: for each token and head one softmax over the keys of all sources.
 
@@ -249,17 +250,20 @@ def attend(
     other, empty entries too; a count source comes last) are taken in blocks, the weight e^(s -
     running maximum, without the sink) is rounded to bf16 for the product with the values, not for
     the sum.
+
+    `alone` takes every token by itself, in products whose sizes follow from the token alone: its
+    result does not depend, to the last bit, on the tokens beside it.
     """
     if round not in (None, "bf16"):
         raise ValueError(f"attention rounds to bf16 or not at all, got {round!r}")
     span = (block or 64) if round else None
     keys, values = [_by_head(held) for held in keys], [_by_head(held) for held in values]
     result = np.empty((*q.shape[:2], value_width), dtype=np.float32)
-    step = _tile_tokens(q, keys, index)
+    step = 1 if alone else _tile_tokens(q, keys, index)
     for tokens, owner in tiles(sequence, step):
         sources = []
         for i, key in enumerate(keys):
-            columns = _columns(index[i][tokens], key.shape[1], q.shape[1], span)
+            columns = _columns(index[i][tokens], key.shape[1], q.shape[1], span, alone)
             picked = _pick(key[owner], columns)
             beside = _pick(values[i][owner], columns) if values else picked
             sources.append(_Source(picked, beside[..., :value_width], columns.visible))
@@ -300,11 +304,12 @@ class _Source(NamedTuple):
     visible: Mask
 
 
-def _columns(chosen: Index, key_count: int, heads: int, block: int | None) -> _Columns:
+def _columns(chosen: Index, key_count: int, heads: int, block: int | None, alone: bool) -> _Columns:
     """The columns of an index [t, n] or a count [t].
 
     Keys are gathered only where a stretch of them does not do: where the tokens look at keys far
-    apart, or the order of the columns matters and differs from that of the keys.
+    apart, or the order of the columns matters and differs from that of the keys. They are always
+    gathered for tokens `alone`: a stretch ends where the keys of the call do.
     """
     last = int(chosen.max(initial=-1)) + (chosen.ndim == 2)
     if last > key_count:
@@ -312,6 +317,8 @@ def _columns(chosen: Index, key_count: int, heads: int, block: int | None) -> _C
     if chosen.ndim == 1:
         return _Columns(np.arange(last) < chosen[:, None], 0, None)
     visible = chosen >= 0
+    if alone:
+        return _Columns(visible, 0, np.maximum(chosen, 0))
     first = int(chosen.min(where=visible, initial=last))
     if ((chosen == first + np.arange(chosen.shape[1])) | ~visible).all():
         return _Columns(visible, first, None)

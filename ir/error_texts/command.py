@@ -70,6 +70,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--level {found}",
         suggestion="add --level tiled, or leave --tiles out",
     ),
+    "command.row_invariant_level": Text(
+        "--row-invariant is not for the level tiled, whose tiles follow from the sizes of the run",
+        expected="--level graph, placed or fused",
+        found="--level {found}",
+        suggestion="leave --level or --row-invariant out",
+    ),
     "command.stop_after": Text(
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),

@@ -52,22 +52,28 @@ def placed(
     numerics: str = "reference",
     fused: bool = False,
     plan: ExpertPlan | None = None,
+    row_invariant: bool = False,
 ) -> Model:
     fusions = ",fuse-norm,fuse-residual,fuse-attention,fuse-moe" if fused else ""
-    return split(case, f"plan-experts{{{options}}}{fusions}", numerics, plan)
+    return split(case, f"plan-experts{{{options}}}{fusions}", numerics, plan, row_invariant)
 
 
 @cache
 def split(
-    case: str, pipeline: str, numerics: str = "reference", plan: ExpertPlan | None = None
+    case: str,
+    pipeline: str,
+    numerics: str = "reference",
+    plan: ExpertPlan | None = None,
+    row_invariant: bool = False,
 ) -> Model:
     module = shared_model(case, numerics).module.clone()
     if plan is not None:
         module.attributes[PLAN] = PlanAttr(plan)
     for one in parse_pipeline(f"canonicalize,cse,{pipeline}"):
         one.apply(context(), module)
-    planned = plan_module(module)
-    return Model(module, planned, Weights(Checkpoint(DATA / case), planned, list(planned.entries)))
+    program = plan_module(module, row_invariant)
+    weights = Weights(Checkpoint(DATA / case), program, list(program.entries))
+    return Model(module, program, weights)
 
 
 def run(
@@ -171,6 +177,52 @@ def test_traces_of_groups_are_those_of_one_rank(more: str) -> None:
     assert len(ours) > 12
     for name, held in ours.items():
         assert np.allclose(held, theirs[name], atol=TOLERANCE, equal_nan=True), name
+
+
+# ---- the same bits on any ranks ----------------------------------------------------------------
+
+WAYS = {
+    "two ranks": ("ranks=2", False),
+    "three ranks": ("ranks=3", False),
+    "four, replicas": ("ranks=4 slots=7,5,8,6", False),
+    "shares in every layer": ("", True),
+}
+FED = {
+    "one shot": Request(),
+    "chunks of 7": FEEDS["chunks of 7"],
+    "a prompt, single tokens, decoding": Request(prompt=6, decode=4),
+}
+DEPLOYED = "deepseek_v4_deployed"
+
+
+@cache
+def alone(case: str, feed: str) -> Generated:
+    """Row-invariant, without placement."""
+    numerics = "deployed" if case == DEPLOYED else "reference"
+    shared = shared_model(case, numerics)
+    plan = plan_module(shared.module, row_invariant=True)
+    return Model(shared.module, plan, shared.weights).run(five_rows(case), FED[feed])
+
+
+@pytest.mark.parametrize("feed", FED)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", CASES)
+def test_row_invariant_runs_are_bit_equal(case: str, way: str, feed: str) -> None:
+    options, planned = WAYS[way]
+    model = placed(case, options, plan=PLANS[case] if planned else None, row_invariant=True)
+    found = run(model, five_rows(case), FED[feed])
+    wanted = alone(case, feed)
+    assert found.logits.tobytes() == wanted.logits.tobytes()
+    assert found.tokens.tolist() == wanted.tokens.tolist()
+    assert (
+        apart(found.logits, shared_model(case).run(five_rows(case), FED[feed]).logits) < TOLERANCE
+    )
+
+
+def test_row_invariant_codes_and_fused_groups_are_bit_equal() -> None:
+    model = placed(DEPLOYED, "ranks=4 slots=5,2,3,2", "deployed", fused=True, row_invariant=True)
+    found = run(model, five_rows(DEPLOYED), FED["chunks of 7"])
+    assert found.logits.tobytes() == alone(DEPLOYED, "chunks of 7").logits.tobytes()
 
 
 def spread(found: Array, wanted: Array) -> float:

@@ -48,6 +48,13 @@ def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
     assert f"level {level}, {options.split()[1]} ranks" in capsys.readouterr().out
 
 
+def test_row_invariant_runs_are_bit_equal(tmp_path):
+    options = "--row-invariant --decode 2"
+    found = arrays(tmp_path, f"--ep 3 --level fused {options}")
+    wanted = arrays(tmp_path, options)
+    assert all(found[name].tobytes() == held.tobytes() for name, held in wanted.items())
+
+
 def test_one_rank_with_slots_is_bit_equal(tmp_path):
     found, wanted = arrays(tmp_path, "--slots 16"), arrays(tmp_path, "")
     assert found["logits"].tobytes() == wanted["logits"].tobytes()
@@ -105,6 +112,7 @@ def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
 @pytest.mark.parametrize(
     "case, options, told",
     [
+        ("deepseek_v3", "--row-invariant --level tiled", "is not for the level tiled"),
         ("deepseek_v3", "--ep 4 --slots 1", "there are more experts than slots"),
         ("deepseek_v3", "--ep 4 --slots 4,4,8", "not every rank gets its slots"),
         ("deepseek_v3", "--ep 4 --slots 2,two", "argument --slots: 'two' is no whole number"),
