@@ -1,14 +1,17 @@
-"""The executor is the definition: the NumPy function of every comm op, over all ranks at once.
+"""The executor is the definition: the NumPy functions of every comm op.
 
-A function takes, for each operand, a list of the values of all ranks, and the properties by name;
-it returns one tuple of results for each rank. Ranks may have no tokens, and no rows may arrive.
+`EXCHANGES` has what one rank does: `send(rank, ranks, *operands, **properties)` gives a parcel for
+each rank, `receive(rank, parcels, *operands, **properties)` the results, of the parcels from each.
+`FUNCTIONS` has the whole op, over all ranks at once: for each operand a list of the values of all
+ranks, and the properties by name; a tuple of results for each rank. Ranks may have no tokens, and
+no rows may arrive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from xdsl.ir import Operation
@@ -18,78 +21,94 @@ from supertile.ir.placement import Placement
 from supertile.runtime.copies import copies_of
 from supertile.runtime.graph_ops import Array, take_rows
 from supertile.runtime.numerics import F32, Scaled
-from supertile.runtime.sequence_ops import I32, Index
+from supertile.runtime.sequence_ops import Index
 
 Results = list[tuple[Any, ...]]
+Parcel = tuple[Any, ...]
+"""Arrays, or block-scaled tensors, with a row for each row that is sent."""
 
 
-def dispatch(
-    x: Sequence[F32 | Scaled],
-    chosen: Sequence[Index],
-    weight: Sequence[F32],
-    placement: Placement,
-) -> Results:
-    """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]) of each rank, slots ascending.
+class Exchange(NamedTuple):
+    """A comm op as one rank does it."""
+
+    send: Callable[..., list[Parcel]]
+    receive: Callable[..., tuple[Any, ...]]
+
+    def together(self, *columns: Sequence[Any], **properties: Any) -> Results:
+        """The results of all ranks, of the values of all ranks."""
+        each = list(zip(*columns, strict=True))
+        sent = [self.send(rank, len(each), *own, **properties) for rank, own in enumerate(each)]
+        arrived = zip(*sent, strict=True)
+        return [
+            self.receive(rank, parcels, *own, **properties)
+            for rank, (parcels, own) in enumerate(zip(arrived, each, strict=True))
+        ]
+
+
+def _parcels(fields: Parcel, target: Index, ranks: int) -> list[Parcel]:
+    """The rows of the fields for each rank, in order; target [N] is the rank of each row."""
+    order = np.argsort(target, kind="stable")
+    ends = np.cumsum(np.bincount(target, minlength=ranks))[:-1]
+    return [tuple(take_rows(x, rows) for x in fields) for rows in np.split(order, ends)]
+
+
+# ---- dispatch ----------------------------------------------------------------------------------
+
+
+def send_tokens(
+    rank: int, ranks: int, x: F32 | Scaled, chosen: Index, weight: F32, placement: Placement
+) -> list[Parcel]:
+    """(row, weight, slot, choice) of each choice [T K], for the rank that it goes to.
 
     IndexError for a choice that is no expert.
     """
-    ranks, slots = _targets(chosen, placement)
-    origin = _origins(chosen)
-    row_weight = np.concatenate([held.reshape(-1) for held in weight])
-    rows = joined([take_rows(held, _tokens(own)) for held, own in zip(x, chosen, strict=True)])
-    results: Results = []
-    for rank in range(placement.ranks):
-        here = np.flatnonzero(ranks == rank)
-        here = here[np.argsort(slots[here], kind="stable")]  # then by source, then by token
-        counts = np.bincount(slots[here], minlength=placement.width).astype(np.int32)
-        results.append((take_rows(rows, here), row_weight[here], counts, origin[here]))
-    return results
-
-
-def _targets(chosen: Sequence[Index], placement: Placement) -> tuple[Index, Index]:
-    """The rank and the slot that each choice goes to, sources one after the other."""
-    if len(chosen) != placement.ranks:
-        raise ValueError(f"experts on {placement.ranks} ranks, tokens of {len(chosen)}")
-    expert = np.concatenate([own.reshape(-1) for own in chosen])
+    if ranks != placement.ranks:
+        raise ValueError(f"experts on {placement.ranks} ranks, tokens of {ranks}")
+    expert = chosen.reshape(-1)
     if expert.size and not 0 <= expert.min() <= expert.max() < placement.experts:
         wrong = expert.min() if expert.min() < 0 else expert.max()
         raise IndexError(f"expert {wrong} of {placement.experts}")
-    source = np.repeat(np.arange(len(chosen)), [own.size for own in chosen])
+    token = np.repeat(np.arange(chosen.shape[0]), chosen.shape[1])
     copies = copies_of(placement)
-    copy = copies.chosen(expert, source, np.concatenate([_tokens(own) for own in chosen]))
-    return copies.rank[copy], copies.slot[copy]
+    copy = copies.chosen(expert, np.full(expert.size, rank), token)
+    slot, choice = copies.slot[copy].astype(np.int32), np.arange(expert.size, dtype=np.int32)
+    fields = take_rows(x, token), weight.reshape(-1), slot, choice
+    return _parcels(fields, copies.rank[copy], ranks)
 
 
-def _origins(chosen: Sequence[Index]) -> I32:
-    """(source rank, choice there) of each choice, sources one after the other."""
-    pairs = [
-        np.column_stack([np.full(own.size, source), np.arange(own.size)])
-        for source, own in enumerate(chosen)
-    ]
-    return np.concatenate(pairs).astype(np.int32)
+def receive_tokens(
+    rank: int, parcels: Sequence[Parcel], *operands: Any, placement: Placement
+) -> tuple[Any, ...]:
+    """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]), slots ascending."""
+    rows, weight, slot, choice = map(joined, zip(*parcels, strict=True))
+    source = np.repeat(np.arange(len(parcels), dtype=np.int32), [len(held[3]) for held in parcels])
+    order = np.argsort(slot, kind="stable")  # then by source, then by token
+    counts = np.bincount(slot, minlength=placement.width).astype(np.int32)
+    origin = np.column_stack([source, choice])[order]
+    return take_rows(rows, order), weight[order], counts, origin
 
 
-def _tokens(chosen: Index) -> Index:
-    """The token of each choice [T K]."""
-    return np.repeat(np.arange(chosen.shape[0]), chosen.shape[1])
+# ---- combine -----------------------------------------------------------------------------------
 
 
-def combine(rows: Sequence[F32], origin: Sequence[Index], chosen: Sequence[Index]) -> Results:
-    """[T, ..] of each rank: the rows of a token added one after the other in float32.
+def send_back(rank: int, ranks: int, rows: F32, origin: Index, chosen: Index) -> list[Parcel]:
+    """(row, choice) of each row, for the rank that it came from."""
+    return _parcels((rows, origin[:, 1]), origin[:, 0], ranks)
 
-    ValueError unless every choice of every rank comes back once.
+
+def receive_back(
+    rank: int, parcels: Sequence[Parcel], rows: F32, origin: Index, chosen: Index
+) -> tuple[F32]:
+    """[T, ..]: the rows of a token added one after the other in float32.
+
+    ValueError unless every choice comes back once.
     """
-    back = joined(rows)
-    source, choice = np.concatenate(origin).T
-    results: Results = []
-    for rank, own in enumerate(chosen):
-        mine = np.flatnonzero(source == rank)
-        place = np.full(own.size, -1)
-        place[choice[mine]] = mine
-        if len(mine) != own.size or (place < 0).any():
-            raise ValueError(f"{len(mine)} rows come back to rank {rank}, of {own.size} choices")
-        results.append((_summed(back, place.reshape(own.shape), own),))
-    return results
+    back, choice = map(joined, zip(*parcels, strict=True))
+    place = np.full(chosen.size, -1)
+    place[choice] = np.arange(len(choice))
+    if len(choice) != chosen.size or (place < 0).any():
+        raise ValueError(f"{len(choice)} rows come back to rank {rank}, of {chosen.size} choices")
+    return (_summed(back, place.reshape(chosen.shape), chosen),)
 
 
 def _summed(rows: F32, place: Index, chosen: Index) -> F32:
@@ -157,7 +176,28 @@ def joined(values: Sequence[Array | Scaled]) -> Any:
     )
 
 
-# ---- the table ---------------------------------------------------------------------------------
+# ---- the tables --------------------------------------------------------------------------------
+
+EXCHANGES: dict[type[Operation], Exchange] = {
+    comm.Dispatch: Exchange(send_tokens, receive_tokens),
+    comm.Combine: Exchange(send_back, receive_back),
+}
+
+
+def dispatch(
+    x: Sequence[F32 | Scaled],
+    chosen: Sequence[Index],
+    weight: Sequence[F32],
+    placement: Placement,
+) -> Results:
+    """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]) of each rank."""
+    return EXCHANGES[comm.Dispatch].together(x, chosen, weight, placement=placement)
+
+
+def combine(rows: Sequence[F32], origin: Sequence[Index], chosen: Sequence[Index]) -> Results:
+    """[T, ..] of each rank."""
+    return EXCHANGES[comm.Combine].together(rows, origin, chosen)
+
 
 FUNCTIONS: dict[type[Operation], Callable[..., Results]] = {
     comm.Dispatch: dispatch,

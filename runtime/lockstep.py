@@ -1,8 +1,8 @@
 """Runs a placed module: every op for all ranks in turn, so that comm ops see all ranks' values.
 
 Each rank has registers, weights and state of its own; ops that talk to no other rank run as in
-`execute.py`. Nothing can wait for anything, so nothing can hang. A module without comm ops runs as
-well: then the ranks are independent.
+`execute.py`. A process may run some of the ranks: a communicator reaches the others. A module
+without comm ops runs as well: then the ranks are independent.
 
 The sequences of a batch go to the ranks in contiguous runs, the first ranks have one more; so rows
 of all tokens are those of the ranks one after the other. A rank without sequences takes part with
@@ -27,7 +27,8 @@ from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
 from supertile.ir.group_layout import WHOLE
 from supertile.ir.types import DYNAMIC
-from supertile.runtime.comm_ops import FUNCTIONS, joined
+from supertile.runtime.comm_ops import joined
+from supertile.runtime.communicator import Communicator, InProcess
 from supertile.runtime.engine import Session, call_vectors
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.microbatches import Given, halves_of, in_halves
@@ -45,16 +46,21 @@ class LockstepExecutor:
     of a value without run-time rows it sees that of rank 0.
     """
 
-    def __init__(self, whole: Executor, ranks: int) -> None:
+    def __init__(
+        self, whole: Executor, ranks: int, communicator: Communicator | None = None
+    ) -> None:
+        """`communicator` None: all ranks in this process."""
         self.whole = whole
         self.plan = whole.plan
         self.group = whole.plan.group
+        self.communicator = communicator or InProcess(ranks)
         self.ranks = [
-            Executor(whole.plan, partial(_weights_on, whole, rank)) for rank in range(ranks)
+            Executor(whole.plan, partial(_weights_on, whole, rank))
+            for rank in self.communicator.ranks
         ]
 
     def call(self, entry: str, arguments: Sequence[list[Any]]) -> list[list[Any]]:
-        """Run an entry: the arguments of each rank; returns the results of each rank."""
+        """Run an entry: the arguments of each rank here; returns the results of each."""
         self.whole.begin_call()
         return self._run(self.plan.functions[entry], arguments, None, self.plan.prefix(entry))
 
@@ -95,11 +101,14 @@ class LockstepExecutor:
         self, step: Step, layer: int | None, files: list[list[Any]]
     ) -> list[list[Any]]:
         columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
-        function, properties = FUNCTIONS[type(step.op)], placed_properties(step, layer)
-        return [list(own) for own in function(*map(list, columns), **properties)]
+        properties = placed_properties(step, layer)
+        results = self.communicator.run(type(step.op), [*map(list, columns)], properties)
+        return [list(own) for own in results]
 
     def layers(self, step: Step, ranks: Sequence[Given]) -> list[list[Any]]:
         """As `Executor._layers`, for all ranks at once; halves of a rank run like ranks."""
+        if len(self.ranks) < self.communicator.size and step.properties.get("microbatches", 1) > 1:
+            raise ExecutionError("micro-batches need all ranks in one process")
         halves = halves_of(self.plan, step, ranks)
         groups = in_halves(self.plan, step, ranks, halves) if halves else ranks
         carried = self._carried(step, groups)
@@ -153,31 +162,53 @@ class LockstepExecutor:
         first = whole[0]
         held = self.whole.observed(step, _Merged([files[n] for n in shown]), whole, layer)
         if held[0] is not first:
-            self._replace_first(step, results, held[0])
+            self._replace_first(step, results, [own[0] for own in results], held[0])
 
     def _watched(self, name: str, step: Step, results: list[list[Any]]) -> None:
         assert self.whole.watch is not None
-        shown = shown_of(step, len(results), len(self.ranks), self.group)
-        values = [results[n][0] for n in shown]
+        everywhere = self.communicator.gather([held[0] for held in results])
+        shown = shown_of(step, len(everywhere), self.communicator.size, self.group)
+        values = [everywhere[n] for n in shown]
         if not _has_rows(step):
             self.whole.watch(name, values[0], step)
             return
         whole = merged(values)
         held = self.whole.watch(name, whole, step)
         if held is not whole:
-            self._replace_first(step, results, held)
+            self._replace_first(step, results, everywhere, held)
 
-    def _replace_first(self, step: Step, results: list[list[Any]], whole: Any) -> None:
-        """Give each rank its part of a first result for all of them."""
+    def _replace_first(
+        self, step: Step, results: list[list[Any]], everywhere: Values, whole: Any
+    ) -> None:
+        """Give each rank here its part of a first result for all of them; `everywhere` are the
+        first results of all ranks.
+        """
         parts, start = len(results) // len(self.ranks), 0
-        for n in shown_of(step, len(results), len(self.ranks), self.group):
-            own = results[n][0]
+        replaced = list(everywhere)
+        for n in shown_of(step, len(everywhere), self.communicator.size, self.group):
+            own = everywhere[n]
             count = own.shape[0] if np.ndim(_codes(own)) else 1
-            part = _part(whole, own, slice(start, start + count))
             copies = self.group if step.layout == WHOLE else 1
-            for held in results[n : n + copies * parts : parts]:
-                held[0] = part
+            part = _part(whole, own, slice(start, start + count))
+            replaced[n : n + copies * parts : parts] = [part] * copies
             start += count
+        first = self.communicator.ranks[0] * parts
+        for held, part in zip(results, replaced[first:], strict=False):
+            held[0] = part
+
+
+def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
+    """Whose values together are those of the batch, in its order; of what is equal in a group those
+    of its first rank. Each of the ranks has one of `count` values, or one for each half.
+    """
+    parts = count // ranks
+    members = 1 if step.layout == WHOLE else group
+    return [
+        (first + member) * parts + part
+        for first in range(0, ranks, group)
+        for part in range(parts)
+        for member in range(members)
+    ]
 
 
 def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
@@ -283,7 +314,7 @@ class LockstepSession(Session):
 
     def __init__(self, executor: LockstepExecutor, entry: str, batch: int, context: int) -> None:
         self.group = executor.group
-        groups = len(executor.ranks) // self.group
+        groups = executor.communicator.size // self.group
         super().__init__(executor.whole, entry, batch, context, groups)
         self.lockstep = executor
         each, more = divmod(batch, groups)
@@ -300,17 +331,21 @@ class LockstepSession(Session):
     def call(self, inputs: dict[str, Any], counts: Sequence[int]) -> dict[str, NDArray[Any]]:
         self.check_context(counts)
         new = np.asarray(counts, np.int32)
-        start, arguments = 0, []
-        for sequences in self.sequences:
-            stop = start + int(new[sequences].sum())
-            for states in self.copies:
-                own = self._arguments(inputs, new, sequences, slice(start, stop), states)
-                arguments.append(own)
-            start = stop
-        results = self.lockstep.call(self.entry, arguments)[:: self.group]
+        communicator, arguments = self.lockstep.communicator, []
+        for rank in communicator.ranks:
+            number, member = divmod(rank, self.group)
+            sequences = self.sequences[number]
+            start = int(new[: sequences.start].sum())
+            tokens = slice(start, start + int(new[sequences].sum()))
+            own = self._arguments(inputs, new, sequences, tokens, self.copies[member])
+            arguments.append(own)
+        results = self.lockstep.call(self.entry, arguments)
         self.length = self.length + new
-        outputs = [merged(list(held)) for held in zip(*results, strict=True)]
-        return dict(zip(self.plan.result_names, outputs, strict=False))
+        # Results are those of the entry, then its state, which stays on its rank.
+        named = [tuple(held[: len(self.plan.result_names)]) for held in results]
+        firsts = communicator.gather(named)[:: self.group]
+        outputs = [merged(list(held)) for held in zip(*firsts, strict=True)]
+        return dict(zip(self.plan.result_names, outputs, strict=True))
 
     def whole_states(self) -> list[NDArray[Any]]:
         columns = [list(held) for held in zip(*self.copies, strict=True)]

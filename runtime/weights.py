@@ -7,6 +7,7 @@ lacks the declared format, what it has instead is made of it here, once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +23,16 @@ from supertile.runtime.plan import ModulePlan, WeightUse
 class Weights:
     """Weights by name and layer, read at first use and kept."""
 
-    def __init__(self, checkpoint: Checkpoint, plan: ModulePlan, entries: list[str]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: ModulePlan,
+        entries: list[str],
+        ranks: Sequence[int] | None = None,
+    ) -> None:
+        """`ranks`: those whose experts the checkpoint must hold; None: all."""
         self.checkpoint = checkpoint
+        self.ranks = ranks
         self.deployed = plan.numerics == "deployed"
         self._held: dict[tuple[Any, int], Any] = {}
         checkpoint.check(self._required(plan, entries))
@@ -35,11 +44,15 @@ class Weights:
         uses = [pair for entry in entries for pair in plan.weights_of(entry)]
         required = [
             (name, shape, declared_format(use))
-            for use, layers in uses
+            for whole, layers in uses
+            for use in self._on_ranks(whole)
             for shape in [stored_shape(use)]
             for name in _names(use, layers)
         ]
         return list(dict.fromkeys(required))
+
+    def _on_ranks(self, use: WeightUse) -> list[WeightUse]:
+        return [use] if self.ranks is None else [use.on(rank) for rank in self.ranks]
 
     def get(self, use: WeightUse, layer: int | None) -> Any:
         """An array, a `Scaled`, or a list of them, one for each expert."""
