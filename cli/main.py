@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except UserError as error:
-        print(error.render(), file=sys.stderr)
+        if _speaks():
+            print(error.render(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; files written before are whole", file=sys.stderr)
@@ -191,6 +192,14 @@ def _print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _speaks() -> bool:
+    """Whether this process tells what is wrong: of the ranks of a job the first one does."""
+    from supertile.cli.mpi import launched
+
+    place = launched()
+    return place is None or place[0] == 0
+
+
 def _output_ended(error: OSError) -> int:
     """Whoever read our output has seen enough, or it goes where nothing more can be written."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -204,15 +213,19 @@ def _output_ended(error: OSError) -> int:
 
 
 def _bug(given: list[str], error: Exception) -> int:
-    """Say that it is our fault, and leave a file that shows it."""
-    reproducer = getattr(error, "reproducer", None) or _write_crash(given, error)
-    message = getattr(error, "message", None) or f"{type(error).__name__}: {str(error)[:300]}"
-    print(f"bug in Supertile: {message}", file=sys.stderr)
-    print(f"  reproducer: {reproducer or 'none could be written'}", file=sys.stderr)
+    print(bug_text(given, error), file=sys.stderr)
     return 2
 
 
-def _write_crash(given: list[str], error: Exception) -> str | None:
+def bug_text(given: list[str], error: BaseException) -> str:
+    """Says that it is our fault, and leaves a file that shows it."""
+    reproducer = getattr(error, "reproducer", None) or _write_crash(given, error)
+    message = getattr(error, "message", None) or f"{type(error).__name__}: {str(error)[:300]}"
+    place = reproducer or "none could be written"
+    return f"bug in Supertile: {message}\n  reproducer: {place}"
+
+
+def _write_crash(given: list[str], error: BaseException) -> str | None:
     """The command line and the traceback, in the current folder or else a temporary one."""
     import platform
     import shlex

@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from supertile.cli.compile import build, select_passes
 from supertile.cli.expert_plans import put_plan, read_plan
 from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
+from supertile.cli.mpi import Job, launched, run_job
 from supertile.cli.progress import Bar
 from supertile.ir.errors import UserError, nearest
 
@@ -104,7 +106,56 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """On one rank of a job where a launcher has started several."""
+    return run_job(options, _run)
+
+
+def _run(options: argparse.Namespace, job: Job) -> int:
+    ready = job.together(lambda: _prepared(options))
+    job.check_ranks(ready.plan.ranks)
+    job.check_same(ready.inputs)
+    bar = Bar("tokens", ready.batch * ready.context) if job.rank == 0 else None
+    generator = job.together(lambda: _generator(ready, options.weights, bar, job))
     from supertile.runtime.generate import Request
+
+    start = time.perf_counter()
+    request = Request(options.prompt, options.chunk, options.teacher, options.decode)
+    try:
+        generated = generator.run(ready.rows, request)
+    finally:
+        if bar is not None:
+            bar.close()
+    seconds = time.perf_counter() - start
+    arrays = _arrays(generated, ready.recorder)
+    if options.output:
+        job.together(lambda: _write(options.output, arrays) if job.rank == 0 else None)
+    if job.rank == 0:
+        _print_summary(options, generated, list(arrays), seconds, ready.plan.ranks)
+    return 0
+
+
+# ---- what is run -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that a run needs besides weights, checked."""
+
+    plan: ModulePlan
+    entries: list[str]
+    rows: list[Any]
+    context: int
+    recorder: Recorder | None
+    inputs: dict[str, bytes | str]
+    """What must be the same on all ranks of a job, by what users call it."""
+
+    @property
+    def batch(self) -> int:
+        return len(self.rows)
+
+
+def _prepared(options: argparse.Namespace) -> _Ready:
+    from supertile.ir.text import print_module
     from supertile.runtime.tokens import check_vocabulary, read_tokens
     from supertile.runtime.trace import Recorder
 
@@ -125,23 +176,16 @@ def run(options: argparse.Namespace) -> int:
     check_vocabulary(rows, _vocabulary(plan))
     context = _context(rows, options, config)
     recorder = Recorder(patterns, pins) if patterns or pins else None
-    bar = Bar("tokens", len(rows) * context)
-    generator = _generator(plan, options.weights, entries, (len(rows), context), recorder, bar)
-    start = time.perf_counter()
-    request = Request(options.prompt, options.chunk, options.teacher, options.decode)
-    try:
-        generated = generator.run(rows, request)
-    finally:
-        bar.close()
-    seconds = time.perf_counter() - start
-    arrays = _arrays(generated, recorder)
-    if options.output:
-        _write(options.output, arrays)
-    _print_summary(options, generated, list(arrays), seconds, plan.ranks)
-    return 0
-
-
-# ---- what is run -------------------------------------------------------------------------------
+    request = [options.prompt, options.chunk, options.teacher, options.decode, options.draft]
+    inputs: dict[str, bytes | str] = {}
+    if launched() is not None:
+        inputs = {
+            "tokens": repr([row.tolist() for row in rows]),
+            "model, config, plan and passes": print_module(module, locations=False),
+            "options": repr([*request, options.row_invariant, patterns]),
+            "pinned values": b"".join(name.encode() + pins[name].tobytes() for name in pins),
+        }
+    return _Ready(plan, entries, rows, context, recorder, inputs)
 
 
 def slot_list(text: str) -> tuple[int, ...]:
@@ -246,14 +290,7 @@ def _context(rows: list[Any], options: argparse.Namespace, config: Config) -> in
     return longest
 
 
-def _generator(
-    plan: ModulePlan,
-    weights: str,
-    entries: list[str],
-    sizes: tuple[int, int],
-    recorder: Recorder | None,
-    progress: Bar,
-) -> Generator:
+def _generator(ready: _Ready, weights: str, progress: Bar | None, job: Job) -> Generator:
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.engine import Session
     from supertile.runtime.execute import Executor
@@ -261,16 +298,20 @@ def _generator(
     from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
     from supertile.runtime.weights import Weights
 
-    held = Weights(Checkpoint(Path(weights)), plan, entries)
-    executor = Executor(plan, held.get, recorder.watch if recorder else None)
-    lockstep = None if plan.ranks is None else LockstepExecutor(executor, plan.ranks)
+    plan, recorder, communicator = ready.plan, ready.recorder, job.communicator
+    ranks = None if communicator is None else communicator.ranks
+    held = Weights(Checkpoint(Path(weights)), plan, ready.entries, ranks)
+    executor = Executor(plan, held.get)
+    if recorder is not None:
+        executor.watch, executor.wanted = recorder.watch, recorder.wants
+    lockstep = None if plan.ranks is None else LockstepExecutor(executor, plan.ranks, communicator)
 
     def session(entry: str) -> Session:
         if lockstep is None:
-            return Session(executor, entry, *sizes)
-        return LockstepSession(lockstep, entry, *sizes)
+            return Session(executor, entry, ready.batch, ready.context)
+        return LockstepSession(lockstep, entry, ready.batch, ready.context)
 
-    draft = session("draft") if "draft" in entries else None
+    draft = session("draft") if "draft" in ready.entries else None
     return Generator(session("logits"), draft, recorder, progress)
 
 

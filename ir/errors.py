@@ -25,6 +25,7 @@ from supertile.ir.error_texts.ir_text import IR_TEXTS
 from supertile.ir.error_texts.language import LANGUAGE_TEXTS
 from supertile.ir.error_texts.loads import LOADS_TEXTS
 from supertile.ir.error_texts.machine import MACHINE_TEXTS
+from supertile.ir.error_texts.mpi import MPI_TEXTS
 from supertile.ir.error_texts.passes import PASS_TEXTS
 from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.plan import PLAN_TEXTS
@@ -109,6 +110,7 @@ TEXTS: dict[str, Text] = {
     **FORMAT_TEXTS,
     **PLACEMENT_TEXTS,
     **SHARD_TEXTS,
+    **MPI_TEXTS,
     **COMMAND_TEXTS,
     **MACHINE_TEXTS,
     **DEPLOY_TEXTS,

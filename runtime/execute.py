@@ -37,6 +37,8 @@ class Executor:
     plan: ModulePlan
     weights: Callable[[WeightUse, int | None], Any]
     watch: Watch | None = None
+    wanted: Callable[[str], bool] | None = None
+    """Which names `watch` looks at, where it costs something to show it a value; None: all."""
 
     observes: ClassVar[bool] = False
     """Whether `observed` looks at the results of steps."""

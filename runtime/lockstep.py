@@ -166,6 +166,8 @@ class LockstepExecutor:
 
     def _watched(self, name: str, step: Step, results: list[list[Any]]) -> None:
         assert self.whole.watch is not None
+        if self.whole.wanted is not None and not self.whole.wanted(name):
+            return
         everywhere = self.communicator.gather([held[0] for held in results])
         shown = shown_of(step, len(everywhere), self.communicator.size, self.group)
         values = [everywhere[n] for n in shown]

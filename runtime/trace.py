@@ -68,6 +68,10 @@ class Recorder:
         """The tokens of the next call."""
         self.sequence, self.position, self.length = sequence, position, length
 
+    def wants(self, name: str) -> bool:
+        """Whether `watch` does anything with the value of this name."""
+        return name in self.pins or any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
     def watch(self, name: str, value: Any, step: Step) -> Any:
         """Called for every named value; returns the value that the program goes on with."""
         self.seen.setdefault(name)

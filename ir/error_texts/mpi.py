@@ -1,0 +1,21 @@
+"""What users are told about jobs of several processes."""
+
+from supertile.ir.error_texts.text import Text
+
+MPI_TEXTS: dict[str, Text] = {
+    "mpi.missing": Text(
+        "{size} processes were launched as ranks of a job, but mpi4py is not installed",
+        expected="the optional group mpi",
+        suggestion="pip install 'supertile[mpi]', or one process: --ep {size} runs all ranks in it",
+    ),
+    "mpi.ranks": Text(
+        "the job has another number of processes than the program has ranks",
+        expected="--ep {size}, or a --plan for {size} ranks: one process for each rank",
+        found="{size} processes, {found}",
+    ),
+    "mpi.differ": Text(
+        "ranks were started with different inputs",
+        expected="the same {what} on every rank",
+        found="other {what} on rank {rank} than on rank 0",
+    ),
+}
