@@ -4,12 +4,15 @@ Sums have another order where fewer or more rows come to an expert at once; on o
 """
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from case_runs import DATA, FEEDS, TOLERANCE, Array, Model, Rows, apart, rows_of, shared_model
 from placement_plans import plan_for
+from safetensors.numpy import load_file, save_file
 
+from supertile.ir.errors import UserError
 from supertile.ir.expert_plan import PLAN, ExpertPlan, PlanAttr
 from supertile.ir.text import context
 from supertile.passes.pipeline import parse_pipeline
@@ -118,6 +121,25 @@ def test_ranks_read_the_experts_of_their_layer() -> None:
             for layer in layers:
                 assert use.on(3).experts(layer) == plan.at(layer).held(3)
     assert len({plan.at(layer).held(3) for layer in range(6)}) > 1
+
+
+def test_a_rank_needs_no_experts_of_others(tmp_path: Path) -> None:
+    """The checkpoint of one rank: all that is common, and the experts of its slots."""
+    model = placed("deepseek_v4", "", plan=PLANS["deepseek_v4"])
+    tensors = load_file(DATA / "deepseek_v4" / "model.safetensors")
+    read = {
+        use.pattern.replace("{l}", str(layer)).replace("{e}", str(expert))
+        for use, layers in model.plan.weights_of("logits")
+        if use.is_stacked
+        for layer in layers
+        for expert in use.on(2).experts(layer) or ()
+    }
+    other = [name for name in tensors if ".experts." in name and name not in read]
+    assert len(other) > len(read) > 0
+    save_file({n: x for n, x in tensors.items() if n not in other}, tmp_path / "model.safetensors")
+    Weights(Checkpoint(tmp_path), model.plan, ["logits"], ranks=[2])
+    with pytest.raises(UserError, match="missing"):
+        Weights(Checkpoint(tmp_path), model.plan, ["logits"], ranks=[1])
 
 
 @pytest.mark.parametrize("planned", [False, True])
