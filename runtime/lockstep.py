@@ -213,20 +213,6 @@ def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
     ]
 
 
-def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
-    """Whose values together are those of the batch, in its order; of what is equal in a group those
-    of its first rank. Each of the ranks has one of `count` values, or one for each half.
-    """
-    parts = count // ranks
-    members = 1 if step.layout == WHOLE else group
-    return [
-        (first + member) * parts + part
-        for first in range(0, ranks, group)
-        for part in range(parts)
-        for member in range(members)
-    ]
-
-
 def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:
     """The properties of a comm op, with the placement of the layer."""
     if step.placements is None:
