@@ -1,7 +1,8 @@
 """Expectations over how rows fall on experts and ranks: blocks, experts touched, the fullest rank.
 
 Rows go to groups independently and evenly, so that the rows of a group are close to a Poisson
-variable n with the mean rows / groups. All sums are exact to rounding; nothing is drawn.
+variable n with the mean rows / groups. Sums are exact to rounding up to means of 1e5, and beyond
+within 1e-5 of what chance adds; nothing is drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy.typing as npt
 from supertile.targets.cost.values import Value, is_array
 
 UNIFORM = 37.0  # exp(-37) is below 1e-16
+NORMAL_FROM = 1e5
+"""Mean from which Poisson counts are taken as normal ones with their skewness."""
+NORMAL_POINTS = 9601
 SPREAD = 12.0  # standard deviations beyond which a Poisson term is below 1e-30
 
 
@@ -70,9 +74,30 @@ def tail_factor(mean: float, ranks: float) -> float:
     """
     if mean <= 0 or ranks <= 1:
         return 1.0
+    if mean > NORMAL_FROM:
+        return 1 + _largest_deviation(mean, ranks) / mean
     counts, chances = poisson(mean)
     below = np.minimum(np.cumsum(chances), 1.0)
     return float(counts[0] + np.sum(1 - below**ranks)) / mean
+
+
+def _largest_deviation(mean: float, ranks: float) -> float:
+    """E[largest of `ranks` Poisson counts] - mean for a large mean, in the time of a small one.
+
+    A count is mean + sqrt(mean) w + (w^2 - 1) / 6 of a normal w (Cornish and Fisher); what is left
+    out is of the order 1 / sqrt(mean).
+    """
+    w, below = _normal()
+    chances = np.diff(below**ranks)
+    middle = (w[1:] + w[:-1]) / 2
+    return float(chances @ (math.sqrt(mean) * middle + (middle**2 - 1) / 6))
+
+
+@lru_cache(maxsize=1)
+def _normal() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Points, and the chance that a normal variable is below each."""
+    w = np.linspace(-SPREAD, SPREAD, NORMAL_POINTS)
+    return w, np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in w.tolist()])
 
 
 def poisson(mean: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -77,3 +77,11 @@ def test_arrays_equal_scalars() -> None:
     rows = np.array([0.0, 1.0, 50.0, 5000.0])
     for function, rest in ((expected_blocks, (7, 16)), (touched_share, (9,)), (tail_factor, (8,))):
         assert function(rows, *rest).tolist() == [function(x, *rest) for x in rows.tolist()]
+
+
+@pytest.mark.parametrize("ranks", [2, 384, 8192])
+def test_large_means_go_on_where_small_ones_end(ranks: int) -> None:
+    """What chance adds to a mean m grows as 1 / sqrt(m) on both sides of the change of formula."""
+    below, above = (tail_factor(mean, ranks) - 1 for mean in (99_999.0, 100_001.0))
+    assert above == pytest.approx(below, rel=3e-5)
+    assert tail_factor(1e9, ranks) - 1 == pytest.approx(above / 100, rel=2e-2)
