@@ -15,7 +15,7 @@ last one what is left over runs alone ("..., rest").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xdsl.dialects.builtin import ModuleOp
@@ -59,11 +59,17 @@ class StepCosts:
     halves: tuple[Sizes, ...] = ()
     """Of two micro-batches; none where there is one sequence."""
     costs: dict[int, Costs] = field(default_factory=dict)
+    tasks: dict[Hashable, tuple[Item, Task]] = field(default_factory=dict)
+    """By the identity of their item, which is held so that no other gets it."""
 
     def task(self, item: Item, half: int | None, wave: Wave = WHOLE) -> Task:
-        sizes = self.whole if half is None else self.halves[half]
-        costs = self.costs.setdefault(id(sizes), Costs())
-        return costs.task(item, self.machine, sizes, wave)
+        # All waves behind the first one cost alike.
+        key = (id(item), half, min(wave.number, 1), wave.slots, wave.width)
+        if key not in self.tasks:
+            sizes = self.whole if half is None else self.halves[half]
+            costs = self.costs.setdefault(id(sizes), Costs())
+            self.tasks[key] = item, costs.task(item, self.machine, sizes, wave)
+        return self.tasks[key][1]
 
     @property
     def notes(self) -> tuple[str, ...]:

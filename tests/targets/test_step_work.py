@@ -101,7 +101,7 @@ def test_what_depends_on_weights_alone_is_no_task() -> None:
 
 
 def test_equal_launches_cost_the_same_and_are_costed_once(v4: Asked) -> None:
-    costs = replace(v4.tiled.costs, costs={})
+    costs = replace(v4.tiled.costs, costs={}, tasks={})
     costed_step(v4.tiled.work, NO_OVERLAP, costs)
     (held,) = costs.costs.values()
     assert 0 < len(held.tasks) < sum(1 for _ in v4.tiled.work.works())
