@@ -19,6 +19,7 @@ from supertile.ir import comm
 from supertile.ir.comm_route import Route
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
 from supertile.runtime.plan import ModulePlan, plan_module
+from supertile.targets.activations import Activations
 from supertile.targets.bounds import hide_condition
 from supertile.targets.comm.alternatives import buffer_bytes
 from supertile.targets.comm.choice import exchanges
@@ -38,15 +39,7 @@ from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
 from supertile.targets.deploy import Config, Deployment, deployment_text, spread
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import (
-    Activations,
-    Sizes,
-    StepWork,
-    annotate_cost,
-    program_of,
-    step_work,
-    with_events,
-)
+from supertile.targets.step import Sizes, annotate_cost, program_of
 from supertile.targets.step_overlap import (
     Overlap,
     StepCosts,
@@ -54,6 +47,7 @@ from supertile.targets.step_overlap import (
     overlap_of,
     overlap_text,
 )
+from supertile.targets.step_work import StepWork, step_work, with_events
 from supertile.targets.timeline import MemoryUse, Timeline
 
 EXPERT_KEYS = ("n_routed_experts", "num_experts_per_tok")

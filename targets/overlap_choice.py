@@ -19,8 +19,9 @@ from supertile.targets.cost.chance import expected_blocks
 from supertile.targets.cost.values import value_of
 from supertile.targets.deploy import spread
 from supertile.targets.overlap import reference_waves, wave_time
-from supertile.targets.step import Item, StepWork, Stretch, Wave
+from supertile.targets.step import Wave
 from supertile.targets.step_overlap import NO_OVERLAP, Overlap, StepCosts, costed_step, waved
+from supertile.targets.step_work import Item, StepWork, Stretch
 
 Way = Literal["none", "waves", "batches", "both", "auto"]
 WAYS: tuple[str, ...] = get_args(Way)

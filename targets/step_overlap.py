@@ -24,7 +24,8 @@ from supertile.ir import sched
 from supertile.targets.cost.values import number_text
 from supertile.targets.deploy import spread
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import WHOLE, Costs, Item, Sizes, StepWork, Stretch, Wave, timed
+from supertile.targets.step import WHOLE, Costs, Sizes, Wave, timed
+from supertile.targets.step_work import Item, StepWork, Stretch
 from supertile.targets.timeline import Task
 
 FIRST, REST = ", first", ", rest"

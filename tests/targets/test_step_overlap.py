@@ -12,7 +12,7 @@ from supertile.passes.overlap_comm import OverlapComm
 from supertile.targets.cost.totals import exposed_seconds, hidden_seconds
 from supertile.targets.deployment_timeline import deployment_timeline
 from supertile.targets.overlap import wave_time
-from supertile.targets.step import WHOLE, Item, StepWork, Stretch, Wave
+from supertile.targets.step import WHOLE, Wave
 from supertile.targets.step_overlap import (
     NO_OVERLAP,
     CostedProgram,
@@ -22,6 +22,7 @@ from supertile.targets.step_overlap import (
     parts_of,
     waved,
 )
+from supertile.targets.step_work import Item, StepWork, Stretch
 from supertile.targets.timeline import Program, Task
 
 WAYS = [Overlap(1, 2), Overlap(2, 1), Overlap(2, 2)]

@@ -13,15 +13,9 @@ from supertile.passes.driver import run_passes
 from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.route import route_time
 from supertile.targets.deployment_timeline import deployment_timeline, step_sizes
-from supertile.targets.step import (
-    Costs,
-    Stretch,
-    annotate_cost,
-    program_of,
-    timed,
-    with_events,
-)
+from supertile.targets.step import Costs, annotate_cost, program_of, timed
 from supertile.targets.step_overlap import NO_OVERLAP, costed_step
+from supertile.targets.step_work import Stretch, with_events
 from supertile.targets.timeline import Task
 
 
