@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from supertile.runtime.plan import ModulePlan
     from supertile.runtime.trace import Recorder
 
-LEVELS = ("graph", "placed", "fused", "tiled")
+LEVELS = ("graph", "placed", "fused", "tiled", "scheduled")
+WITH_TILES = ("tiled", "scheduled")
 SHOWN_ROWS = 8
 SHOWN_NAMES = 8
 OUTPUTS = ("logits", "lengths", "tokens", "draft_logits")
@@ -57,13 +58,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--draft", action="store_true", help="also run the entry `draft` (MTP): draft_logits"
     )
     command.add_argument(
-        "--level", default="graph", metavar="L", help="graph (default), placed, fused or tiled"
+        "--level",
+        default="graph",
+        metavar="L",
+        help="graph (default), placed, fused, tiled or scheduled",
     )
     command.add_argument(
         "--tiles",
         choices=("machine", "test"),
         metavar="K",
-        help="of the tiled level: machine (default), or test: smaller than all sizes",
+        help="from the tiled level on: machine (default), or test: smaller than all sizes",
     )
     command.add_argument(
         "--ep",
@@ -142,6 +146,7 @@ class _Ready:
     """All that a run needs besides weights, checked."""
 
     plan: ModulePlan
+    level: str
     entries: list[str]
     rows: list[Any]
     context: int
@@ -156,25 +161,28 @@ class _Ready:
 
 def _prepared(options: argparse.Namespace) -> _Ready:
     from supertile.ir.text import print_module
+    from supertile.runtime.plan import plan_module
     from supertile.runtime.tokens import check_vocabulary, read_tokens
     from supertile.runtime.trace import Recorder
 
     choose(options.level, LEVELS, "command.level")
     if (_is_placed(options) or options.tp > 1) and options.level == "graph":
         options.level = "placed"
-    if options.tiles is not None and options.level != "tiled":
+    if options.tiles is not None and options.level not in WITH_TILES:
         raise UserError("command.tiles_level", found=options.level)
-    if options.row_invariant and options.level == "tiled":
+    if options.row_invariant and options.level in WITH_TILES:
         raise UserError("command.row_invariant_level", found=options.level)
+    if options.level == "scheduled" and launched() is not None:
+        raise UserError("mpi.level")
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
     pins = _read_pins(options.pin) if options.pin else {}
     module, config = build(options)
-    plan = _compiled(module, options, rows)
+    check_vocabulary(rows, _vocabulary(plan_module(module)))
+    context = _context(rows, options, config)
+    plan = _compiled(module, options, rows, context)
     entries = _entries(plan, options.draft)
     patterns = _patterns(options.trace, plan, entries)
-    check_vocabulary(rows, _vocabulary(plan))
-    context = _context(rows, options, config)
     recorder = Recorder(patterns, pins) if patterns or pins else None
     request = [options.prompt, options.chunk, options.teacher, options.decode, options.draft]
     inputs: dict[str, bytes | str] = {}
@@ -185,7 +193,7 @@ def _prepared(options: argparse.Namespace) -> _Ready:
             "options": repr([*request, options.row_invariant, patterns]),
             "pinned values": b"".join(name.encode() + pins[name].tobytes() for name in pins),
         }
-    return _Ready(plan, entries, rows, context, recorder, inputs)
+    return _Ready(plan, options.level, entries, rows, context, recorder, inputs)
 
 
 def slot_list(text: str) -> tuple[int, ...]:
@@ -193,7 +201,9 @@ def slot_list(text: str) -> tuple[int, ...]:
     return tuple(positive(part.strip()) for part in text.split(","))
 
 
-def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) -> ModulePlan:
+def _compiled(
+    module: ModuleOp, options: argparse.Namespace, rows: list[Any], context: int
+) -> ModulePlan:
     """The plan of the level, the experts placed if that is asked for."""
     from supertile.cli.deploy import group_options, with_options
     from supertile.passes.driver import run_passes
@@ -206,8 +216,9 @@ def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) ->
         "shard-attention": group_options(options.tp, ranks),
         "plan-experts": {"ranks": options.ep, "slots": options.slots},
     }
-    if options.level == "tiled":
-        given |= _tiling(rows, options)
+    if options.level in WITH_TILES:
+        given |= _tiling(rows, options, context)
+        given["build-schedule"] = _longest_call(rows, options, ranks, context)
     passes = with_options(select_passes(None, options.level), given, options.tiles)
     if expert_plan is not None:
         put_plan(module, expert_plan)
@@ -218,20 +229,37 @@ def _compiled(module: ModuleOp, options: argparse.Namespace, rows: list[Any]) ->
     return plan
 
 
-def _tiling(rows: list[Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _tiling(
+    rows: list[Any], options: argparse.Namespace, context: int
+) -> dict[str, dict[str, Any]]:
     """Pass -> its options: tiles for the machine `numpy` and the longest call of the prefill."""
     from supertile.targets.machine import load_machine
     from supertile.targets.tile_limits import memory_text, tile_options
 
     machine = load_machine("numpy")
-    longest = max(len(row) for row in rows)
-    part = min(longest, options.prompt or longest, options.chunk or longest)
     memory = {"memory": memory_text(machine)}
+    tokens = len(rows) * _call_tokens(rows, options)
     return {
-        "choose-tiles": tile_options(machine, len(rows) * part, len(rows), longest),
+        "choose-tiles": tile_options(machine, tokens, len(rows), context),
         "pipeline-loops": memory,
         "assign-memory": memory,
     }
+
+
+def _longest_call(
+    rows: list[Any], options: argparse.Namespace, ranks: int, context: int
+) -> dict[str, Any]:
+    """What the arena of a rank is planned for, in bytes as NumPy holds values."""
+    groups = max(1, ranks // options.tp)
+    batch = -(-len(rows) // groups)
+    tokens = batch * _call_tokens(rows, options)
+    return {"tokens": tokens, "batch": batch, "context": context, "memory": "runtime"}
+
+
+def _call_tokens(rows: list[Any], options: argparse.Namespace) -> int:
+    """The most tokens of one sequence in one call."""
+    longest = max(len(row) for row in rows)
+    return min(longest, options.prompt or longest, options.chunk or longest)
 
 
 def _is_placed(options: argparse.Namespace) -> bool:
@@ -296,15 +324,21 @@ def _generator(ready: _Ready, weights: str, progress: Bar | None, job: Job) -> G
     from supertile.runtime.execute import Executor
     from supertile.runtime.generate import Generator
     from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
+    from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks
     from supertile.runtime.weights import Weights
 
     plan, recorder, communicator = ready.plan, ready.recorder, job.communicator
     ranks = None if communicator is None else communicator.ranks
     held = Weights(Checkpoint(Path(weights)), plan, ready.entries, ranks)
-    executor = Executor(plan, held.get)
+    kind = ScheduledExecutor if ready.level == "scheduled" else Executor
+    executor = kind(plan, held.get)
     if recorder is not None:
         executor.watch, executor.wanted = recorder.watch, recorder.wants
-    lockstep = None if plan.ranks is None else LockstepExecutor(executor, plan.ranks, communicator)
+    lockstep: LockstepExecutor | None = None
+    if plan.ranks is not None and isinstance(executor, ScheduledExecutor):
+        lockstep = ScheduledRanks(executor, plan.ranks)
+    elif plan.ranks is not None:
+        lockstep = LockstepExecutor(executor, plan.ranks, communicator)
 
     def session(entry: str) -> Session:
         if lockstep is None:

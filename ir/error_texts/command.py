@@ -65,13 +65,13 @@ COMMAND_TEXTS: dict[str, Text] = {
         "there is no level {name}", expected="one of {known}", suggestion="{hint}"
     ),
     "command.tiles_level": Text(
-        "--tiles is for the level tiled",
-        expected="--level tiled",
+        "--tiles is for the levels with tiles",
+        expected="--level tiled or scheduled",
         found="--level {found}",
         suggestion="add --level tiled, or leave --tiles out",
     ),
     "command.row_invariant_level": Text(
-        "--row-invariant is not for the level tiled, whose tiles follow from the sizes of the run",
+        "--row-invariant is not for levels with tiles, which follow from the sizes of the run",
         expected="--level graph, placed or fused",
         found="--level {found}",
         suggestion="leave --level or --row-invariant out",

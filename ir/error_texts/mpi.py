@@ -13,6 +13,12 @@ MPI_TEXTS: dict[str, Text] = {
         expected="--ep {size}, or a --plan for {size} ranks: one process for each rank",
         found="{size} processes, {found}",
     ),
+    "mpi.level": Text(
+        "programs of the level scheduled run all ranks in one process",
+        expected="--level placed, fused or tiled under mpiexec",
+        found="--level scheduled",
+        suggestion="run it without mpiexec: --ep runs all ranks in lock step",
+    ),
     "mpi.differ": Text(
         "ranks were started with different inputs",
         expected="the same {what} on every rank",

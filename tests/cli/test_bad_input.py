@@ -119,7 +119,7 @@ CASES = {
     "{llama} --tokens {f}/long.txt --decode 7": "at most 256 tokens",
     "{llama} {tokens} --prompt": "--prompt: expected one argument",
     # Levels, entries, traces, pins
-    "{llama} {tokens} --tiles test": "--tiles is for the level tiled|found: --level graph",
+    "{llama} {tokens} --tiles test": "--tiles is for the levels with tiles|found: --level graph",
     "{llama} {tokens} --level tiled --tiles tset": "invalid choice: 'tset'|did you mean test?",
     "{llama} {tokens} --level tild": "there is no level tild|did you mean tiled?",
     "{llama} {tokens} --level fusd": "there is no level fusd|did you mean fused?",

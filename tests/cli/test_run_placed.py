@@ -33,6 +33,7 @@ def arrays(folder, options: str) -> dict[str, np.ndarray]:
         "--ep 2",
         "--ep 4 --slots 7,1,3,5 --level fused",
         "--ep 2 --level tiled",
+        "--ep 2 --level scheduled",
         "--ep 4 --tp 2",
         "--tp 4 --level fused",
         "--ep 4 --tp 4 --level tiled",
@@ -44,7 +45,7 @@ def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
     assert list(found) == list(wanted)
     for name, held in wanted.items():
         assert np.abs(found[name] - held).max() < TOLERANCE, name
-    level = next((name for name in ("fused", "tiled") if name in options), "placed")
+    level = next((name for name in ("fused", "tiled", "scheduled") if name in options), "placed")
     assert f"level {level}, {options.split()[1]} ranks" in capsys.readouterr().out
 
 
@@ -112,7 +113,7 @@ def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
 @pytest.mark.parametrize(
     "case, options, told",
     [
-        ("deepseek_v3", "--row-invariant --level tiled", "is not for the level tiled"),
+        ("deepseek_v3", "--row-invariant --level tiled", "is not for levels with tiles"),
         ("deepseek_v3", "--ep 4 --slots 1", "there are more experts than slots"),
         ("deepseek_v3", "--ep 4 --slots 4,4,8", "not every rank gets its slots"),
         ("deepseek_v3", "--ep 4 --slots 2,two", "argument --slots: 'two' is no whole number"),
