@@ -174,6 +174,8 @@ def _prepared(options: argparse.Namespace) -> _Ready:
         raise UserError("command.row_invariant_level", found=options.level)
     if options.level == "scheduled" and launched() is not None:
         raise UserError("mpi.level")
+    if options.level == "scheduled" and (options.trace or options.pin):
+        raise UserError("command.trace_level", option="--trace" if options.trace else "--pin")
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
     pins = _read_pins(options.pin) if options.pin else {}

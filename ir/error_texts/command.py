@@ -70,6 +70,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--level {found}",
         suggestion="add --level tiled, or leave --tiles out",
     ),
+    "command.trace_level": Text(
+        "{option} goes by tokens, which tasks of programs do not know",
+        expected="{option} with --level graph, placed, fused or tiled",
+        found="--level scheduled",
+        suggestion="the tasks of the level tiled have the same values",
+    ),
     "command.row_invariant_level": Text(
         "--row-invariant is not for levels with tiles, which follow from the sizes of the run",
         expected="--level graph, placed or fused",

@@ -121,6 +121,7 @@ CASES = {
     # Levels, entries, traces, pins
     "{llama} {tokens} --tiles test": "--tiles is for the levels with tiles|found: --level graph",
     "{llama} {tokens} --level tiled --tiles tset": "invalid choice: 'tset'|did you mean test?",
+    "{llama} {tokens} --level scheduled --trace '*'": "--trace goes by tokens",
     "{llama} {tokens} --level tild": "there is no level tild|did you mean tiled?",
     "{llama} {tokens} --level fusd": "there is no level fusd|did you mean fused?",
     "{llama} {tokens} --draft": "no entry draft|logits",

@@ -33,7 +33,6 @@ def arrays(folder, options: str) -> dict[str, np.ndarray]:
         "--ep 2",
         "--ep 4 --slots 7,1,3,5 --level fused",
         "--ep 2 --level tiled",
-        "--ep 2 --level scheduled",
         "--ep 4 --tp 2",
         "--tp 4 --level fused",
         "--ep 4 --tp 4 --level tiled",
@@ -45,8 +44,16 @@ def test_what_is_written_is_as_from_one_rank(options, tmp_path, capsys):
     assert list(found) == list(wanted)
     for name, held in wanted.items():
         assert np.abs(found[name] - held).max() < TOLERANCE, name
-    level = next((name for name in ("fused", "tiled", "scheduled") if name in options), "placed")
+    level = next((name for name in ("fused", "tiled") if name in options), "placed")
     assert f"level {level}, {options.split()[1]} ranks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", ["--ep 2 --chunk 5", "--ep 2 --tp 2"])
+def test_programs_on_ranks_are_as_one_rank(options, tmp_path, capsys):
+    wanted = arrays(tmp_path, "--decode 2")
+    found = arrays(tmp_path, f"{options} --decode 2 --level scheduled")
+    assert np.abs(found["logits"] - wanted["logits"]).max() < TOLERANCE
+    assert "level scheduled, 2 ranks" in capsys.readouterr().out
 
 
 def test_row_invariant_runs_are_bit_equal(tmp_path):
