@@ -1,6 +1,7 @@
 """Imports run one way, so that a folder can be understood from those below it."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_a_folder_imports_only_from_below(folder):
     for path in (ROOT / folder).rglob("*.py"):
         above = imported_folders(path) - ALLOWED[folder] - {folder}
         assert not above, f"{path.relative_to(ROOT)} imports from {above}"
+
+
+def test_every_folder_of_code_is_installed():
+    """An editable install finds the folders below a package by itself, a wheel does not."""
+    folders = {
+        path.parent.relative_to(ROOT) for top in ALLOWED for path in (ROOT / top).rglob("*.py")
+    }
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = {f"supertile.{folder.as_posix().replace('/', '.')}": folder for folder in folders}
+    assert {name: Path(place) for name, place in tool["package-dir"].items()} == wanted | {
+        "supertile.models": Path("models")
+    }
+    assert set(tool["packages"]) == set(tool["package-dir"])
 
 
 def test_number_formats_stand_alone():
