@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.targets.deploy import Deployment
     from supertile.targets.machine_types import Machine
+    from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.loads import Loads
     from supertile.targets.plan.plan_types import PlanFile
     from supertile.targets.plan.planned import Planned
@@ -173,13 +174,15 @@ def _request(options: argparse.Namespace) -> Request:
     if options.redundancy is not None:
         deployment = _with_redundancy(deployment, options.redundancy, config, machine)
     check_deployment(deployment, config, machine)
+    loads, hashed = _loads(options, config)
     return Request(
         model=Path(options.model).stem,
         config_name=Path(options.config).stem,
         config=config,
         machine=machine,
         deployment=deployment,
-        loads=_loads(options, config),
+        loads=loads,
+        hashed=hashed,
         shares=options.shares,
         objective=options.objective or _objective(options.deploy),
         robust=Robustness(options.drift, options.scenarios) if options.robust else None,
@@ -223,8 +226,8 @@ def _with_redundancy(
     return replace(deployment, slots=(min(least + more, sizes.experts),) * deployment.ep)
 
 
-def _loads(options: argparse.Namespace, config: Config) -> Loads:
-    """The loads; those of hash-routed layers follow from token ids where they are given."""
+def _loads(options: argparse.Namespace, config: Config) -> tuple[Loads, HashedTokens | None]:
+    """The loads, and token ids where they are given: hash-routed layers follow from those."""
     from supertile.targets.plan.argument import loads_from
     from supertile.targets.plan.model import expert_layers
 
@@ -232,20 +235,24 @@ def _loads(options: argparse.Namespace, config: Config) -> Loads:
     if options.tokens is not None and options.weights is None:
         raise UserError("plan.tokens_alone")
     if options.weights is None:
-        return loads_from(options.loads, model)
+        return loads_from(options.loads, model), None
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.targets.plan.parametric import hash_tables
 
     tables = hash_tables(Checkpoint(Path(options.weights)), model)
     loads = loads_from(options.loads, model, tables)
     if options.tokens is None:
-        return loads
+        return loads, None
+    import numpy as np
+
     from supertile.runtime.tokens import check_vocabulary, read_tokens
+    from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.parametric import with_token_ids
 
     rows = read_tokens(Path(options.tokens))
     check_vocabulary(rows, model.vocabulary)
-    return with_token_ids(loads, model, rows, tables)
+    counted = with_token_ids(loads, model, rows, tables)
+    return counted, HashedTokens(np.concatenate(rows), tables)
 
 
 def _engines(text: str | None) -> list[str]:

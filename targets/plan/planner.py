@@ -33,6 +33,7 @@ from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
+from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import Config, expert_layers
 from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
@@ -68,6 +69,8 @@ class Request:
     seed: int = 0
     current: PlanFile | None = None
     moves: int | None = None
+    hashed: HashedTokens | None = None
+    """Token ids whose traffic through layers that are routed by them is counted."""
 
     @property
     def slots(self) -> Integers:
@@ -129,7 +132,11 @@ def make_plan(request: Request) -> Planned:
         scenarios=expected.scenarios,
         moves=None if moved is None else moved.moves,
         moved_bytes=0 if moved is None else moved.moved_bytes,
-        communication=(*_locality_lines(request.machine, after), *travel.lines),
+        communication=(
+            *_locality_lines(request.machine, after),
+            *travel.lines,
+            *_hashed_lines(request, after),
+        ),
         choices=travel.choices,
         bounds=travel.bounds,
         evidence=travel.evidence,
@@ -290,6 +297,14 @@ def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> Expected
         f"mean over {robust.count} scenarios not used for planning: {cause}, batches of "
         f"{request.pairs:,} token-expert pairs, shares split anew in each",
     )
+
+
+def _hashed_lines(request: Request, after: ExpertMap) -> list[str]:
+    if request.hashed is None:
+        return []
+    sizes = expert_sizes(request.config, request.machine)
+    layers = request.loads.layers
+    return list(hashed_lines(request.machine, sizes, after, layers, request.hashed))
 
 
 def _notes(request: Request, after: ExpertMap) -> Sequence[str]:
