@@ -82,8 +82,10 @@ def with_token_ids(
     counts = loads.counts.copy()
     for layer in held:
         counts[:, loads.layers.index(layer)] = hash_layer_loads(tables[layer], ids, model.experts)
-    note = f"{layers_text(held)}: chosen by token id, loads of {len(ids):,} tokens by the table"
-    return replace(loads, counts=counts, notes=(*loads.notes, note))
+    about = f"{layers_text(held)}: chosen by token id"
+    others = [note for note in loads.notes if not note.startswith(about)]
+    note = f"{about}, loads of {len(ids):,} tokens by the table"
+    return replace(loads, counts=counts, notes=(*others, note))
 
 
 def _layer(text: LoadsText, model: ExpertLayers, layer: int) -> Floats:

@@ -93,6 +93,7 @@ def test_hash_routed_layers_follow_the_token_ids(
     assert main([*DEPLOYED, *weights]) == 0
     output = capsys.readouterr().out
     assert "layers 0 to 2: chosen by token id, loads of 6 tokens by the table" in output
+    assert "law of all" not in output
     assert output.count(", routed by token id: 6 tokens, each to ") == 3
 
 
