@@ -27,7 +27,7 @@ lint: setup
 	MYPYPATH=.venv/typing $(BIN)/mypy --namespace-packages --explicit-package-bases -p supertile
 
 unit: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: setup
 	$(BIN)/python bench/demo.py
