@@ -210,11 +210,22 @@ class Answer:
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
         tokens = own_tokens(goal.deployment, goal.config)
-        self.tables = [*expert_tables(module, tokens), *self._placement_lines(tokens)]
+        self.tables = [*expert_tables(module, tokens), *self._plan_lines()]
+        self.tables += self._placement_lines(tokens)
         self.tiled = read_tiled(module, self.question)
         self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
         self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
+
+    def _plan_lines(self) -> list[str]:
+        """What the table of traffic does not know: it takes all experts as chosen alike."""
+        plan = self.goal.plan
+        if plan is None:
+            return []
+        return [
+            f"  that is traffic of experts that are chosen alike; the plan is for {plan.loads}, of "
+            f"which the\n  fullest rank has {fullest_over_mean(plan):.3f} times the mean"
+        ]
 
     def _placement_lines(self, tokens: float) -> list[str]:
         """How the experts' rows travel, next to the best other way."""

@@ -58,7 +58,9 @@ def test_a_planned_program_runs_as_one_rank_does(tmp_path: Path) -> None:
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
 
-def test_a_planned_deployment_costs_what_the_plan_balances(tmp_path: Path) -> None:
+def test_a_planned_deployment_costs_what_the_plan_balances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exact balance costs no more than the deal of balanced routing, dealt Zipf loads far more."""
     compiled = ["compile", *MODEL[1:], "--deploy", "phase=decode ep=4 batch=64"]
     steps = []
@@ -69,6 +71,7 @@ def test_a_planned_deployment_costs_what_the_plan_balances(tmp_path: Path) -> No
         assert main(line) == 0
         module = (tmp_path / "step" / "module.mlir").read_text()
         assert "#comm.planned<" in module
+        assert f"the plan is for {loads}," in capsys.readouterr().out
         steps.append(json.loads((tmp_path / "step" / "summary.json").read_text())["wire_bytes"])
     assert steps[1] > 1.2 * steps[0]
 
