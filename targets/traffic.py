@@ -301,11 +301,16 @@ def _own_experts(placement: Placement) -> Integers:
 
 
 def expected_largest(means: NDArray[Any]) -> float:
-    """E[max] of independent Poisson loads with these means: one for each rank."""
-    values, ranks = np.unique(np.asarray(means, np.float64), return_counts=True)
-    top = values[-1]
+    """E[max] of independent Poisson loads with these means: one for each rank.
+
+    Means that differ by rounding alone, within 1e-9 of the largest, count as one.
+    """
+    held = np.asarray(means, np.float64)
+    top = held.max()
     if top == 0:
         return 0.0
+    values, ranks = np.unique(np.round(held / top, 9), return_counts=True)
+    values *= top
     # Below these counts the fullest rank is never; beyond them it is with a chance below 1e-15.
     counts, _ = poisson(top)
     none_above = np.ones(len(counts))
