@@ -134,7 +134,7 @@ def condition_text(question: Question) -> str:
     """Whether the experts' traffic can hide behind their arithmetic, at the rates of kernels."""
     machine, deployment, config = question.machine, question.deployment, question.config
     held = expert_sizes(config, machine, question.numerics)
-    tokens = float(sizes_of(deployment, config)["T"])
+    tokens = own_tokens(deployment, config)
     sent = exchanges(held.row, deployment.ep, held.experts, held.choices, tokens)
     return str(hide_condition(machine, held, sent))
 

@@ -39,21 +39,27 @@ class ExpertTime:
         return self.launch + np.maximum(self.arithmetic, self.weights)
 
 
+def expert_rates(ledger: Ledger, sizes: ExpertSizes) -> tuple[float, float]:
+    """Seconds of arithmetic of a row, and to read the weights of an expert, as kernels reach."""
+    matrix, memory = ledger.machine.engine("matrix"), ledger.machine.main_memory.name
+    assert matrix is not None, "every machine has a matrix engine"
+    bandwidth = ledger.need(f"memories.{memory}.read", memory)
+    bandwidth *= ledger.fraction("memory_fraction", memory)
+    return sizes.flops / ledger.rate(matrix, sizes.element), sizes.expert_bytes / bandwidth
+
+
 def expert_time(machine: Machine, sizes: ExpertSizes, rows: Value, slots: float) -> ExpertTime:
     """`rows` on `slots` experts of a rank; of the experts those with rows are read."""
     ledger = Ledger(machine, "the time of experts")
-    matrix, memory = machine.engine("matrix"), machine.main_memory.name
+    row, weights = expert_rates(ledger, sizes)
+    matrix = machine.engine("matrix")
     assert matrix is not None, "every machine has a matrix engine"
-    rate = ledger.rate(matrix, sizes.element)
-    bandwidth = ledger.need(f"memories.{memory}.read", memory)
-    bandwidth *= ledger.fraction("memory_fraction", memory)
-    read = slots * touched_share(rows, float(slots)) * sizes.expert_bytes
     launch = ledger.launch("launch_matrix")
     return ExpertTime(
         launch=launch,
-        arithmetic=plain(sizes.flops * rows / rate),
-        weights=plain(read / bandwidth),
-        figures=ledger.paths(matrix.name, memory, "launch"),
+        arithmetic=plain(row * rows),
+        weights=plain(slots * touched_share(rows, float(slots)) * weights),
+        figures=ledger.paths(matrix.name, machine.main_memory.name, "launch"),
     )
 
 
@@ -93,9 +99,15 @@ class LayerTime:
 def layer_time(machine: Machine, sizes: ExpertSizes, ranks: int, tokens: Value) -> LayerTime:
     """The layer with balanced routing, the fewest slots, and `tokens` [B] on each rank."""
     sent = exchanges(sizes.row, ranks, sizes.experts, sizes.choices, tokens)
+    return time_of_exchanges(machine, sizes, sent, -(-sizes.experts // ranks))
+
+
+def time_of_exchanges(
+    machine: Machine, sizes: ExpertSizes, sent: Mapping[str, Exchange], slots: int
+) -> LayerTime:
+    """The layer that sends these, on a rank with `slots` experts."""
     held = {name: alternatives(machine, one) for name, one in sent.items()}
     best = {name: fastest(one) if one else np.zeros(1, int) for name, one in held.items()}
-    slots = -(-sizes.experts // ranks)
     rows = sent["dispatch"].copies
     return LayerTime(sent, held, best, expert_time(machine, sizes, rows, slots), slots)
 

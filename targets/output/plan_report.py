@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from supertile.targets.output.load_picture import layer_picture, over_mean, rank_picture
-from supertile.targets.plan.planned import Planned
+from supertile.targets.plan.planned import PLANNED, Planned
 
 FOLDER = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -74,7 +74,7 @@ def _cards(planned: Planned) -> Iterator[str]:
 
 
 def _pictures(planned: Planned) -> Iterator[str]:
-    sides = [(name, one.loads(planned.load)) for name, one in planned.sides()]
+    sides = list(planned.loads.items())
     yield from _section(
         "Fullest rank of each layer", [layer_picture(planned.layers, sides, planned.bound)]
     )
@@ -87,9 +87,9 @@ def _pictures(planned: Planned) -> Iterator[str]:
 
 
 def _layer_rows(planned: Planned) -> Iterator[list[str]]:
-    before = over_mean(planned.before.loads(planned.load)).max(axis=1)
-    after = over_mean(planned.after.loads(planned.load)).max(axis=1)
-    mean = planned.after.loads(planned.load).mean(axis=1)
+    before = over_mean(planned.loads[planned.before_name]).max(axis=1)
+    after = over_mean(planned.loads[PLANNED]).max(axis=1)
+    mean = planned.loads[PLANNED].mean(axis=1)
     for row, layer in enumerate(planned.layers):
         bound = planned.bound[row] / mean[row] if mean[row] > 0 else 1.0
         expected = planned.expected

@@ -16,7 +16,7 @@ from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import bytes_text, seconds_text
 from supertile.targets.placement.expert_map import ExpertMap, Integers
 from supertile.targets.placement.layer_placements import placements_of
-from supertile.targets.traffic import traffic_of
+from supertile.targets.traffic import hashed_traffic
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def hashed_lines(
     parts = np.array_split(tokens.ids, placed.ranks)
     for layer in (number for number in layers if number in tokens.tables):
         chosen = [tokens.tables[layer][part] for part in parts]
-        traffic = traffic_of(chosen, placements[layer])
+        traffic = hashed_traffic(tokens.tables[layer], parts, placements[layer])
         sent = routed_exchanges(sizes.row, chosen, placements[layer], machine)
         times = (seconds_text(float(choose(machine, one).best.seconds)) for one in sent.values())
         fullest = traffic.arrived.max() / traffic.arrived.mean()

@@ -9,7 +9,7 @@ import numpy as np
 from supertile.targets.output.load_picture import over_mean
 from supertile.targets.output.units import bytes_text, seconds_text
 from supertile.targets.placement.expert_map import Floats
-from supertile.targets.plan.planned import Planned
+from supertile.targets.plan.planned import PLANNED, Planned
 
 HEAD = ("placement", "load / mean", "worst", "balancedness", "worst", "rank time", "expected")
 
@@ -23,10 +23,10 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     yield f"planned in {planned.seconds:.2f} s: {method}, seed {planned.seed}"
     yield ""
     yield _row(HEAD)
+    expected = {planned.before_name: planned.expected_before, PLANNED: planned.expected}
     for name, one in planned.sides():
-        expected = {planned.before_name: planned.expected_before, "planned": planned.expected}
         seconds = seconds_text(float(planned.rank_seconds(one).mean()))
-        yield _row((name, *_figures(one.loads(planned.load)), seconds, _mean(expected.get(name))))
+        yield _row((name, *_figures(planned.loads[name]), seconds, _mean(expected.get(name))))
     yield _row(("lower bound", *_bound_figures(planned)))
     yield ""
     yield "load / mean: fullest rank over the average one, mean over layers; balancedness: its"
@@ -55,7 +55,7 @@ def _numbers(fullest: Floats) -> tuple[str, ...]:
 
 
 def _bound_figures(planned: Planned) -> tuple[str, ...]:
-    mean = planned.after.loads(planned.load).mean(axis=1)
+    mean = planned.loads[PLANNED].mean(axis=1)
     return _numbers(np.where(mean > 0, planned.bound / np.where(mean > 0, mean, 1.0), 1.0))
 
 

@@ -134,18 +134,24 @@ def slot_problem(placement: ExpertMap) -> Problem | None:
     return _range(placement) or _missing(placement) or _twice(placement)
 
 
-def _slot(key: str, wrong: NDArray[np.bool_]) -> Steps:
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, int]:
+    """Layer and slot of the first that is wrong."""
     layer, slot = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    return ("layers", int(layer), key, int(slot))
+    return int(layer), int(slot)
+
+
+def _slot(key: str, wrong: NDArray[np.bool_]) -> Steps:
+    layer, slot = _first(wrong)
+    return ("layers", layer, key, slot)
 
 
 def _range(placement: ExpertMap) -> Problem | None:
     wrong = (placement.expert < IDLE) | (placement.expert >= placement.experts)
     if not wrong.any():
         return None
-    steps = _slot("slots", wrong)
-    found = int(placement.expert[steps[1], steps[3]])  # type: ignore[index]
-    return Problem("plan.expert", steps, {"limit": placement.experts - 1, "found": found})
+    found = int(placement.expert[_first(wrong)])
+    values = {"limit": placement.experts - 1, "found": found}
+    return Problem("plan.expert", _slot("slots", wrong), values)
 
 
 def _missing(placement: ExpertMap) -> Problem | None:
@@ -170,10 +176,9 @@ def _twice(placement: ExpertMap) -> Problem | None:
     wrong &= placement.expert != IDLE
     if not wrong.any():
         return None
-    steps = _slot("slots", wrong)
-    rank = int(placement.rank[steps[3]])  # type: ignore[index]
-    found = int(placement.expert[steps[1], steps[3]])  # type: ignore[index]
-    return Problem("plan.twice", steps, {"rank": rank, "found": found})
+    layer, slot = _first(wrong)
+    values = {"rank": int(placement.rank[slot]), "found": int(placement.expert[layer, slot])}
+    return Problem("plan.twice", _slot("slots", wrong), values)
 
 
 def _equal(placement: ExpertMap) -> Problem | None:

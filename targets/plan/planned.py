@@ -17,6 +17,9 @@ from supertile.targets.placement.migrate import Move
 from supertile.targets.placement.objective import SlotCosts, rank_seconds
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, Scalar, Shares
 
+PLANNED = "planned"
+"""The name of the side that the plan is."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -88,7 +91,12 @@ class Planned:
         yield self.before_name, self.before
         if self.baseline is not None:
             yield "EPLB", self.baseline
-        yield "planned", self.after
+        yield PLANNED, self.after
+
+    @cached_property
+    def loads(self) -> dict[str, Floats]:
+        """[L, G]: the load of each rank in each of `sides`, by name."""
+        return {name: one.loads(self.load) for name, one in self.sides()}
 
     def rank_seconds(self, map: ExpertMap) -> Floats:
         """[L]: experts and wire of the slowest rank, in one batch of the forecast."""
@@ -97,7 +105,7 @@ class Planned:
 
     def headlines(self) -> Iterator[tuple[str, str, str]]:
         """(name, value, what it is) of the figures that matter most."""
-        largest = self.after.loads(self.load).max(axis=1)
+        largest = self.loads[PLANNED].max(axis=1)
         planned, before = (one.balancedness(self.load) for one in (self.after, self.before))
         ratio = np.where(self.bound > 0, largest / np.where(self.bound > 0, self.bound, 1), 1.0)
         mean = "mean over largest load of a rank, mean over layers"
@@ -110,8 +118,8 @@ class Planned:
 
     def plan_file(self) -> PlanFile:
         """What plan.json holds."""
-        loads = self.after.loads(self.load)
-        largest, balancedness = loads.max(axis=1), self.after.balancedness(self.load)
+        largest = self.loads[PLANNED].max(axis=1)
+        balancedness = self.after.balancedness(self.load)
         layers = tuple(
             LayerPlan(
                 layer=layer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supertile.targets.comm.expert_sizes import ExpertSizes
+from supertile.targets.comm.layer_time import expert_rates
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.link import domain_shares
 from supertile.targets.cost.protocol import achieved_bandwidth
@@ -16,15 +17,8 @@ def slot_costs(machine: Machine, sizes: ExpertSizes, ranks: int) -> SlotCosts:
     Wire: a row out and a result back over the outermost domain that the ranks span.
     """
     ledger = Ledger(machine, "the objective of a plan for time")
-    matrix, memory = machine.engine("matrix"), machine.main_memory.name
-    assert matrix is not None, "every machine has a matrix engine"
-    bandwidth = ledger.need(f"memories.{memory}.read", memory)
-    bandwidth *= ledger.fraction("memory_fraction", memory)
-    return SlotCosts(
-        weights=sizes.expert_bytes / bandwidth,
-        token=sizes.flops / ledger.rate(matrix, sizes.element),
-        wire=_wire(ledger, machine, sizes, ranks),
-    )
+    token, weights = expert_rates(ledger, sizes)
+    return SlotCosts(weights=weights, token=token, wire=_wire(ledger, machine, sizes, ranks))
 
 
 def _wire(ledger: Ledger, machine: Machine, sizes: ExpertSizes, ranks: int) -> float:

@@ -12,14 +12,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from supertile.targets.bounds import LayerBounds, hide_condition, layer_bounds
-from supertile.targets.comm.alternatives import alternatives
-from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges, fastest
+from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges
 from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
-from supertile.targets.comm.layer_time import PHASES, LayerTime, expert_time, weakest_evidence
+from supertile.targets.comm.layer_time import (
+    PHASES,
+    LayerTime,
+    time_of_exchanges,
+    weakest_evidence,
+)
 from supertile.targets.comm.shared_expert import shared_options
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.cost.route import Exchange
-from supertile.targets.cost.sizes import sizes_of
+from supertile.targets.cost.sizes import own_tokens
 from supertile.targets.deploy import Config, Deployment
 from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import seconds_text
@@ -46,26 +50,19 @@ def travel_of(
     if placed.ranks == 1:
         return Travel()
     sizes = expert_sizes(config, machine)
-    tokens = float(sizes_of(deployment, config)["T"]) / deployment.tp
+    tokens = own_tokens(deployment, config)
     tails = _tails(load, placed, tokens * sizes.choices)
+    balanced = exchanges(sizes.row, placed.ranks, sizes.experts, sizes.choices, tokens)
     sent = {
         name: replace(one, tail=tails, tokens=np.full(len(tails), tokens))
-        for name, one in _exchanges(sizes, placed, tokens).items()
+        for name, one in balanced.items()
     }
-    held = {name: alternatives(machine, one) for name, one in sent.items()}
-    best = {name: fastest(one) for name, one in held.items()}
-    slots = int(placed.slots.max())
-    rows = tokens * sizes.choices * tails
-    layers = LayerTime(sent, held, best, expert_time(machine, sizes, rows, slots), slots)
+    layers = time_of_exchanges(machine, sizes, sent, int(placed.slots.max()))
     worst = int(np.argmax(layers.total))
     single = {
         name: replace(one, tail=float(tails[worst]), tokens=tokens) for name, one in sent.items()
     }
     return _told(machine, sizes, layers, single, worst)
-
-
-def _exchanges(sizes: ExpertSizes, placed: ExpertMap, tokens: float) -> dict[str, Exchange]:
-    return exchanges(sizes.row, placed.ranks, sizes.experts, sizes.choices, tokens)
 
 
 def _tails(load: Floats, placed: ExpertMap, rows: float) -> Floats:
