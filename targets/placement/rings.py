@@ -34,7 +34,7 @@ class CountRule:
     margin: float
 
 
-def replica_counts(load: Floats, replicas: int, rule: CountRule, most: int) -> Integers:
+def ring_counts(load: Floats, replicas: int, rule: CountRule, most: int) -> Integers:
     """[E], `replicas` in all, `most` of an expert, of loads [E] in units of the mean rank load."""
     counts = np.where(load > 1, np.ceil(rule.margin * load), 1).astype(np.int64)
     counts = np.clip(counts, 1, most)
@@ -72,7 +72,7 @@ def ring_layer(
     if useful.sum() < experts + ranks or mean == 0:
         return None
     load = load / mean
-    counts = replica_counts(load, experts + ranks, rule, ranks)
+    counts = ring_counts(load, experts + ranks, rule, ranks)
     shared = np.flatnonzero(counts > 1)
     by_slots = np.argsort(-useful, kind="stable")
     if len(shared) < 2 or counts.sum() < experts + ranks or useful[by_slots[len(shared) - 1]] < 2:

@@ -23,7 +23,7 @@ from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
 from supertile.targets.placement.dealt_ranks import deal_ranks
-from supertile.targets.placement.eplb import eplb_map
+from supertile.targets.placement.eplb import eplb_map, heap_packing
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.migrate import Migration, migrate
@@ -42,7 +42,7 @@ from supertile.targets.plan.slot_costs import slot_costs
 from supertile.targets.plan.travel import travel_of
 
 EPLB_SLOTS = 2048
-"""Slots up to which EPLB is shown beside a plan: its own algorithm takes long beyond."""
+"""Slots up to which EPLB is shown beside a plan; counting its replicas takes long beyond."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _eplb(load: Floats, slots: Integers) -> ExpertMap | None:
     total = int(slots.sum())
     if len(set(slots.tolist())) > 1 or total > EPLB_SLOTS:
         return None
-    return eplb_map(load, total, len(slots))
+    return eplb_map(load, total, len(slots), packing=heap_packing)
 
 
 # ---- scenarios ---------------------------------------------------------------------------------

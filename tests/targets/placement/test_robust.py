@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from supertile.targets.placement.check import check_map
 from supertile.targets.placement.expert_map import ExpertMap, Floats
 from supertile.targets.placement.resplit import resplit
-from supertile.targets.placement.rings import CountRule, replica_counts, ring_layer
+from supertile.targets.placement.rings import CountRule, ring_counts, ring_layer
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import forecast_scenarios
 from supertile.targets.placement.starts import packed_layer
@@ -86,7 +86,7 @@ def test_no_ring_without_the_slots_for_it() -> None:
 
 
 def test_replicas_are_counted_up_to_the_ranks() -> None:
-    counts = replica_counts(np.array([5.0, 0.5, 0.5]), 8, CountRule(1.0, 1.3), 4)
+    counts = ring_counts(np.array([5.0, 0.5, 0.5]), 8, CountRule(1.0, 1.3), 4)
     assert counts.tolist() == [4, 2, 2]
 
 
