@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from supertile.cli.inputs import (
     natural,
     positive,
 )
+from supertile.cli.progress import Bar
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from supertile.targets.plan.planner import Request
 
 BALANCED = "uniform"
+PERCENT = 100
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -139,7 +142,13 @@ def run(options: argparse.Namespace) -> int:
     if engines and not options.output:
         raise UserError("plan.export_folder", engines=",".join(engines))
     request = _request(options)
-    planned = make_plan(request)
+    bar = Bar("candidates", PERCENT)
+    try:
+        planned = make_plan(
+            replace(request, progress=lambda part: bar.reach(round(part * PERCENT)))
+        )
+    finally:
+        bar.close()
     plan = planned.plan_file()
     if options.output:
         _write(options.output, engines, plan, planned)
@@ -203,8 +212,6 @@ def _with_redundancy(
     deployment: Deployment, text: str, config: Config, machine: Machine
 ) -> Deployment:
     """As many slots as there are experts and so many more, or as a memory of each rank holds."""
-    from dataclasses import replace
-
     from supertile.targets.comm.expert_sizes import expert_sizes
     from supertile.targets.deploy import spread
     from supertile.targets.machine_units import parse_bytes

@@ -30,6 +30,10 @@ class Bar:
             progress, task = self.shown
             progress.update(task, completed=self.done)
 
+    def reach(self, done: int) -> None:
+        """So much of the total is done in all."""
+        self(done - self.done)
+
     def _show(self) -> None:
         """rich costs 0.1 s to load, so only long work pays for it."""
         if not sys.stderr.isatty():

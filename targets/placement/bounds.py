@@ -29,12 +29,19 @@ def placement_bound(load: ArrayLike, slots: ArrayLike) -> Floats:
     """
     loads = checked_load(load)
     held = np.minimum(checked_slots(slots, loads.shape[1]), loads.shape[1])
-    mean = loads.sum(axis=1) / len(held)
-    found: Floats = np.maximum(mean, replica_bound(loads, int(held.sum())))
-    if held.sum() - loads.shape[1] >= len(held) - 1:
-        return found  # the other two are at most the mean here
-    found = np.maximum(found, np.maximum(host_bound(loads, held), whole_bound(loads, held)))
+    found: Floats = np.maximum(worth_bound(loads, held), replica_bound(loads, int(held.sum())))
     return found
+
+
+def worth_bound(worth: Floats, slots: Integers) -> Floats:
+    """[L]: some rank has as much of the worth [L, E] of the experts: mean, hosts, whole experts.
+
+    For anything of which the parts of an expert have as much as the whole in all, or more.
+    """
+    found: Floats = worth.sum(axis=1) / len(slots)
+    if slots.sum() - worth.shape[1] >= len(slots) - 1:
+        return found  # the other two are at most the mean here
+    return np.maximum(found, np.maximum(host_bound(worth, slots), whole_bound(worth, slots)))
 
 
 def equal_bound(load: ArrayLike, slots: ArrayLike) -> Floats:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from supertile.ir.placement import IDLE
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load
 
@@ -58,6 +59,20 @@ def eplb_map(
     )
     slots = np.full(num_gpus, num_replicas // num_gpus)
     return ExpertMap.equal(counts.shape[1], slots, found)
+
+
+def without_twins(map: ExpertMap) -> ExpertMap:
+    """The map with one slot for the parts that a rank has of an expert; the others are idle."""
+    layers, slots = map.expert.shape
+    rows = np.arange(layers)[:, None] * map.ranks + map.rank
+    place = np.where(map.expert == IDLE, -1, rows * map.experts + map.expert)
+    _, first, number = np.unique(place, return_index=True, return_inverse=True)
+    keeps = np.zeros(layers * slots, bool)
+    keeps[first] = True
+    share = np.zeros(layers * slots)
+    share[first] = np.bincount(number.ravel(), map.share.ravel())
+    expert = np.where(keeps, map.expert.ravel(), IDLE).reshape(layers, slots)
+    return ExpertMap(map.experts, map.slots, expert, share.reshape(layers, slots))
 
 
 def replicate_experts(weight: Floats, num_physical: int) -> tuple[Integers, Integers, Integers]:

@@ -63,11 +63,14 @@ def label_ranks(
     """`map` with its ranks in another order, one of its own in each layer.
 
     `domains`: how many ranks each domain has, nested, from the inside, as (8, 64): rank r is in the
-    domain r // size. `pairs` [L, E, E]: how many tokens chose both experts. ValueError for sizes
-    that are not nested, and pairs of another shape, negative or no numbers.
+    domain r // size; none where all ranks are in one, and any order is as good. `pairs` [L, E, E]:
+    how many tokens chose both experts. ValueError for sizes that are not nested, and pairs of
+    another shape, negative or no numbers.
     """
     sizes = _checked_sizes(domains, map.ranks)
     chosen = _checked_pairs(pairs, map)
+    if not sizes:
+        return Labelled(map, (), ())
     state = _Exchanges(map, sizes, chosen)
     random = np.random.default_rng(seed)
     for _ in range(SWEEPS):
@@ -248,8 +251,6 @@ def _checked_sizes(domains: Sequence[int], ranks: int) -> list[int]:
     for inner, outer in zip([1, *sizes], sizes, strict=False):
         if outer < 1 or outer % inner:
             raise ValueError(f"domains of {outer} ranks are not made of domains of {inner}")
-    if not sizes:
-        raise ValueError("no size of a domain")
     return [min(size, ranks) for size in sizes]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from supertile.ir.placement import IDLE
+from supertile.targets.placement.bounds import worth_bound
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 
 GAIN = 1e-9
@@ -63,6 +64,28 @@ def rank_seconds(
     starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
     read, sums = (np.add.reduceat(of, starts, axis=1) for of in (costs.read(held), held))
     return costs.seconds(read, sums)
+
+
+def seconds_bound(
+    load: Floats,
+    slots: Integers,
+    costs: SlotCosts,
+    least: Floats,
+    tokens: float | None = None,
+) -> Floats:
+    """[L]: no placement on slots [G] has a faster slowest rank; `least` [L] bounds its load.
+
+    The rank with the largest load, `least` or more, has its arithmetic and its wire. And a rank
+    takes at least its reading and its wire. In those an expert in parts has as much as a whole one
+    or more: wire is linear, and reading is concave from 0 up. So `worth_bound` holds for them.
+    """
+    loads = _in_tokens(load, tokens)
+    total = load.sum(axis=1)
+    scale = np.divide(loads.sum(axis=1), total, out=np.zeros(len(load)), where=total > 0)
+    useful = np.minimum(slots, load.shape[1])
+    by_reading = worth_bound(costs.read(loads) + loads * costs.wire, useful)
+    found: Floats = np.maximum(least * scale * (costs.token + costs.wire), by_reading)
+    return found
 
 
 def without_costly_replicas(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from supertile.ir.placement import IDLE
+from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.equal import equal_map
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load, checked_slots
@@ -30,31 +33,63 @@ def plan_map(
     shares: Shares,
     objective: SlotCosts | None = None,
     tokens: float | None = None,
+    baselines: Sequence[ExpertMap] = (),
 ) -> ExpertMap:
     """A placement of loads [L, E] on ranks of slots [G]: the smallest largest load found.
 
     With `objective`, the smallest time of the slowest rank found, the loads in tokens or, with
     `tokens`, in proportions of so many a layer: with all slots or as few as the experts need, and
     without replicas that cost more than they save; the balanced one where that gains hardly any.
+    No layer is worse than in one of the `baselines`, others' placements for these slots and shares.
+    With equal shares that is true of what is left of them with no expert twice on a rank.
     ValueError for loads that are negative or no numbers, or where the experts have too few slots.
     """
     loads = checked_load(load)
     held = checked_slots(slots, loads.shape[1])
     full = _placed(loads, held, shares)
+    others = [_without_twins(one, shares) for one in baselines]
     if objective is None:
-        return full
+        return _first_good([full, *others], lambda one: one.loads(loads).max(axis=1), len(others))
     tries = [full]
     few = np.minimum(held, _fewest(held, loads.shape[1]))
     if (few < held).any():
         tries.append(_in_slots(_placed(loads, few, shares), held))
-    tries = [full, *(without_costly_replicas(one, loads, objective, tokens) for one in tries)]
-    slowest = np.stack([rank_seconds(one, loads, objective, tokens).max(axis=1) for one in tries])
-    best = np.argmax(slowest <= slowest.min(axis=0) * MATTERS, axis=0)[None, :, None]
+    thrifty = [without_costly_replicas(one, loads, objective, tokens) for one in (*tries, *others)]
+    return _first_good(
+        [full, *thrifty, *others],
+        lambda one: rank_seconds(one, loads, objective, tokens).max(axis=1),
+        len(others),
+        MATTERS,
+    )
+
+
+def _first_good(
+    tries: list[ExpertMap],
+    value: Callable[[ExpertMap], Floats],
+    never_worse: int,
+    matters: float = 1.0,
+) -> ExpertMap:
+    """Of each layer the first whose value is least, but for a factor of `matters`, and at most
+    that of the last `never_worse` tries."""
+    if len(tries) == 1:
+        return tries[0]
+    values = np.stack([value(one) for one in tries])
+    most = np.minimum(
+        values.min(axis=0) * matters, values[len(tries) - never_worse :].min(axis=0, initial=np.inf)
+    )
+    best = np.argmax(values <= most, axis=0)[None, :, None]
     expert, share = (
         np.take_along_axis(np.stack(of), best, axis=0)[0]
         for of in ([one.expert for one in tries], [one.share for one in tries])
     )
-    return ExpertMap(loads.shape[1], held, expert, share)
+    return replace(tries[0], expert=expert, share=share)
+
+
+def _without_twins(map: ExpertMap, shares: Shares) -> ExpertMap:
+    single = without_twins(map)
+    if shares == "weighted":
+        return single
+    return ExpertMap.equal(single.experts, single.slots, single.expert)
 
 
 def _placed(load: Floats, slots: Integers, shares: Shares) -> ExpertMap:

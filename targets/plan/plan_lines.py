@@ -23,14 +23,21 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     yield f"planned in {planned.seconds:.2f} s: {method}, seed {planned.seed}"
     yield ""
     yield _row(HEAD)
-    expected = {planned.before_name: planned.expected_before, PLANNED: planned.expected}
+    expected = {
+        planned.before_name: planned.expected_before,
+        "EPLB": planned.expected_baseline,
+        PLANNED: planned.expected,
+    }
     for name, one in planned.sides():
         seconds = seconds_text(float(planned.rank_seconds(one).mean()))
         yield _row((name, *_figures(planned.loads[name]), seconds, _mean(expected.get(name))))
-    yield _row(("lower bound", *_bound_figures(planned)))
+    least = seconds_text(float(planned.bound_seconds.mean()))
+    yield _row(("lower bound", *_bound_figures(planned), least))
     yield ""
     yield "load / mean: fullest rank over the average one, mean over layers; balancedness: its"
     yield "  inverse; worst: of the worst layer; rank time: experts and wire of the slowest rank"
+    over = f"{planned.over_bound.mean():.4f} x its lower bound, {planned.over_bound.max():.4f} x"
+    yield f"least {planned.objective}: {over} in the worst layer"
     if planned.expected is not None:
         yield f"expected: balancedness as {planned.scenarios}"
     if planned.moves is not None:

@@ -46,6 +46,8 @@ class Planned:
     after: ExpertMap
     bound: Floats
     """[L]: least possible largest load of a rank."""
+    bound_seconds: Floats
+    """[L]: least possible seconds of the slowest rank."""
     costs: SlotCosts
     pairs: int
     """Token-expert pairs of a batch on all ranks."""
@@ -55,6 +57,7 @@ class Planned:
     expected: Floats | None = None
     """[L]: mean balancedness over scenarios, shares split anew in each batch."""
     expected_before: Floats | None = None
+    expected_baseline: Floats | None = None
     scenarios: str = ""
     """What `expected` is a mean over."""
     moves: tuple[Move, ...] | None = None
@@ -103,15 +106,24 @@ class Planned:
         slowest: Floats = rank_seconds(map, self.load, self.costs, self.pairs).max(axis=1)
         return slowest
 
+    @cached_property
+    def over_bound(self) -> Floats:
+        """[L]: the objective of the plan over its lower bound; 1 where a layer has no load."""
+        if self.objective == "time":
+            value, bound = self.rank_seconds(self.after), self.bound_seconds
+        else:
+            value, bound = self.loads[PLANNED].max(axis=1), self.bound
+        return np.where(bound > 0, value / np.where(bound > 0, bound, 1.0), 1.0)
+
     def headlines(self) -> Iterator[tuple[str, str, str]]:
         """(name, value, what it is) of the figures that matter most."""
-        largest = self.loads[PLANNED].max(axis=1)
         planned, before = (one.balancedness(self.load) for one in (self.after, self.before))
-        ratio = np.where(self.bound > 0, largest / np.where(self.bound > 0, self.bound, 1), 1.0)
         mean = "mean over largest load of a rank, mean over layers"
         yield "balancedness", f"{planned.mean():.4f}", f"planned: {mean}"
         yield f"balancedness, {self.before_name}", f"{before.mean():.4f}", mean
-        yield "over bound", f"{ratio.max():.4f}", "largest load over its lower bound, worst layer"
+        value = "seconds of the slowest rank" if self.objective == "time" else "largest load"
+        over = f"{value} over the lower bound, worst layer"
+        yield "over bound", f"{self.over_bound.max():.4f}", over
         if self.expected is not None:
             yield "expected balancedness", f"{self.expected.mean():.4f}", self.scenarios
         yield "planned in", f"{self.seconds:.2f} s", "wall time of planning"

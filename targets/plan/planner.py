@@ -9,7 +9,7 @@ It is checked by `placement.check`, which shares no code with what it checks.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,11 +23,11 @@ from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
 from supertile.targets.placement.dealt_ranks import deal_ranks
-from supertile.targets.placement.eplb import eplb_map, heap_packing
+from supertile.targets.placement.eplb import eplb_map, heap_packing, without_twins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.migrate import Migration, migrate
-from supertile.targets.placement.objective import SlotCosts
+from supertile.targets.placement.objective import SlotCosts, seconds_bound
 from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
@@ -71,6 +71,8 @@ class Request:
     moves: int | None = None
     hashed: HashedTokens | None = None
     """Token ids whose traffic through layers that are routed by them is counted."""
+    progress: Callable[[float], None] | None = None
+    """Hears which part of a plan for scenarios is done."""
 
     @property
     def slots(self) -> Integers:
@@ -98,13 +100,16 @@ def make_plan(request: Request) -> Planned:
     load, slots = request.loads.total, request.slots
     scenarios = _scenarios(request, "planning")
     before = _before(request, load, slots)
-    placed = _placed(request, load, slots, scenarios)
+    baselines = _eplb(request, load, slots)
+    placed = _placed(request, baselines, scenarios)
     after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
     seconds = time.perf_counter() - start
     problems = check_map(after, load)
     if problems:
         raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
-    expected = _expected(request, before, after)
+    baseline = baselines[0] if baselines else None
+    expected = _expected(request, before, baseline, after)
+    bound = (placement_bound if request.shares == "weighted" else equal_bound)(load, slots)
     travel = travel_of(request.machine, request.config, request.deployment, load, after)
     return Planned(
         model=request.model,
@@ -122,13 +127,15 @@ def make_plan(request: Request) -> Planned:
         before=before,
         before_name="dealt" if request.current is None else "in use",
         after=after,
-        bound=(placement_bound if request.shares == "weighted" else equal_bound)(load, slots),
+        bound=bound,
+        bound_seconds=seconds_bound(load, slots, request.costs, bound, request.pairs),
         costs=request.costs,
         pairs=request.pairs,
         seconds=seconds,
-        baseline=_eplb(load, slots),
+        baseline=baseline,
         expected=expected.after,
         expected_before=expected.before,
+        expected_baseline=expected.baseline,
         scenarios=expected.scenarios,
         moves=None if moved is None else moved.moves,
         moved_bytes=0 if moved is None else moved.moved_bytes,
@@ -174,20 +181,25 @@ def _other_plan(request: Request, held: ExpertMap) -> UserError:
     return UserError("plan.current", expected=expected, found=found)
 
 
-def _placed(request: Request, load: Floats, slots: Integers, scenarios: Floats | None) -> ExpertMap:
-    """The placement, without regard to what is in use."""
-    forecast = _forecast(request, load, slots)
-    if scenarios is not None:
-        found = robust_map(load, slots, scenarios, seed=request.seed, candidates=(forecast,)).map
-        forecast = found if request.shares == "weighted" else _even(found)
-    return forecast
-
-
-def _forecast(request: Request, load: Floats, slots: Integers) -> ExpertMap:
-    """The placement for the loads themselves."""
-    if request.objective == "tokens":
-        return plan_map(load, slots, request.shares)
-    return plan_map(load, slots, request.shares, request.costs, tokens=request.pairs)
+def _placed(
+    request: Request, baselines: Sequence[ExpertMap], scenarios: Floats | None
+) -> ExpertMap:
+    """The placement, without regard to what is in use; no layer is worse than in a baseline."""
+    load, slots = request.loads.total, request.slots
+    costs = request.costs if request.objective == "time" else None
+    forecast = plan_map(load, slots, request.shares, costs, request.pairs, baselines)
+    if scenarios is None:
+        return forecast
+    candidates = (forecast, *map(without_twins, baselines))
+    found = robust_map(
+        load,
+        slots,
+        scenarios,
+        seed=request.seed,
+        candidates=candidates,
+        progress=request.progress,
+    ).map
+    return found if request.shares == "weighted" else _even(found)
 
 
 def _even(map: ExpertMap) -> ExpertMap:
@@ -242,12 +254,32 @@ def _locality_lines(machine: Machine, map: ExpertMap) -> list[str]:
     return lines
 
 
-def _eplb(load: Floats, slots: Integers) -> ExpertMap | None:
-    """EPLB's placement, where it has one: as many slots on each rank, and not too many."""
-    total = int(slots.sum())
+def _eplb(request: Request, load: Floats, slots: Integers) -> list[ExpertMap]:
+    """EPLB's placements, where it has any: as many slots on each rank, and not too many.
+
+    The global one first, then the hierarchical one if whole groups of experts fit the nodes.
+    """
+    total, ranks = int(slots.sum()), len(slots)
     if len(set(slots.tolist())) > 1 or total > EPLB_SLOTS:
-        return None
-    return eplb_map(load, total, len(slots), packing=heap_packing)
+        return []
+    groups, nodes = _expert_groups(request.config), _nodes(request.machine, ranks)
+    policies = [(1, 1)]
+    if nodes > 1 and groups % nodes == 0:
+        policies.append((groups, nodes))
+    return [eplb_map(load, total, ranks, *policy, packing=heap_packing) for policy in policies]
+
+
+def _expert_groups(config: Config) -> int:
+    """How many groups of experts the router knows; 1 where it knows none."""
+    groups = config.values.get("n_group")
+    return groups if isinstance(groups, int) else 1
+
+
+def _nodes(machine: Machine, ranks: int) -> int:
+    """How many of the machine's smallest domains of several devices the ranks fill; 1 where they
+    fill none, or one in part."""
+    sizes = [size for _, size in _domains_within(machine, ranks)]
+    return ranks // sizes[0] if sizes and ranks % sizes[0] == 0 else 1
 
 
 # ---- scenarios ---------------------------------------------------------------------------------
@@ -281,11 +313,14 @@ class Expected:
     """Balancedness [L] on scenarios that the plan was not made from."""
 
     before: Floats | None = None
+    baseline: Floats | None = None
     after: Floats | None = None
     scenarios: str = ""
 
 
-def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> Expected:
+def _expected(
+    request: Request, before: ExpertMap, baseline: ExpertMap | None, after: ExpertMap
+) -> Expected:
     robust, scenarios = request.robust, _scenarios(request, "hold-out")
     if scenarios is None or robust is None:
         return Expected()
@@ -293,6 +328,7 @@ def _expected(request: Request, before: ExpertMap, after: ExpertMap) -> Expected
     cause = f"{windows} windows of measured loads" if windows > 1 else f"drift {robust.drift:g}"
     return Expected(
         resplit(before, scenarios).expected,
+        None if baseline is None else resplit(baseline, scenarios).expected,
         resplit(after, scenarios).expected,
         f"mean over {robust.count} scenarios not used for planning: {cause}, batches of "
         f"{request.pairs:,} token-expert pairs, shares split anew in each",

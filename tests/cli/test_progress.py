@@ -29,6 +29,16 @@ def test_long_work_shows_how_far_it_is(impatient, monkeypatch):
     assert shown.tasks[task].completed == 4 and shown.tasks[task].total == 10
 
 
+def test_work_told_in_all_so_far(impatient, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = Bar("candidates", 100)
+    bar.reach(30)
+    bar.reach(70)
+    shown, task = bar.shown
+    bar.close()
+    assert shown.tasks[task].completed == 70
+
+
 def test_no_terminal_no_bar(impatient, capsys):
     bar = Bar("tokens", 10)
     bar(4)

@@ -33,6 +33,18 @@ def small_layer(seed: int) -> tuple[Floats, Integers]:
             return lognormal(1, experts, float(random.choice([0.5, 1, 1.5])), seed), slots
 
 
+def skewed_loads(law: str, experts: int, random: np.random.Generator) -> Floats:
+    """[1, E]: "hot" has one to three experts with most of the load, "zeros" many without any."""
+    load = np.exp(random.standard_normal(experts))
+    if law == "hot":
+        load[: random.integers(1, 4)] *= experts * 4
+    elif law == "zipf":
+        load = np.arange(1, experts + 1) ** -random.uniform(0.3, 1.5)
+    elif law == "zeros":
+        load[random.random(experts) < 0.6] = 0.0
+    return random.permutation(load)[None]
+
+
 loads = st.one_of(
     st.just(0.0),
     st.integers(1, 5).map(float),  # ties

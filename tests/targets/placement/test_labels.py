@@ -68,12 +68,17 @@ def test_measures_by_hand() -> None:
     assert found.domains_per_token(2) == (1.5, 1.5)
 
 
+def test_in_one_domain_any_order_is_as_good() -> None:
+    map = packed([3] * 16)
+    found = label_ranks(map, (), pairs_in_groups())
+    assert (found.map, found.before, found.after) == (map, (), ())
+
+
 @pytest.mark.parametrize(
     ("domains", "pairs", "expected"),
     [
         ((4, 6), None, "domains of 6 ranks are not made of domains of 4"),
         ((0,), None, "domains of 0 ranks"),
-        ((), None, "no size of a domain"),
         ((4,), np.ones((1, 2, 2)), "2 layers of 32 experts"),
         ((4,), np.full((2, 32, 32), -1.0), "negative or no number"),
     ],

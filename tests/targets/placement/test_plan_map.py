@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layer_loads import largest, lognormal
+from hypothesis import given, settings, strategies as st
+from layer_loads import largest, lognormal, skewed_loads, small_layer
 
-from supertile.targets.placement.bounds import placement_bound
+from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
+from supertile.targets.placement.eplb import eplb_map, heap_packing, without_twins
 from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.placement.objective import (
     SlotCosts,
     rank_seconds,
+    seconds_bound,
     without_costly_replicas,
 )
 from supertile.targets.placement.plan_map import Shares, plan_map
@@ -82,3 +85,98 @@ def test_a_dropped_replica_leaves_its_tokens_to_the_others() -> None:
 def test_costs_are_finite(wrong: float) -> None:
     with pytest.raises(ValueError, match="token costs"):
         SlotCosts(weights=1.0, token=wrong)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    law=st.sampled_from(["hot", "zipf", "lognormal", "zeros"]),
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    more=st.integers(0, 3),
+    shares=st.sampled_from(["weighted", "equal"]),
+    tokens=st.sampled_from([None, 1e2, 1e4, 1e6]),
+)
+def test_no_layer_is_worse_than_eplbs(
+    law: str,
+    seed: int,
+    sizes: tuple[int, int, int],
+    more: int,
+    shares: Shares,
+    tokens: float | None,
+) -> None:
+    """By time of so many tokens, or by load, under each policy of EPLB."""
+    nodes, of_node, held = sizes
+    ranks, experts = nodes * of_node, nodes * of_node * held
+    load = skewed_loads(law, experts, np.random.default_rng(seed))
+    slots = np.full(ranks, held + more)
+    policies = [(1, 1), (nodes * held, nodes)]
+    baselines = [
+        eplb_map(load, int(slots.sum()), ranks, *policy, packing=heap_packing)
+        for policy in policies
+    ]
+    costs = None if tokens is None else COSTS
+    found = plan_map(load, slots, shares, costs, tokens, baselines)
+    assert check_map(found) == []
+
+    def value(map: ExpertMap) -> np.ndarray:
+        return (
+            largest(map, load) if costs is None else rank_seconds(map, load, costs, tokens).max(1)
+        )
+
+    for baseline in baselines:
+        if shares == "equal":  # an expert twice on a rank is one share for it there
+            single = without_twins(baseline)
+            baseline = ExpertMap.equal(experts, slots, single.expert)
+        assert (value(found) <= value(baseline) * (1 + 1e-9)).all()
+    bound = (placement_bound if shares == "weighted" else equal_bound)(load, slots)
+    if costs is not None:
+        bound = seconds_bound(load, slots, costs, bound, tokens)
+    assert (value(found) >= bound * (1 - 1e-9)).all()
+
+
+def test_a_baseline_is_taken_where_it_is_better() -> None:
+    """Six hot experts, and many that bring hardly a token: exact balance reads every slot."""
+    costs = SlotCosts(weights=3.5e-6, token=2.9e-8, wire=2.7e-7)
+    load = lognormal(1, 256, 2.0)
+    load[0, :6] = 0.07 * load[0, 6:].sum()
+    slots, tokens = np.full(16, 18), 6144
+    eplb = eplb_map(load, 288, 16, packing=heap_packing)
+    alone = plan_map(load, slots, "weighted", costs, tokens)
+    beside = plan_map(load, slots, "weighted", costs, tokens, [eplb])
+    times = [rank_seconds(one, load, costs, tokens).max() for one in (alone, eplb, beside)]
+    assert times[2] <= times[1] < times[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_placement_is_faster_than_the_bound_of_time(seed: int) -> None:
+    """Random placements and shares of small layers, some of whose experts are hardly read."""
+    load, slots = small_layer(seed)
+    random = np.random.default_rng(seed)
+    experts = load.shape[1]
+    for tokens in (5.0, 50.0, 5e3):
+        bound = seconds_bound(load, slots, COSTS, placement_bound(load, slots), tokens)[0]
+        fastest = np.inf
+        for _ in range(60):
+            held = _random_placement(experts, slots, random)
+            share = np.where(held >= 0, random.exponential(1.0, len(held)) ** 2, 0.0)
+            share = np.divide(share, np.bincount(held[held >= 0], share[held >= 0], experts)[held])
+            map = ExpertMap(experts, slots, held[None], np.where(held >= 0, share, 0.0)[None])
+            assert check_map(map) == []
+            fastest = min(fastest, rank_seconds(map, load, COSTS, tokens).max())
+        assert 0 < bound <= fastest * (1 + 1e-9)
+
+
+def _random_placement(experts: int, slots: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """[P]: random experts on each rank, each expert somewhere; slots past the experts are idle."""
+    while True:
+        rows = [
+            np.pad(
+                random.permutation(experts)[:count],
+                (0, max(0, count - experts)),
+                constant_values=-1,
+            )
+            for count in slots
+        ]
+        held = np.concatenate(rows)
+        if len(np.unique(held[held >= 0])) == experts:
+            return held

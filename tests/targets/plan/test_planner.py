@@ -14,6 +14,7 @@ from supertile.ir.errors import UserError
 from supertile.targets.deploy import parse_deployment
 from supertile.targets.machine import load_machine
 from supertile.targets.placement.check import check_map
+from supertile.targets.placement.eplb import without_twins
 from supertile.targets.plan.argument import loads_from
 from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.plan_file import plan_text, read_plan
@@ -131,3 +132,60 @@ def test_one_rank_sends_nothing() -> None:
     planned = plan("phase=decode ep=1 batch=64")
     assert planned.communication == ()
     assert (planned.after.balancedness(planned.load) == 1).all()
+
+
+@pytest.mark.parametrize("machine", ["h200", "ascend-910c", "gb300-nvl72"])
+@pytest.mark.parametrize("ranks", ["ep=1", "ep=2 slots=4x1,6x1", "ep=4 slots=12"])
+@pytest.mark.parametrize("robust", [None, Robustness(drift=0.2, count=2)])
+@pytest.mark.parametrize("paired", [False, True])
+def test_ranks_of_one_domain_or_several(
+    machine: str, ranks: str, robust: Robustness | None, paired: bool
+) -> None:
+    asked = request(f"phase=decode {ranks} batch=8", robust=robust)
+    asked = replace(asked, machine=load_machine(machine))
+    if paired:
+        layers, experts = asked.loads.total.shape
+        pairs = np.random.default_rng(0).random((layers, experts, experts))
+        asked = replace(asked, loads=replace(asked.loads, pairs=pairs))
+    planned = make_plan(asked)
+    assert check_map(planned.after, planned.load) == []
+    assert (planned.over_bound >= 1 - 1e-9).all()
+
+
+def test_every_placement_has_its_expected_balance_and_progress_ends() -> None:
+    parts: list[float] = []
+    planned = plan(robust=Robustness(drift=0.2, count=4), progress=parts.append)
+    assert planned.baseline is not None and planned.expected_baseline is not None
+    assert (planned.expected_baseline <= 1).all()
+    row = next(line for line in plan_lines(planned) if line.startswith("EPLB"))
+    assert row.endswith(f"{planned.expected_baseline.mean():.4f}")
+    assert parts == sorted(parts) and parts[0] > 0 and parts[-1] <= 1
+
+
+@pytest.mark.parametrize("objective", ["time", "tokens"])
+@pytest.mark.parametrize("shares", ["weighted", "equal"])
+@pytest.mark.parametrize("loads", ["zipf:0.8", "lognormal:0.7"])
+def test_no_layer_of_a_plan_is_worse_than_eplbs(objective: str, shares: str, loads: str) -> None:
+    planned = plan(
+        "phase=decode ep=4 batch=64 slots=12", loads=loads, objective=objective, shares=shares
+    )
+    assert planned.baseline is not None
+    if objective == "time":
+        ours, theirs = planned.rank_seconds(planned.after), planned.rank_seconds(planned.baseline)
+    else:
+        ours, theirs = fullest(planned, "planned"), fullest(planned, "EPLB")
+    single = (without_twins(planned.baseline).expert >= 0).all(axis=1)
+    assert single.any()  # where a rank has an expert twice, no plan with equal shares may follow
+    counts = single | (shares == "weighted")
+    assert (ours <= theirs * (1 + 1e-9))[counts].all()
+
+
+def test_the_bound_is_that_of_the_objective() -> None:
+    deployment = "phase=decode ep=384 batch=1 slots=768"
+    timed, tokens = (
+        make_plan(real_request(deployment, objective=name)) for name in ("time", "tokens")
+    )
+    assert timed.over_bound == pytest.approx(timed.rank_seconds(timed.after) / timed.bound_seconds)
+    assert tokens.over_bound == pytest.approx(fullest(tokens, "planned") / tokens.bound)
+    said = f"least time: {timed.over_bound.mean():.4f} x its lower bound"
+    assert any(line.startswith(said) for line in plan_lines(timed))
