@@ -46,6 +46,10 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
     files: list[str | Path] = [model, config_path(options.config), goal.machine.file]
     if goal.plan is not None:
         files.append(options.plan)
+    loads = getattr(options, "loads", None)
+    texts.append(str(loads))
+    if loads is not None and os.path.isfile(loads):
+        files.append(loads)
     return key_of(texts, files)
 
 

@@ -89,6 +89,12 @@ def add_plan_option(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="plan.json of supertile plan: where the experts of each layer live (default: dealt)",
     )
+    command.add_argument(
+        "--loads",
+        metavar="L",
+        help="cost the step under loads of experts: a file, or a law as in supertile plan "
+        "(default: those of the plan, or balanced routing)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supertile.cli.expert_plans import expert_plan, fullest_over_mean, put_plan, read_plan_for
+from supertile.cli.expert_plans import expert_plan, put_plan, read_plan_for
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supertile.passes.driver import Behind
     from supertile.passes.rewriting import Pass
     from supertile.targets.comm.choice import Choice
+    from supertile.targets.cost.placed_loads import PlacedLoads
     from supertile.targets.deploy import Deployment
     from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.machine_types import Machine
@@ -49,6 +50,8 @@ class Goal:
     """How communication is hidden: one of `targets.overlap_choice.WAYS`."""
     plan: PlanFile | None = None
     """Where the experts of each layer live; None: they are dealt."""
+    loads: PlacedLoads | None = None
+    """Loads of the experts where they live; None: routing is balanced."""
 
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
@@ -60,10 +63,12 @@ class Goal:
         machine = load_machine(options.target)
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
-        plan = getattr(options, "plan", None)
+        plan, loads = (getattr(options, name, None) for name in ("plan", "loads"))
         if options.deploy is None:
             if plan is not None:
                 raise UserError("command.plan_deploy", file=plan)
+            if loads is not None:
+                raise UserError("command.loads_deploy", found=loads)
             if options.overlap is not None:
                 raise UserError("command.overlap", found=options.overlap)
             options.numerics = options.numerics or "reference"
@@ -81,7 +86,8 @@ class Goal:
             deployment = replace(deployment, slots=tuple(held.placement.slots.tolist()))
         check_deployment(deployment, config, machine)
         overlap = options.overlap or "auto"
-        return Goal(names, config, machine, deployment, options.numerics, overlap, held)
+        goal = Goal(names, config, machine, deployment, options.numerics, overlap, held)
+        return replace(goal, loads=_placed_loads(goal, plan, loads))
 
     @property
     def entries(self) -> list[str] | None:
@@ -196,9 +202,8 @@ class Answer:
         model, config = (Path(name).stem for name in goal.names)
         entries = tuple(goal.entries or ())
         numerics = goal.numerics
-        planned = None if goal.plan is None else fullest_over_mean(goal.plan)
         return Question(
-            model, config, goal.config, goal.machine, goal.deployment, entries, numerics, planned
+            model, config, goal.config, goal.machine, goal.deployment, entries, numerics, goal.loads
         )
 
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
@@ -210,22 +215,18 @@ class Answer:
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
         tokens = own_tokens(goal.deployment, goal.config)
-        self.tables = [*expert_tables(module, tokens), *self._plan_lines()]
+        self.tables = [*expert_tables(module, tokens), *self._load_lines()]
         self.tables += self._placement_lines(tokens)
         self.tiled = read_tiled(module, self.question)
         self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
         self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
 
-    def _plan_lines(self) -> list[str]:
+    def _load_lines(self) -> list[str]:
         """What the table of traffic does not know: it takes all experts as chosen alike."""
-        plan = self.goal.plan
-        if plan is None:
+        if self.goal.loads is None:
             return []
-        return [
-            f"  that is traffic of experts that are chosen alike; the plan is for {plan.loads}, of "
-            f"which the\n  fullest rank has {fullest_over_mean(plan):.3f} times the mean"
-        ]
+        return ["  that is traffic of experts that are chosen alike; the step has its loads below"]
 
     def _placement_lines(self, tokens: float) -> list[str]:
         """How the experts' rows travel, next to the best other way."""
@@ -247,6 +248,22 @@ class Answer:
 
         ways = () if self.overlap is None else self.overlap.seconds
         return deployment_timeline(self.tiled, module, self.question, ways)
+
+
+def _placed_loads(goal: Goal, plan: str | None, loads: str | None) -> PlacedLoads | None:
+    """The loads that a deployment is costed under, if there are any: given, or those of a plan."""
+    assert goal.deployment is not None
+    if plan is None and loads is None:
+        return None
+    from supertile.targets.plan.argument import loads_from
+    from supertile.targets.plan.loads_on_ranks import dealt_loads, planned_loads
+    from supertile.targets.plan.model import expert_layers
+
+    given = None if loads is None else loads_from(loads, expert_layers(goal.config))
+    if goal.plan is not None and plan is not None:
+        return planned_loads(goal.plan, given, plan)
+    assert given is not None
+    return dealt_loads(given, goal.deployment, goal.config)
 
 
 def group_options(tp: int, ep: int) -> dict[str, Any]:

@@ -62,11 +62,6 @@ def read_plan_for(file: str, deployment: Deployment) -> PlanFile:
     return plan
 
 
-def fullest_over_mean(plan: PlanFile) -> float:
-    """Load of the fullest rank over the mean of all, mean over the layers of the plan."""
-    return sum(1 / layer.balancedness for layer in plan.layers) / len(plan.layers)
-
-
 def put_plan(module: ModuleOp, plan: ExpertPlan) -> None:
     """Let the module hold the plan: `plan-experts` finds it there, and so do reproducers."""
     from supertile.ir.expert_plan import PLAN, PlanAttr

@@ -3,8 +3,9 @@
     tiled = read_tiled(module, question)        # behind the passes of the tiled level
     timeline = deployment_timeline(tiled, module, question)         # behind build-schedule
 
-Costs are those of the fullest rank: it has the average rows of its experts
-times the tail that chance alone gives (`cost.sizes.imbalance`).
+Costs are those of the fullest rank. With balanced routing it has the average rows of its experts
+times the tail that chance alone gives (`cost.sizes.imbalance`); under loads, what placement, loads
+and chance together bring to it (`cost.placed_loads`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from supertile.targets.comm.choice import exchanges
 from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
+from supertile.targets.cost.placed_loads import BALANCED, PlacedLoads
 from supertile.targets.cost.sizes import (
     config_number,
     imbalance,
@@ -65,8 +67,8 @@ class Question:
     entries: tuple[str, ...]
     """What a step calls: "logits", and "draft" where drafts are verified."""
     numerics: str = "deployed"
-    planned: float | None = None
-    """With a plan of the experts: load of the fullest rank over the mean, mean over layers."""
+    loads: PlacedLoads | None = None
+    """Loads of the experts where they are placed; None: routing is balanced."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,18 @@ def deployment_timeline(
         summary=summary,
         definitions=definitions,
         notes=notes,
+        loads=loads_text(question),
         overlap=overlap_text(overlap, step.duration, seconds) if deployment.ep > 1 else "",
         condition=condition_text(question) if deployment.ep > 1 else "",
         main_memory=machine.main_memory.name,
     )
+
+
+def loads_text(question: Question) -> str:
+    """The loads that the figures are for; nothing of a model without experts."""
+    if question.loads is not None:
+        return question.loads.text
+    return BALANCED if config_number(question.config, EXPERT_KEYS[0]) else ""
 
 
 def condition_text(question: Question) -> str:
@@ -142,31 +152,32 @@ def condition_text(question: Question) -> str:
 def step_costs(work: StepWork, question: Question) -> StepCosts:
     """The costs of a step, and of its two micro-batches if there are two sequences."""
     machine, deployment, config = question.machine, question.deployment, question.config
-    planned = question.planned or 1.0
-    whole = step_sizes(work, deployment, config, planned)
+    loads = question.loads
+    whole = step_sizes(work, deployment, config, loads)
     if deployment.batch < 2:
         return StepCosts(machine, whole)
     first, last = spread(deployment.batch, 2)
     halves = {
-        size: step_sizes(work, replace(deployment, batch=size), config, planned)
+        size: step_sizes(work, replace(deployment, batch=size), config, loads)
         for size in (first, last)
     }
     return StepCosts(machine, whole, (halves[first], halves[last]))
 
 
 def step_sizes(
-    work: StepWork, deployment: Deployment, config: Config, planned: float = 1.0
+    work: StepWork, deployment: Deployment, config: Config, loads: PlacedLoads | None = None
 ) -> Sizes:
-    """The sizes that a step is costed at, on the fullest rank.
-
-    `planned`: its load over the mean by placement; chance comes on top, as if the two were apart.
-    """
+    """The sizes that a step is costed at, on the fullest rank under the loads."""
     values = dict(sizes_of(deployment, config, names_of(work.works())))
-    tail = imbalance(deployment, config, values) * planned if deployment.ep > 1 else 1.0
+    if loads is None:
+        tail = imbalance(deployment, config, values) if deployment.ep > 1 else 1.0
+        share = touched_experts(deployment, config, values[ARRIVED] * tail)
+    else:
+        fullest = loads.fullest(float(values[ARRIVED]))
+        tail, share = fullest.rows, fullest.touched
     experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
     copies = float(values[ARRIVED]) * float(tail)  # on average a rank sends as many as it receives
     values[ARRIVED] = values[ARRIVED] * tail
-    share = touched_experts(deployment, config, values[ARRIVED])
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
     touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
     return Sizes(values, touched, copies, deployment.ep, experts, choices or 1, float(tail))
@@ -248,8 +259,8 @@ def _notes(work: StepWork, sizes: Sizes, question: Question) -> list[str]:
     if deployment.ep > 1:
         tail = sizes.copies / float(sizes_of(deployment, question.config)[ARRIVED])
         routing = "Routing is taken as balanced; by chance"
-        if question.planned is not None:
-            routing = f"By the plan ({question.planned:.3f} times the mean) and by chance"
+        if question.loads is not None:
+            routing = "By the loads and by chance"
         notes.append(
             f"{routing} the fullest of {deployment.ep} ranks has {tail:.2f} times the average "
             "rows, and costs are those of that rank."

@@ -123,6 +123,8 @@ class Timeline:
     """One sentence for each field of `summary`."""
     notes: tuple[str, ...] = ()
     """What a reader must know: assumptions, unknown figures that were left out, what would fit."""
+    loads: str = ""
+    """Loads of the experts that the figures are for, and where the experts are."""
     overlap: str = ""
     """How communication is hidden, and what the other ways would take."""
     condition: str = ""

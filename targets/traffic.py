@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import IDLE, WHOLE, Placement
 from supertile.runtime.copies import Copies, copies_of
-from supertile.targets.cost.chance import poisson
+from supertile.targets.cost.largest import expected_largest
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -298,36 +298,6 @@ def _own_experts(placement: Placement) -> Integers:
 
 
 # ---- the largest load --------------------------------------------------------------------------
-
-
-def expected_largest(means: NDArray[Any]) -> float:
-    """E[max] of independent Poisson loads with these means: one for each rank.
-
-    Means that differ by rounding alone, within 1e-9 of the largest, count as one.
-    """
-    held = np.asarray(means, np.float64)
-    top = held.max()
-    if top == 0:
-        return 0.0
-    values, ranks = np.unique(np.round(held / top, 9), return_counts=True)
-    values *= top
-    # Below these counts the fullest rank is never; beyond them it is with a chance below 1e-15.
-    counts, _ = poisson(top)
-    none_above = np.ones(len(counts))
-    for mean, number in zip(values, ranks, strict=True):
-        none_above *= _poisson_below(mean, counts) ** number
-    return float(counts[0] + (1 - none_above).sum())
-
-
-def _poisson_below(mean: float, counts: Floats) -> Floats:
-    """F(x) for these counts, which ascend by 1."""
-    if mean == 0:
-        return np.ones(len(counts))
-    held, chances = poisson(mean)
-    below = np.minimum(np.cumsum(chances) / chances.sum(), 1.0)
-    place = (counts - held[0]).astype(np.int64)
-    result: Floats = np.where(place < 0, 0.0, below[np.clip(place, 0, len(below) - 1)])
-    return result
 
 
 def imbalance(traffic: Traffic) -> float:

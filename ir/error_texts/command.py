@@ -49,6 +49,16 @@ COMMAND_TEXTS: dict[str, Text] = {
         expected="--deploy beside --plan",
         suggestion="--deploy with the ep of the plan",
     ),
+    "command.plan_loads": Text(
+        "the plan {file:.200} does not hold the loads that it was made for",
+        expected="loads to cost the step under",
+        suggestion="--loads with the loads, or plan anew: plans hold them now",
+    ),
+    "command.loads_deploy": Text(
+        "--loads is what a deployment is costed under, and there is none",
+        expected="--deploy beside --loads",
+        found="--loads {found:.200}",
+    ),
     "command.plan_ranks": Text(
         "the plan {file:.200} is not for this deployment",
         expected="{expected}",

@@ -100,6 +100,13 @@ def _normal() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return w, np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in w.tolist()])
 
 
+def normal_below(w: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The chance that a normal variable is below each of the values."""
+    points, below = _normal()
+    found: npt.NDArray[Any] = np.interp(w, points, below)
+    return found
+
+
 def poisson(mean: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The counts with a chance worth adding, and their chances."""
     spread = SPREAD * math.sqrt(mean)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from supertile.targets.placement.expert_map import Floats, over_mean
 
 WIDTH, HEIGHT = 900, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 34
@@ -57,12 +56,6 @@ def rank_picture(sides: Sequence[tuple[str, Floats]]) -> str:
     ranks = len(sides[0][1])
     ticks = {n: f"{n + 1:,}" for n in _spread(ranks, 6)}
     return _picture("rank, the fullest first", "load / mean", curves, ticks)
-
-
-def over_mean(loads: Floats) -> Floats:
-    """[L, G] over the mean of each layer; ones where a layer has no load."""
-    mean = loads.mean(axis=1, keepdims=True)
-    return np.where(mean > 0, loads / np.where(mean > 0, mean, 1.0), 1.0)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from supertile.targets.output.load_picture import layer_picture, over_mean, rank_picture
+from supertile.targets.output.load_picture import layer_picture, rank_picture
+from supertile.targets.placement.expert_map import over_mean
 from supertile.targets.plan.planned import PLANNED, Planned
 
 FOLDER = Path(__file__).parent

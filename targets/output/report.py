@@ -180,6 +180,8 @@ def _where(timeline: Timeline, operations: list[Operation], step: float) -> Iter
         head = f'<i class="dot {part_class(part)}"></i><b>{share_text(seconds / step)}</b> {part}'
         yield f"<li>{head}, {time}<small>{escape(PARTS[part])}</small></li>"
     yield "</ul>"
+    if timeline.loads:
+        yield f"<p>Loads of the experts: {escape(timeline.loads)}.</p>"
     if timeline.overlap:
         yield f"<p>Communication is hidden by: {escape(timeline.overlap)}.</p>"
     if timeline.condition:

@@ -20,6 +20,7 @@ from supertile.targets.timeline import FigureUse, Timeline
 
 NOTICEABLE = 0.05
 """Share of the step from which on a figure matters to the result."""
+LOADS = "Loads of the experts that the figures are for, and where the experts are."
 WIDTH = 100
 """Columns of the plain text."""
 Row = tuple[str, str, str]
@@ -28,7 +29,8 @@ Row = tuple[str, str, str]
 
 def summary_text(timeline: Timeline) -> str:
     """summary.json: the fields in their order, then "definitions": a sentence for each."""
-    fields = {**timeline.summary, "definitions": dict(timeline.definitions)}
+    definitions = {**timeline.definitions, "loads": LOADS}
+    fields = {**timeline.summary, "loads": timeline.loads, "definitions": definitions}
     return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -80,6 +82,8 @@ def _rows(timeline: Timeline) -> Iterator[Row]:
 
 def _opening(timeline: Timeline) -> Iterator[str]:
     yield f"{timeline.model} on {timeline.machine}: {timeline.deployment}"
+    if timeline.loads:
+        yield f"loads: {timeline.loads}"
     if not timeline.memory.fits:
         yield f"memory {memory_verdict(timeline)}"
         yield from (f"  {note}" for note in timeline.notes)

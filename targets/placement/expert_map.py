@@ -72,6 +72,12 @@ class ExpertMap:
         return np.where(largest > 0, loads.mean(axis=1) / np.where(largest > 0, largest, 1), 1.0)
 
 
+def over_mean(loads: Floats) -> Floats:
+    """[L, G] over the mean of each layer; ones where a layer has no load."""
+    mean = loads.mean(axis=1, keepdims=True)
+    return np.where(mean > 0, loads / np.where(mean > 0, mean, 1.0), 1.0)
+
+
 def replicas(expert: Integers, experts: int) -> Integers:
     """[L, E]: how many slots hold each expert, of the experts [L, P] in the slots."""
     layers = len(expert)

@@ -40,6 +40,23 @@ def expert_plan_of(expert_map: ExpertMap, layers: Sequence[int]) -> ExpertPlan:
     return ExpertPlan.of(placements_of(expert_map, layers), default)
 
 
+def dealt_map(experts: int, slots: Integers, layers: int) -> ExpertMap:
+    """What a deployment has without a plan: the experts dealt to all slots, alike in all layers."""
+    dealt = place(experts, len(slots), slots.tolist())
+    row = np.array([expert for of_rank in dealt.slots for expert in of_rank])
+    return ExpertMap.equal(experts, slots, np.tile(row, (layers, 1)))
+
+
+def layers_of(expert_map: ExpertMap, layers: Sequence[int], wanted: Sequence[int]) -> ExpertMap:
+    """The placement of the wanted layers, `layers[i]` the number of the map's layer i; layers that
+    the map lacks have the experts dealt."""
+    dealt = dealt_map(expert_map.experts, expert_map.slots, 1)
+    rows = [layers.index(number) if number in layers else len(layers) for number in wanted]
+    expert = np.concatenate([expert_map.expert, dealt.expert])[rows]
+    share = np.concatenate([expert_map.share, dealt.share])[rows]
+    return ExpertMap(expert_map.experts, expert_map.slots, expert, share)
+
+
 def _idle_last(expert_map: ExpertMap) -> tuple[Integers, Floats]:
     """Experts and shares with the idle slots of each rank behind the others."""
     expert, share = expert_map.expert, expert_map.share

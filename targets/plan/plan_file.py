@@ -56,7 +56,7 @@ def plan_text(plan: PlanFile) -> str:
     }
     if plan.shares == "weighted":
         head["share_parts"] = SHARE_PARTS
-    tables = ("bounds", "communication", "evidence", "notes")
+    tables = ("bounds", "comparison", "communication", "evidence", "notes")
     head |= {key: getattr(plan, key) for key in tables if getattr(plan, key)}
     lines = [f"{_text(key)}: {_text(value)}," for key, value in head.items()]
     layers = ",\n".join(_text(_layer(plan, index)) for index in range(len(plan.layers)))
@@ -72,11 +72,18 @@ def _layer(plan: PlanFile, index: int) -> dict[str, Any]:
         row["expected"] = float(layer.expected)
     if layer.bounds:
         row["bounds"] = layer.bounds
+    if plan.load is not None:
+        row["loads"] = [_whole(load) for load in plan.load[index].tolist()]
     row["slots"] = plan.placement.expert[index].tolist()
     if plan.shares == "weighted":
         parts = np.rint(plan.placement.share[index] * SHARE_PARTS)
         row["shares"] = parts.astype(np.int64).tolist()
     return row
+
+
+def _whole(load: float) -> int | float:
+    """Counts as they are counted: without a fraction that is none."""
+    return int(load) if load.is_integer() else load
 
 
 def _text(value: object) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from supertile.targets.output.load_picture import over_mean
 from supertile.targets.output.units import bytes_text, seconds_text
-from supertile.targets.placement.expert_map import Floats
+from supertile.targets.placement.expert_map import Floats, over_mean
 from supertile.targets.plan.planned import PLANNED, Planned
 
 HEAD = ("placement", "load / mean", "worst", "balancedness", "worst", "rank time", "expected")

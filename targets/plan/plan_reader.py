@@ -30,14 +30,15 @@ VERSION = 1
 COUNT_LIMIT = 2**31
 SLOT_LIMIT = 2**24  # of all layers together
 NUMBER_LIMIT = 1e300
+LOAD_LIMIT = 1e30  # of all windows together: many times `loads.COUNT_LIMIT`
 TEXTS = ("model", "config", "machine", "deployment", "loads")
 REQUIRED = (
     *("format", "version", *TEXTS, "seed", "seconds", "model_layers", "experts", "ranks", "slots"),
     *("shares", "layers"),
 )
-OPTIONAL = ("share_parts", "bounds", "communication", "evidence", "notes")
+OPTIONAL = ("share_parts", "bounds", "comparison", "communication", "evidence", "notes")
 LAYER_REQUIRED = ("layer", "balancedness", "bound", "ratio", "max_load", "slots")
-LAYER_OPTIONAL = ("expected", "bounds", "shares")
+LAYER_OPTIONAL = ("expected", "bounds", "loads", "shares")
 
 
 def plan_of(source: JsonSource, value: object) -> PlanFile:
@@ -79,7 +80,9 @@ class _Reader:
             shares=shares,
             placement=placement,
             layers=tuple(layers),
+            load=self._loads(rows, placement.experts),
             bounds=self._numbers(("bounds",), table.get("bounds", {})),
+            comparison=self._comparison(table.get("comparison", {})),
             communication=self._communication(table.get("communication", {})),
             evidence=self._evidence(table.get("evidence", {})),
             notes=self._notes(table.get("notes", [])),
@@ -172,6 +175,29 @@ class _Reader:
     def _numbers(self, steps: Steps, value: object) -> dict[str, float]:
         table = self.table(steps, value)
         return {key: self.number((*steps, key), number) for key, number in table.items()}
+
+    def _loads(self, rows: Sequence[Any], experts: int) -> Floats | None:
+        """The loads of all layers, or None where no layer has any."""
+        if not any("loads" in row for row in rows):
+            return None
+        found = np.zeros((len(rows), experts))
+        for index, row in enumerate(rows):
+            steps: Steps = ("layers", index)
+            if "loads" not in row:
+                raise self.source.fail("plan.missing", steps, name="loads")
+            values = self.list((*steps, "loads"), row["loads"])
+            if len(values) != experts:
+                raise self.wrong((*steps, "loads"), f"{experts} numbers", len(values))
+            found[index] = [
+                self.number((*steps, "loads", at), value, LOAD_LIMIT)
+                for at, value in enumerate(values)
+            ]
+        return found
+
+    def _comparison(self, value: object) -> dict[str, dict[str, float]]:
+        steps: Steps = ("comparison",)
+        table = self.table(steps, value)
+        return {name: self._numbers((*steps, name), figures) for name, figures in table.items()}
 
     def _communication(self, value: object) -> dict[str, dict[str, Scalar]]:
         steps: Steps = ("communication",)

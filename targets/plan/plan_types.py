@@ -68,8 +68,12 @@ class PlanFile:
     placement: ExpertMap
     layers: tuple[LayerPlan, ...]
     """One for each row of the placement, ascending."""
+    load: Floats | None = None
+    """[L, E]: the loads themselves, in the unit of `max_load`; None in plans that lack them."""
     bounds: Mapping[str, float] = field(default_factory=dict)
     """As of a layer, for one step of the model."""
+    comparison: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Placement -> its figures under the loads: what the plan is better than."""
     communication: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     """Direction ("dispatch", "combine") -> what was chosen for it."""
     evidence: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +88,8 @@ class PlanFile:
             or not 0 <= numbers[0] <= numbers[-1] < self.model_layers
         ):
             raise ValueError(f"layers {numbers} of a model with {self.model_layers}")
+        if self.load is not None and self.load.shape != (len(numbers), self.placement.experts):
+            raise ValueError(f"loads of the shape {list(self.load.shape)}")
         if not all(map(math.isfinite, self._numbers())):
             raise ValueError("a number that is not finite")
         problem = first_problem(self.placement, self.shares)
@@ -93,16 +99,19 @@ class PlanFile:
     def _numbers(self) -> list[float]:
         parts = [value for layer in self.layers for value in vars(layer).values()]
         tables = [self.bounds, *self.communication.values(), *(one.bounds for one in self.layers)]
+        tables += self.comparison.values()
+        parts += [] if self.load is None else self.load.ravel().tolist()
         parts += [self.seconds, *(value for table in tables for value in table.values())]
         return [value for value in parts if isinstance(value, int | float)]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PlanFile):
             return NotImplemented
-        names = [one.name for one in fields(self) if one.name != "placement"]
+        names = [one.name for one in fields(self) if one.name not in ("placement", "load")]
         mine, its = self.placement, other.placement
         return (
             all(getattr(self, name) == getattr(other, name) for name in names)
+            and _same(self.load, other.load)
             and mine.experts == its.experts
             and np.array_equal(mine.slots, its.slots)
             and np.array_equal(mine.expert, its.expert)
@@ -110,6 +119,10 @@ class PlanFile:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _same(one: Floats | None, other: Floats | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 # ---- what a placement must fulfil --------------------------------------------------------------

@@ -155,6 +155,7 @@ class Planned:
             shares=self.shares,
             placement=self.after,
             layers=layers,
+            load=self.load,
             bounds=self.bounds,
             communication=self.choices,
             evidence=self.evidence,

@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 
 from supertile.ir.errors import UserError
-from supertile.ir.placement import place
 from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.deploy import Deployment, deployment_text, expert_slots
 from supertile.targets.machine_types import Machine
@@ -26,6 +25,7 @@ from supertile.targets.placement.dealt_ranks import deal_ranks
 from supertile.targets.placement.eplb import eplb_map, heap_packing, without_twins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
+from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.placement.migrate import Migration, migrate
 from supertile.targets.placement.objective import SlotCosts, seconds_bound
 from supertile.targets.placement.plan_map import plan_map
@@ -158,9 +158,7 @@ def _before(request: Request, load: Floats, slots: Integers) -> ExpertMap:
     """The plan in use, or what a deployment has without one: experts dealt like cards."""
     experts, layers = load.shape[1], len(load)
     if request.current is None:
-        dealt = place(experts, len(slots), slots.tolist())
-        row = [expert for held in dealt.slots for expert in held]
-        return ExpertMap.equal(experts, slots, np.tile(np.array(row), (layers, 1)))
+        return dealt_map(experts, slots, layers)
     held = request.current.placement
     numbers = tuple(layer.layer for layer in request.current.layers)
     found = (held.experts, held.slots.tolist(), numbers)

@@ -22,6 +22,7 @@ from supertile.targets.comm.layer_time import (
 )
 from supertile.targets.comm.shared_expert import shared_options
 from supertile.targets.cost.chance import touched_share
+from supertile.targets.cost.largest import expected_largest
 from supertile.targets.cost.route import Exchange
 from supertile.targets.cost.sizes import own_tokens
 from supertile.targets.deploy import Config, Deployment
@@ -29,7 +30,6 @@ from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import seconds_text
 from supertile.targets.placement.expert_map import ExpertMap, Floats
 from supertile.targets.plan.plan_types import Scalar
-from supertile.targets.traffic import expected_largest
 
 
 @dataclass(frozen=True)

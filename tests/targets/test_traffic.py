@@ -6,11 +6,9 @@ from placement_plans import weighted
 
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import Placement, place
-from supertile.targets.cost.chance import tail_factor
 from supertile.targets.traffic import (
     chosen_chance,
     distinct_targets,
-    expected_largest,
     expected_traffic,
     hashed_traffic,
     imbalance,
@@ -130,46 +128,6 @@ def test_thousands_of_ranks_are_counted_exactly():
     assert held.distinct_out.max() < 64 * 6
     assert 5.98 < held.distinct_out.mean() / 64 < 6
     assert imbalance(held) == pytest.approx(1.20, abs=0.03)
-
-
-# ---- the largest load --------------------------------------------------------------------------
-
-# Mean received tokens are 6 a token of the batch: ranks -> E[max] / mean for each batch.
-BATCHES = (1, 8, 32, 64, 128, 256, 1024)
-TAILS = {
-    32: (1.93, 1.31, 1.15, 1.11, 1.08, 1.05, 1.03),
-    384: (2.40, 1.45, 1.22, 1.15, 1.11, 1.08, 1.04),
-    8192: (2.89, 1.59, 1.29, 1.20, 1.14, 1.10, 1.05),
-}
-
-
-@pytest.mark.parametrize("ranks, wanted", TAILS.items())
-def test_tail_of_a_finite_batch(ranks, wanted):
-    found = [expected_largest(np.full(ranks, 6.0 * batch)) / (6 * batch) for batch in BATCHES]
-    assert found == pytest.approx(wanted, abs=0.0051)
-
-
-@pytest.mark.parametrize("ranks, mean", [(32, 6.0), (384, 48.0)])
-def test_largest_load_by_simulation(ranks, mean):
-    draws = np.random.default_rng(0).poisson(mean, (4000, ranks)).max(axis=1)
-    assert expected_largest(np.full(ranks, mean)) == pytest.approx(draws.mean(), abs=0.15)
-
-
-def test_largest_of_unequal_loads():
-    means = np.array([2.0, 30.0, 30.0, 0.0, 9.0])
-    draws = np.random.default_rng(1).poisson(means, (40_000, 5)).max(axis=1)
-    assert expected_largest(means) == pytest.approx(draws.mean(), abs=0.1)
-    assert expected_largest(np.zeros(3)) == 0
-
-
-@pytest.mark.parametrize("mean", [1.0, 6e2, 6e6, 6e8])
-def test_largest_of_equal_loads_is_the_tail_of_the_cost_model(mean):
-    """However large: a prefill of a million tokens brings millions of rows to a rank."""
-    assert expected_largest(np.full(384, mean)) / mean == pytest.approx(
-        tail_factor(mean, 384), rel=1e-4
-    )
-    loads = np.array([mean] * 3 + [mean / 2] * 5)
-    assert expected_largest(loads) >= expected_largest(np.full(3, mean)) * (1 - 1e-9)
 
 
 # ---- as text -----------------------------------------------------------------------------------

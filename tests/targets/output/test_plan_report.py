@@ -9,8 +9,9 @@ import pytest
 from browser import browser, run
 
 from supertile.cli.main import main
-from supertile.targets.output.load_picture import layer_picture, over_mean, rank_picture
+from supertile.targets.output.load_picture import layer_picture, rank_picture
 from supertile.targets.output.plan_report import POLICY
+from supertile.targets.placement.expert_map import over_mean
 
 DATA = Path(__file__).parents[2] / "data"
 HOSTILE = "<script>alert(1)</script>"

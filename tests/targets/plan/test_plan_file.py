@@ -25,6 +25,8 @@ from supertile.targets.plan.plan_types import (
 FULL = plan_of(
     weighted(),
     bounds={"wire": 1e-4, "compute": 2.5e-5},
+    load=np.array([[7, 2.5, 0, 1], [3, 3, 3, 3]]),
+    comparison={"planned": {"step_seconds": 0.0625}},
     communication={"dispatch": {"protocol": "load_store", "deduplicate": True, "waves": 4}},
     evidence={"wire": "measured: Huawei, EP64 \u00b5s"},
     notes=("layer 1: no counts",),
@@ -49,15 +51,16 @@ GOLDEN = """{
 "shares": "weighted",
 "share_parts": 281474976710656,
 "bounds": {"wire":0.0001,"compute":2.5e-05},
+"comparison": {"planned":{"step_seconds":0.0625}},
 "communication": {"dispatch":{"protocol":"load_store","deduplicate":true,"waves":4}},
 "evidence": {"wire":"measured: Huawei, EP64 \u00b5s"},
 "notes": ["layer 1: no counts"],
 "layers": [
 {"layer":1,"balancedness":0.9,"bound":2.0,"ratio":1.05,"max_load":2.1,"expected":0.8,\
-"slots":[0,1,2,0,3,1],"shares":[84442493013197,140737488355328,281474976710656,197032483697459,\
+"loads":[7,2.5,0,1],"slots":[0,1,2,0,3,1],"shares":[84442493013197,140737488355328,281474976710656,197032483697459,\
 281474976710656,140737488355328]},
 {"layer":3,"balancedness":0.9,"bound":2.0,"ratio":1.05,"max_load":2.1,\
-"slots":[3,2,1,0,3,0],"shares":[56294995342131,281474976710656,281474976710656,93824992236885,\
+"loads":[3,3,3,3],"slots":[3,2,1,0,3,0],"shares":[56294995342131,281474976710656,281474976710656,93824992236885,\
 225179981368525,187649984473771]}
 ]
 }
@@ -78,6 +81,7 @@ def test_a_plan_reads_back(tmp_path):
     back = round_trip(tmp_path / "plan.json", plan_of(even()))
     assert back == plan_of(even()) and back.shares == "equal" and back != FULL
     assert round_trip(tmp_path / "plan.json", back) != replace(back, seconds=1.0)
+    assert back != replace(back, load=FULL.load) != replace(back, load=np.ones((2, 4)))
     assert '"share' not in plan_text(back).replace('"shares": "equal"', "")
 
 
@@ -153,6 +157,8 @@ def slots(*row: int) -> dict[str, Any]:
         ({"model_layers": 3}, "with 3"),
         ({"seconds": float("nan")}, "not finite"),
         ({"bounds": {"wire": float("inf")}}, "not finite"),
+        ({"load": np.full((2, 4), np.nan)}, "not finite"),
+        ({"load": np.ones((2, 3))}, r"loads of the shape \[2, 3\]"),
         ({"layers": (replace(FULL.layers[0], ratio=float("nan")), FULL.layers[1])}, "not finite"),
         ({"shares": "equal"}, r"layers\[0\]\.shares\[0\]: plan.not_equal"),
         ({"placement": replace(even(), share=even().share / 3)}, r"shares\[0\]: plan.share"),
@@ -222,6 +228,10 @@ WRONG: dict[str, tuple[tuple[str | int, ...], Any, str, str]] = {
     "balance": (("layers", 0, "balancedness"), 1.5, "plan.value", "0 to 1"),
     "expected": (("layers", 0, "expected"), -0.5, "plan.value", "`layers[0].expected`"),
     "bound": (("layers", 0, "bounds"), {"wire": "x"}, "plan.value", "`layers[0].bounds.wire`"),
+    "loads": (("layers", 0, "loads", 2), -1, "plan.value", "`layers[0].loads[2]`"),
+    "some loads": (("layers", 1, "loads"), ..., "plan.missing", "`loads`"),
+    "few loads": (("layers", 1, "loads"), [1, 2], "plan.value", "4 numbers"),
+    "comparison": (("comparison", "EPLB"), 3, "plan.value", "`comparison.EPLB`"),
     "length": (("layers", 0, "slots"), [0, 1], "plan.value", "6 whole numbers"),
     "no expert": (("layers", 1, "slots", 4), 17, "plan.expert", "`layers[1].slots[4]`"),
     "fraction": (("layers", 1, "slots", 4), 1.5, "plan.value", "`layers[1].slots[4]`"),
@@ -249,7 +259,7 @@ def test_a_wrong_value_is_shown_where_it_stands(tmp_path):
     path = tmp_path / "plan.json"
     text = GOLDEN.replace('"slots":[3,2,1,0,3,0]', '"slots":[3,2,1,0,37,0]')
     lines = error(path, text).render().splitlines()
-    assert lines[0] == f"{path}:23:88: error: `layers[1].slots[4]` is no expert"
+    assert lines[0] == f"{path}:24:106: error: `layers[1].slots[4]` is no expert"
     assert lines[1][lines[2].index("^") :].startswith("37,0]")
 
 
