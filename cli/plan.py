@@ -10,13 +10,13 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supertile.cli.inputs import (
     check_output_folder,
-    choose,
     config_path,
     model_path,
     natural,
@@ -28,6 +28,7 @@ from supertile.ir.errors import UserError
 if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.targets.deploy import Deployment
+    from supertile.targets.engines.engine import Engine
     from supertile.targets.machine_types import Machine
     from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.loads import Loads
@@ -58,9 +59,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
     _add_load_options(command)
     _add_method_options(command)
     command.add_argument(
+        "--engine",
+        metavar="E",
+        help="who will load the plan, and splits tokens by rules of its own: sglang, vllm, "
+        "vllm-ascend, trtllm (default: the first of --export)",
+    )
+    command.add_argument(
         "--export",
         metavar="E",
-        help="also write what engines load: sglang, vllm-ascend, tensorrt-llm, vllm (E,E)",
+        help="also write what engines load: sglang, vllm, vllm-ascend, trtllm (E,E)",
     )
     command.add_argument(
         "--sweep",
@@ -141,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
     engines = _engines(options.export)
     if engines and not options.output:
         raise UserError("plan.export_folder", engines=",".join(engines))
-    request = _request(options)
+    request = _request(options, _loader(options, engines))
     bar = Bar("candidates", PERCENT)
     try:
         planned = make_plan(
@@ -167,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
 # ---- what is asked -----------------------------------------------------------------------------
 
 
-def _request(options: argparse.Namespace) -> Request:
+def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
     from supertile.frontend.hf_config import read_config
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.machine import load_machine
@@ -198,6 +205,7 @@ def _request(options: argparse.Namespace) -> Request:
         seed=options.seed,
         current=None if options.current is None else read_plan(options.current),
         moves=options.moves,
+        engine=engine,
     )
 
 
@@ -263,11 +271,22 @@ def _loads(options: argparse.Namespace, config: Config) -> tuple[Loads, HashedTo
 
 
 def _engines(text: str | None) -> list[str]:
-    from supertile.targets.plan.exports import ENGINES
+    from supertile.targets.engines.engine import engine_named
 
     if text is None:
         return []
-    return [choose(name.strip(), ENGINES, "plan.no_engine") for name in text.split(",")]
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        engine_named(name)  # an unknown one is an error before anything is planned
+    return names
+
+
+def _loader(options: argparse.Namespace, exports: Sequence[str]) -> Engine | None:
+    """The engine whose rules the figures follow: as asked, or the first that is exported to."""
+    from supertile.targets.engines.engine import engine_named
+
+    name = options.engine if options.engine is not None else next(iter(exports), None)
+    return None if name is None else engine_named(name)
 
 
 # ---- what is written ---------------------------------------------------------------------------
@@ -275,15 +294,16 @@ def _engines(text: str | None) -> list[str]:
 
 def _write(folder: str, engines: list[str], plan: PlanFile, planned: Planned) -> None:
     """plan.json, report.html and a file for each engine: all of them or none."""
+    from supertile.targets.engines.engine import engine_named
     from supertile.targets.output.plan_report import plan_report
     from supertile.targets.output.write import write_together
-    from supertile.targets.plan.exports import ENGINES, export_text
+    from supertile.targets.plan.exports import export_text
     from supertile.targets.plan.plan_file import plan_text
 
     texts = {"plan.json": plan_text(plan), "report.html": plan_report(planned)}
     for engine in engines:
         made = export_text(plan, engine)
-        name = f"{engine}{ENGINES[engine].suffixes[0]}"
+        name = f"{engine}{engine_named(engine).suffixes[0]}"
         texts[name] = made.text
         for note in made.notes:
             print(f"{name}: {note}", file=sys.stderr)
@@ -306,6 +326,7 @@ def _sweep(options: argparse.Namespace) -> int:
     given = {
         "--deploy": options.deploy,
         "--output": options.output,
+        "--engine": options.engine,
         "--export": options.export,
         "--current": options.current,
     }

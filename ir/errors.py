@@ -20,6 +20,7 @@ from supertile.ir.error_texts.command import COMMAND_TEXTS
 from supertile.ir.error_texts.config import CONFIG_TEXTS
 from supertile.ir.error_texts.cost import COST_TEXTS
 from supertile.ir.error_texts.deploy import DEPLOY_TEXTS
+from supertile.ir.error_texts.engine import ENGINE_TEXTS
 from supertile.ir.error_texts.formats import FORMAT_TEXTS
 from supertile.ir.error_texts.ir_text import IR_TEXTS
 from supertile.ir.error_texts.language import LANGUAGE_TEXTS
@@ -114,6 +115,7 @@ TEXTS: dict[str, Text] = {
     **COMMAND_TEXTS,
     **MACHINE_TEXTS,
     **DEPLOY_TEXTS,
+    **ENGINE_TEXTS,
     **COST_TEXTS,
     **LOADS_TEXTS,
     **PLAN_TEXTS,

@@ -80,11 +80,6 @@ PLAN_TEXTS: dict[str, Text] = {
         found="{found}",
     ),
     # Files of serving engines
-    "plan.engine": Text(
-        "there is no engine {found!r:.60} to write a plan for",
-        expected="{expected}",
-        suggestion="{hint}",
-    ),
     "plan.interface": Text(
         "there is no such interface of a policy of vLLM",
         expected="{expected}, for the engine vllm alone",
@@ -109,7 +104,7 @@ PLAN_TEXTS: dict[str, Text] = {
         suggestion="plan with fewer slots, so that no rank has more than there are experts",
     ),
     "plan.export_redundant": Text(
-        "vllm refuses a model with so many replicas",
+        "{engine} refuses a model with so many replicas",
         expected="at most {limit} slots more than experts",
         found="{found}",
         suggestion="plan for fewer slots, or several groups of fewer ranks",

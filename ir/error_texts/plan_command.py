@@ -42,11 +42,6 @@ PLAN_COMMAND_TEXTS: dict[str, Text] = {
         found="both, --redundancy {found:.60}",
         suggestion="leave one of them out",
     ),
-    "plan.no_engine": Text(
-        "no export is known for the engine {name:.60}",
-        expected="one of {known}",
-        suggestion="{hint}",
-    ),
     "plan.export_folder": Text(
         "exports are files",
         expected="--output DIR beside --export {engines}",

@@ -12,9 +12,6 @@ INTERFACES = ("map", "tensors", "plan")
 """What `rebalance_experts` returns: the map of slots (vLLM 0.33), the map with its inverse and
 the replica counts (older), an `EplbPlan` of an `EplbRebalanceContext` (trees not released yet)."""
 
-REDUNDANT_LIMIT = 1023
-"""vLLM asserts that a model has no more redundant experts (MAX_EXPERT_REDUNDANCY)."""
-
 HEAD = '''\
 """An expert placement as a policy of vLLM's load balancer. Written by Supertile.
 

@@ -3,26 +3,26 @@
     for note in export(plan, "sglang", "location.json"):
         print(note)
 
-Read in the engines' sources: SGLang 0.5.23, vLLM 0.33.0, vllm-ascend 0.23.0. TensorRT-LLM's form
-is from its documentation. All of them want the same number of slots on each rank, none idle, and
-split the tokens of an expert over its replicas by rules of their own, without shares.
+What an engine needs of a file, and on whose word, is in `targets/engines`. All of them want the
+same number of slots on each rank, none idle, and split the tokens of an expert over its replicas by
+rules of their own, without shares.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from supertile.ir.errors import UserError, nearest
 from supertile.ir.files import write_text
 from supertile.ir.placement import IDLE
-from supertile.targets.plan.export_vllm import INTERFACES, REDUNDANT_LIMIT, policy_module
+from supertile.targets.engines.engine import Engine, engine_named
+from supertile.targets.plan.export_vllm import INTERFACES, policy_module
 from supertile.targets.plan.plan_types import PlanFile
 
 Rows = list[list[int]]
@@ -45,31 +45,35 @@ def export(
     and `plan.export_suffix` where the engine would not load a file of this name.
     """
     made = export_text(plan, engine, interface)
-    known = ENGINES[engine].suffixes
+    known = engine_named(engine).suffixes
     suffix = os.path.splitext(str(path))[1]
     if suffix not in known:
         expected, found = " or ".join(known), suffix or "no suffix"
         raise UserError(
             "plan.export_suffix", file=str(path), engine=engine, expected=expected, found=found
         )
-    text = made.text if suffix != ".json" or engine != "tensorrt-llm" else _tensorrt_json(plan)
+    text = (
+        made.text
+        if suffix != ".json" or engine_named(engine).name != "trtllm"
+        else _tensorrt_json(plan)
+    )
     write_text(path, text)
     return made.notes
 
 
 def export_text(plan: PlanFile, engine: str, interface: str | None = None) -> Export:
-    """The plan for an engine. Errors: `plan.engine`, `.export_uneven`, `.export_idle`,
+    """The plan for an engine. Errors: `engine.unknown`, `plan.export_uneven`, `.export_idle`,
     `.export_redundant`, `.interface`.
     """
-    if engine not in ENGINES:
-        known, hint = ", ".join(ENGINES), nearest(engine, ENGINES)
-        raise UserError("plan.engine", found=engine, expected=known, hint=hint)
-    if interface is not None and (engine != "vllm" or interface not in INTERFACES):
+    loader = engine_named(engine)
+    if interface is not None and (loader.name != "vllm" or interface not in INTERFACES):
         known, hint = ", ".join(INTERFACES), nearest(interface, INTERFACES)
         raise UserError("plan.interface", found=interface, expected=known, hint=hint)
     _check_even(plan, engine)
-    _check_idle(plan, engine)
-    made = ENGINES[engine].make(plan, interface or INTERFACES[0])
+    if loader.full_slots:
+        _check_idle(plan, engine)
+    _check_redundant(plan, loader)
+    made = TEXT_OF[loader.name](plan, interface or INTERFACES[0])
     return Export(made.text, (*made.notes, *_share_notes(plan, engine)))
 
 
@@ -89,6 +93,12 @@ def _check_idle(plan: PlanFile, engine: str) -> None:
         layer, rank = plan.layers[row].layer, int(plan.placement.rank[slot])
         found = f"{int(idle.sum())}, the first on rank {rank} in layer {layer}"
         raise UserError("plan.export_idle", engine=engine, found=found)
+
+
+def _check_redundant(plan: PlanFile, loader: Engine) -> None:
+    limit, redundant = loader.redundant_limit, _redundant(plan)
+    if limit is not None and redundant > limit:
+        raise UserError("plan.export_redundant", engine=loader.name, limit=limit, found=redundant)
 
 
 def _share_notes(plan: PlanFile, engine: str) -> tuple[str, ...]:
@@ -185,11 +195,8 @@ def _tensorrt_json(plan: PlanFile) -> str:
 
 
 def _vllm(plan: PlanFile, interface: str) -> Export:
-    redundant = _redundant(plan)
-    if redundant > REDUNDANT_LIMIT:
-        raise UserError("plan.export_redundant", limit=REDUNDANT_LIMIT, found=redundant)
     text = policy_module(_rows(plan), plan.placement.experts, plan.placement.ranks, interface)
-    config = json.dumps({"num_redundant_experts": redundant})
+    config = json.dumps({"num_redundant_experts": _redundant(plan)})
     notes = (
         f"start vLLM on {plan.placement.ranks} ranks with --enable-eplb --eplb-config '{config}', "
         "and call install() of this module in each of its processes",
@@ -200,17 +207,10 @@ def _vllm(plan: PlanFile, interface: str) -> Export:
     return Export(text, (*notes, unseen) if interface == "plan" else notes)
 
 
-class Engine(NamedTuple):
-    """How files for an engine are named, and how their text is made."""
-
-    suffixes: Sequence[str]
-    make: Callable[[PlanFile, str], Export]
-    """Of a plan and an interface of vLLM's."""
-
-
-ENGINES = {
-    "sglang": Engine((".json",), lambda plan, _: _sglang(plan)),
-    "vllm": Engine((".py",), _vllm),
-    "vllm-ascend": Engine((".json",), lambda plan, _: _vllm_ascend(plan)),
-    "tensorrt-llm": Engine((".yaml", ".yml", ".json"), lambda plan, _: _tensorrt(plan)),
+TEXT_OF: Mapping[str, Callable[[PlanFile, str], Export]] = {
+    "sglang": lambda plan, _: _sglang(plan),
+    "vllm": _vllm,
+    "vllm-ascend": lambda plan, _: _vllm_ascend(plan),
+    "trtllm": lambda plan, _: _tensorrt(plan),
 }
+"""Of a plan and an interface of vLLM's, by the name of the engine."""

@@ -56,7 +56,7 @@ def plan_text(plan: PlanFile) -> str:
     }
     if plan.shares == "weighted":
         head["share_parts"] = SHARE_PARTS
-    tables = ("bounds", "comparison", "communication", "evidence", "notes")
+    tables = ("engine", "bounds", "comparison", "communication", "evidence", "notes")
     head |= {key: getattr(plan, key) for key in tables if getattr(plan, key)}
     lines = [f"{_text(key)}: {_text(value)}," for key, value in head.items()]
     layers = ",\n".join(_text(_layer(plan, index)) for index in range(len(plan.layers)))

@@ -35,6 +35,8 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     yield ""
     yield "load / mean: fullest rank over the average one, mean over layers; balancedness: its"
     yield "  inverse; worst: of the worst layer; rank time: experts and wire of the slowest rank"
+    if planned.engine is not None:
+        yield f"{planned.engine.title} loads the plan: {planned.engine.fact('split.rule').note}"
     over = f"{planned.over_bound.mean():.4f} x its lower bound, {planned.over_bound.max():.4f} x"
     yield f"least {planned.objective}: {over} in the worst layer"
     if planned.expected is not None:

@@ -36,7 +36,9 @@ REQUIRED = (
     *("format", "version", *TEXTS, "seed", "seconds", "model_layers", "experts", "ranks", "slots"),
     *("shares", "layers"),
 )
-OPTIONAL = ("share_parts", "bounds", "comparison", "communication", "evidence", "notes")
+OPTIONAL = (
+    *("share_parts", "engine", "bounds", "comparison", "communication", "evidence", "notes"),
+)
 LAYER_REQUIRED = ("layer", "balancedness", "bound", "ratio", "max_load", "slots")
 LAYER_OPTIONAL = ("expected", "bounds", "loads", "shares")
 
@@ -86,6 +88,7 @@ class _Reader:
             communication=self._communication(table.get("communication", {})),
             evidence=self._evidence(table.get("evidence", {})),
             notes=self._notes(table.get("notes", [])),
+            engine=self.text(("engine",), table["engine"]) if "engine" in table else "",
         )
 
     def _check_version(self, table: Mapping[str, Any]) -> None:

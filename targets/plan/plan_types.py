@@ -78,6 +78,8 @@ class PlanFile:
     """Direction ("dispatch", "combine") -> what was chosen for it."""
     evidence: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    engine: str = ""
+    """The engine by whose split rule the figures of the layers are; empty: by the shares."""
 
     def __post_init__(self) -> None:
         if len(self.layers) != self.placement.layers:

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from supertile.ir.placement import IDLE
+from supertile.targets.engines.engine import Engine
+from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
 from supertile.targets.placement.migrate import Move
 from supertile.targets.placement.objective import SlotCosts, rank_seconds
@@ -71,6 +73,10 @@ class Planned:
     """Seconds of a layer, by what bounds it."""
     evidence: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    engine: Engine | None = None
+    """Whose split rule the figures are by; None: by the shares of the placements."""
+    setting: EngineSetting = field(default_factory=EngineSetting)
+    """What the rules of the engine need to know of the deployment."""
 
     @cached_property
     def replicas(self) -> Integers:
@@ -90,11 +96,17 @@ class Planned:
         return f"{text}, {idle} of {self.after.expert.size} idle" if idle else text
 
     def sides(self) -> Iterator[tuple[str, ExpertMap]]:
-        """The placements to compare, by name."""
-        yield self.before_name, self.before
-        if self.baseline is not None:
-            yield "EPLB", self.baseline
-        yield PLANNED, self.after
+        """The placements to compare, by name, with the shares that the engine splits by."""
+        yield from self._sides
+
+    @cached_property
+    def _sides(self) -> tuple[tuple[str, ExpertMap], ...]:
+        sides = [(self.before_name, self.before), ("EPLB", self.baseline), (PLANNED, self.after)]
+        return tuple((name, self.split(placed)) for name, placed in sides if placed is not None)
+
+    def split(self, placement: ExpertMap) -> ExpertMap:
+        """The placement with the shares of tokens that the engine gives its slots."""
+        return placement if self.engine is None else self.engine.split(placement, self.setting)
 
     @cached_property
     def loads(self) -> dict[str, Floats]:
@@ -110,14 +122,17 @@ class Planned:
     def over_bound(self) -> Floats:
         """[L]: the objective of the plan over its lower bound; 1 where a layer has no load."""
         if self.objective == "time":
-            value, bound = self.rank_seconds(self.after), self.bound_seconds
+            value, bound = self.rank_seconds(dict(self.sides())[PLANNED]), self.bound_seconds
         else:
             value, bound = self.loads[PLANNED].max(axis=1), self.bound
         return np.where(bound > 0, value / np.where(bound > 0, bound, 1.0), 1.0)
 
     def headlines(self) -> Iterator[tuple[str, str, str]]:
         """(name, value, what it is) of the figures that matter most."""
-        planned, before = (one.balancedness(self.load) for one in (self.after, self.before))
+        sides = dict(self.sides())
+        planned, before = (
+            sides[name].balancedness(self.load) for name in (PLANNED, self.before_name)
+        )
         mean = "mean over largest load of a rank, mean over layers"
         yield "balancedness", f"{planned.mean():.4f}", f"planned: {mean}"
         yield f"balancedness, {self.before_name}", f"{before.mean():.4f}", mean
@@ -131,7 +146,7 @@ class Planned:
     def plan_file(self) -> PlanFile:
         """What plan.json holds."""
         largest = self.loads[PLANNED].max(axis=1)
-        balancedness = self.after.balancedness(self.load)
+        balancedness = dict(self.sides())[PLANNED].balancedness(self.load)
         layers = tuple(
             LayerPlan(
                 layer=layer,
@@ -160,4 +175,5 @@ class Planned:
             communication=self.choices,
             evidence=self.evidence,
             notes=self.notes,
+            engine="" if self.engine is None else self.engine.name,
         )

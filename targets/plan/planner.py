@@ -18,11 +18,13 @@ import numpy as np
 from supertile.ir.errors import UserError
 from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.deploy import Deployment, deployment_text, expert_slots
+from supertile.targets.engines.engine import Engine, own_balance
+from supertile.targets.engines.setting import EngineSetting, engine_setting
 from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.check import check_map
 from supertile.targets.placement.dealt_ranks import deal_ranks
-from supertile.targets.placement.eplb import eplb_map, heap_packing, without_twins
+from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.layer_placements import dealt_map
@@ -73,6 +75,8 @@ class Request:
     """Token ids whose traffic through layers that are routed by them is counted."""
     progress: Callable[[float], None] | None = None
     """Hears which part of a plan for scenarios is done."""
+    engine: Engine | None = None
+    """The serving engine that will load the plan."""
 
     @property
     def slots(self) -> Integers:
@@ -86,6 +90,14 @@ class Request:
         if self.deployment.phase == "prefill":
             tokens *= self.deployment.chunk or self.deployment.context
         return max(1, tokens * chosen)
+
+    @cached_property
+    def setting(self) -> EngineSetting:
+        return engine_setting(self.machine, self.config, self.deployment)
+
+    def split(self, placement: ExpertMap) -> ExpertMap:
+        """The placement with the shares of tokens that the engine gives its slots."""
+        return placement if self.engine is None else self.engine.split(placement, self.setting)
 
     @cached_property
     def costs(self) -> SlotCosts:
@@ -110,7 +122,8 @@ def make_plan(request: Request) -> Planned:
     baseline = baselines[0] if baselines else None
     expected = _expected(request, before, baseline, after)
     bound = (placement_bound if request.shares == "weighted" else equal_bound)(load, slots)
-    travel = travel_of(request.machine, request.config, request.deployment, load, after)
+    split = request.split(after)
+    travel = travel_of(request.machine, request.config, request.deployment, load, split)
     return Planned(
         model=request.model,
         config=request.config_name,
@@ -148,6 +161,8 @@ def make_plan(request: Request) -> Planned:
         bounds=travel.bounds,
         evidence=travel.evidence,
         notes=(*request.loads.notes, *_notes(request, after)),
+        engine=request.engine,
+        setting=request.setting,
     )
 
 
@@ -255,29 +270,17 @@ def _locality_lines(machine: Machine, map: ExpertMap) -> list[str]:
 def _eplb(request: Request, load: Floats, slots: Integers) -> list[ExpertMap]:
     """EPLB's placements, where it has any: as many slots on each rank, and not too many.
 
-    The global one first, then the hierarchical one if whole groups of experts fit the nodes.
+    First the one that the engine would choose; then the global one, if that is another.
     """
-    total, ranks = int(slots.sum()), len(slots)
+    total, ranks, setting = int(slots.sum()), len(slots), request.setting
     if len(set(slots.tolist())) > 1 or total > EPLB_SLOTS:
         return []
-    groups, nodes = _expert_groups(request.config), _nodes(request.machine, ranks)
-    policies = [(1, 1)]
-    if nodes > 1 and groups % nodes == 0:
-        policies.append((groups, nodes))
-    return [eplb_map(load, total, ranks, *policy, packing=heap_packing) for policy in policies]
-
-
-def _expert_groups(config: Config) -> int:
-    """How many groups of experts the router knows; 1 where it knows none."""
-    groups = config.values.get("n_group")
-    return groups if isinstance(groups, int) else 1
-
-
-def _nodes(machine: Machine, ranks: int) -> int:
-    """How many of the machine's smallest domains of several devices the ranks fill; 1 where they
-    fill none, or one in part."""
-    sizes = [size for _, size in _domains_within(machine, ranks)]
-    return ranks // sizes[0] if sizes and ranks % sizes[0] == 0 else 1
+    if request.engine is not None:
+        chosen = request.engine.eplb(load, total, ranks, setting)
+    else:
+        chosen = own_balance(load, total, ranks, setting.groups or 1, setting.nodes)
+    anywhere = own_balance(load, total, ranks)
+    return [chosen] if np.array_equal(chosen.expert, anywhere.expert) else [chosen, anywhere]
 
 
 # ---- scenarios ---------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ WRONG = {
         "phase=decode ep=4",
         "--export",
         "sglan",
-    ): "no export is known for the engine sglan",
+    ): "no serving engine is known as sglan",
     ("--deploy", "phase=decode ep=4", "--export", "sglang"): "exports are files",
     (
         "--deploy",

@@ -18,8 +18,9 @@ from engine_rules import (
 from plan_models import ROWS, even, plan_of, weighted
 
 from supertile.ir.errors import UserError
+from supertile.targets.engines.engine import engine_names
 from supertile.targets.plan.export_vllm import INTERFACES
-from supertile.targets.plan.exports import ENGINES, export, export_text
+from supertile.targets.plan.exports import export, export_text
 from supertile.targets.plan.plan_types import PlanFile
 
 PLAN = plan_of(even())
@@ -103,7 +104,7 @@ def test_newer_vllm_gets_a_plan_of_its_own_class(monkeypatch):
     assert policy.rebalance_experts(drafts) == ("before", drafts)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names())
 def test_what_engines_cannot_express(engine):
     uneven = error(plan_of(even([[0, 1, 2, 0, 3, 1]] * 2, (3, 2, 1))), engine)
     assert uneven.code == "plan.export_uneven" and uneven.found == "1 to 3 slots on a rank"
@@ -126,7 +127,7 @@ def test_wrong_engines_interfaces_and_names(tmp_path):
     assert "did you mean sglang?" in error(PLAN, "sg-lang").render()
     assert error(PLAN, "vllm", "maps").suggestion == "did you mean map?"
     assert error(PLAN, "sglang", "map").code == "plan.interface"
-    for engine in ENGINES:
+    for engine in engine_names():
         with pytest.raises(UserError) as caught:
             export(PLAN, engine, tmp_path / "plan.txt")
         assert caught.value.code == "plan.export_suffix" and not list(tmp_path.iterdir())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from supertile.ir.errors import LOADS_TEXTS
+from supertile.targets.engines.engine import engine_named, engine_names
 from supertile.targets.plan import load_tables, plan_reader
-from supertile.targets.plan.exports import ENGINES
 from supertile.targets.plan.load_files import SUFFIXES
 from supertile.targets.plan.load_text import KEYS, WINDOW_LIMIT, parse_loads_text
 from supertile.targets.plan.plan_types import SHARE_PARTS
@@ -54,8 +54,9 @@ def test_every_form_of_loads_is_told():
 
 def test_every_engine_is_told():
     part = section("Files for engines")
-    assert keys(part) == set(ENGINES)
-    for suffix in {suffix for engine in ENGINES.values() for suffix in engine.suffixes} - {".yml"}:
+    assert keys(part) == set(engine_names())
+    engines = map(engine_named, engine_names())
+    for suffix in {suffix for engine in engines for suffix in engine.suffixes} - {".yml"}:
         assert f"`{suffix}`" in part
 
 

@@ -1,0 +1,1 @@
+"""Serving engines: how each splits tokens over replicas, balances experts and loads placements."""

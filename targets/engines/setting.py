@@ -1,0 +1,62 @@
+"""What an engine's rules need to know beside a placement: nodes, expert groups, a rank's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from supertile.targets.cost.sizes import own_tokens
+from supertile.targets.deploy import Deployment
+from supertile.targets.machine_types import Domain, Machine
+
+
+class Config(Protocol):
+    """What is read of a model's configuration (`frontend.hf_config.Config`)."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def values(self) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True)
+class EngineSetting:
+    """A deployment as the rules of engines see it."""
+
+    nodes: int = 1
+    """Nodes that the ranks are on, as many ranks on each."""
+    groups: int | None = None
+    """Expert groups of the model's router; None: it has none."""
+    tp: int = 1
+    """Ranks that work on the same sequences in attention."""
+    rows: int = 1
+    """Tokens of a rank in one call."""
+
+
+def engine_setting(machine: Machine, config: Config, deployment: Deployment) -> EngineSetting:
+    """Of a model on a machine."""
+    groups = config.values.get("n_group")
+    return EngineSetting(
+        nodes=node_count(machine, deployment.ep),
+        groups=groups if isinstance(groups, int) else None,
+        tp=deployment.tp,
+        rows=max(1, round(own_tokens(deployment, config))),
+    )
+
+
+def node_count(machine: Machine, ranks: int) -> int:
+    """Nodes that so many ranks fill; 1 where they fill none, or the last one in part.
+
+    A node is the domain of that name, or else the innermost that the machine file has.
+    """
+    domain = next((one for one in machine.domains if one.name == "node"), _innermost(machine))
+    size = None if domain is None else domain.devices.value
+    if size is None or ranks % int(size):
+        return 1
+    return ranks // int(size)
+
+
+def _innermost(machine: Machine) -> Domain | None:
+    return machine.domains[0] if machine.domains else None
