@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supertile.cli.against import check_against, report
 from supertile.cli.compile import build, select_passes
 from supertile.cli.expert_plans import put_plan, read_plan
 from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.frontend.hf_config import Config
+    from supertile.runtime.follow import Follower
     from supertile.runtime.generate import Generated, Generator
     from supertile.runtime.plan import ModulePlan
+    from supertile.runtime.reference import Reference
     from supertile.runtime.trace import Recorder
 
 LEVELS = ("graph", "placed", "fused", "tiled", "scheduled")
@@ -106,6 +108,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--trace", metavar="PATTERNS", help="values to write, by name: 'layers.*.attn_out,..'"
     )
+    command.add_argument(
+        "--against",
+        metavar="F",
+        help="compare with logits and choices of a reference (.npz, .safetensors), ties told apart",
+    )
     command.add_argument("-o", "--output", metavar="F", help="write logits, lengths, tokens (.npz)")
 
 
@@ -118,24 +125,39 @@ def _run(options: argparse.Namespace, job: Job) -> int:
     ready = job.together(lambda: _prepared(options))
     job.check_ranks(ready.plan.ranks)
     job.check_same(ready.inputs)
-    bar = Bar("tokens", ready.batch * ready.context) if job.rank == 0 else None
-    generator = job.together(lambda: _generator(ready, options.weights, bar, job))
-    from supertile.runtime.generate import Request
-
     start = time.perf_counter()
-    request = Request(options.prompt, options.chunk, options.teacher, options.decode)
-    try:
-        generated = generator.run(ready.rows, request)
-    finally:
-        if bar is not None:
-            bar.close()
+    generated, follower = _generated(ready, options, job)
     seconds = time.perf_counter() - start
     arrays = _arrays(generated, ready.recorder)
     if options.output:
         job.together(lambda: _write(options.output, arrays) if job.rank == 0 else None)
     if job.rank == 0:
         _print_summary(options, generated, list(arrays), seconds, ready.plan.ranks)
+    if follower is not None:
+        free = generated.logits
+        if follower.differences:
+            free = _generated(ready.without_onlookers(), options, job)[0].logits
+        report(follower, generated, free)
     return 0
+
+
+def _generated(
+    ready: _Ready, options: argparse.Namespace, job: Job
+) -> tuple[Generated, Follower | None]:
+    """What a run gives, and what it found out about the reference, if there is one."""
+    from supertile.runtime.follow import Follower
+    from supertile.runtime.generate import Request
+
+    bar = Bar("tokens", ready.batch * ready.context) if job.rank == 0 else None
+    generator = job.together(lambda: _generator(ready, options.weights, bar, job))
+    request = Request(options.prompt, options.chunk, options.teacher, options.decode)
+    try:
+        generated = generator.run(ready.rows, request)
+    finally:
+        if bar is not None:
+            bar.close()
+    executor = generator.session.executor
+    return generated, executor if isinstance(executor, Follower) else None
 
 
 # ---- what is run -------------------------------------------------------------------------------
@@ -153,14 +175,22 @@ class _Ready:
     recorder: Recorder | None
     inputs: dict[str, bytes | str]
     """What must be the same on all ranks of a job, by what users call it."""
+    reference: Reference | None = None
 
     @property
     def batch(self) -> int:
         return len(self.rows)
 
+    def without_onlookers(self) -> _Ready:
+        """The same run, nothing recorded, nothing taken over from a reference."""
+        pins = self.recorder.pins if self.recorder is not None else {}
+        recorder = Recorder((), pins) if pins else None
+        return replace(self, recorder=recorder, reference=None)
+
 
 def _prepared(options: argparse.Namespace) -> _Ready:
     from supertile.ir.text import print_module
+    from supertile.runtime.array_file import read_npz
     from supertile.runtime.plan import plan_module
     from supertile.runtime.tokens import check_vocabulary, read_tokens
     from supertile.runtime.trace import Recorder
@@ -176,16 +206,19 @@ def _prepared(options: argparse.Namespace) -> _Ready:
         raise UserError("mpi.level")
     if options.level == "scheduled" and (options.trace or options.pin):
         raise UserError("command.trace_level", option="--trace" if options.trace else "--pin")
+    check_against(options)
     check_output_file(options.output)
     rows = read_tokens(Path(options.tokens))
-    pins = _read_pins(options.pin) if options.pin else {}
+    pins = read_npz(options.pin, "run.pin_broken") if options.pin else {}
     module, config = build(options)
-    check_vocabulary(rows, _vocabulary(plan_module(module)))
+    vocabulary = _vocabulary(plan_module(module))
+    check_vocabulary(rows, vocabulary)
     context = _context(rows, options, config)
     plan = _compiled(module, options, rows, context)
     entries = _entries(plan, options.draft)
     patterns = _patterns(options.trace, plan, entries)
-    recorder = Recorder(patterns, pins) if patterns or pins else None
+    recorder = Recorder(patterns, pins) if patterns or pins or options.against else None
+    reference = _reference(options, plan, rows, vocabulary, pins)
     request = [options.prompt, options.chunk, options.teacher, options.decode, options.draft]
     inputs: dict[str, bytes | str] = {}
     if launched() is not None:
@@ -195,7 +228,28 @@ def _prepared(options: argparse.Namespace) -> _Ready:
             "options": repr([*request, options.row_invariant, patterns]),
             "pinned values": b"".join(name.encode() + pins[name].tobytes() for name in pins),
         }
-    return _Ready(plan, options.level, entries, rows, context, recorder, inputs)
+    return _Ready(plan, options.level, entries, rows, context, recorder, inputs, reference)
+
+
+def _reference(
+    options: argparse.Namespace,
+    plan: ModulePlan,
+    rows: list[Any],
+    vocabulary: int,
+    pins: Mapping[str, NDArray[Any]],
+) -> Reference | None:
+    """The file of --against, for the tokens that are fed."""
+    from supertile.runtime.reference import read_reference
+    from supertile.runtime.selections import selections
+
+    if options.against is None:
+        return None
+    wanted = list(selections(plan, "logits"))
+    for selection in wanted:
+        if selection.name in pins:
+            raise UserError("reference.pinned", name=selection.name)
+    fed = rows if options.teacher else [row[: options.prompt] for row in rows]
+    return read_reference(options.against, wanted, fed, vocabulary)
 
 
 def slot_list(text: str) -> tuple[int, ...]:
@@ -324,16 +378,27 @@ def _generator(ready: _Ready, weights: str, progress: Bar | None, job: Job) -> G
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.engine import Session
     from supertile.runtime.execute import Executor
+    from supertile.runtime.follow import Follower
     from supertile.runtime.generate import Generator
     from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
     from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks
+    from supertile.runtime.selections import selections
     from supertile.runtime.weights import Weights
 
     plan, recorder, communicator = ready.plan, ready.recorder, job.communicator
     ranks = None if communicator is None else communicator.ranks
     held = Weights(Checkpoint(Path(weights)), plan, ready.entries, ranks)
-    kind = ScheduledExecutor if ready.level == "scheduled" else Executor
-    executor = kind(plan, held.get)
+    executor: Executor
+    if ready.reference is not None:
+        assert recorder is not None, "it knows the tokens of each call"
+        found = selections(plan, "logits")
+        executor = Follower(
+            plan, held.get, reference=ready.reference, recorder=recorder, selections=found
+        )
+    elif ready.level == "scheduled":
+        executor = ScheduledExecutor(plan, held.get)
+    else:
+        executor = Executor(plan, held.get)
     if recorder is not None:
         executor.watch, executor.wanted = recorder.watch, recorder.wants
     lockstep: LockstepExecutor | None = None
@@ -349,23 +414,6 @@ def _generator(ready: _Ready, weights: str, progress: Bar | None, job: Job) -> G
 
     draft = session("draft") if "draft" in ready.entries else None
     return Generator(session("logits"), draft, recorder, progress)
-
-
-def _read_pins(path: str) -> dict[str, NDArray[Any]]:
-    import numpy as np
-
-    if not os.path.isfile(path):
-        reason = "it is a folder" if os.path.isdir(path) else "there is no such file"
-        raise UserError("run.pin_broken", file=path[:300], reason=reason)
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
-    except Exception as error:
-        # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        if Path(path).suffix == ".npy":
-            reason = "it holds one array without a name"
-        raise UserError("run.pin_broken", file=path, reason=reason) from None
 
 
 # ---- what is written and printed ---------------------------------------------------------------

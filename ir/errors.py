@@ -31,6 +31,7 @@ from supertile.ir.error_texts.passes import PASS_TEXTS
 from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.plan import PLAN_TEXTS
 from supertile.ir.error_texts.plan_command import PLAN_COMMAND_TEXTS
+from supertile.ir.error_texts.reference import REFERENCE_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
 from supertile.ir.error_texts.shard import SHARD_TEXTS
 from supertile.ir.error_texts.text import Text
@@ -106,6 +107,7 @@ TEXTS: dict[str, Text] = {
     **CHECKPOINT_TEXTS,
     **LANGUAGE_TEXTS,
     **RUN_TEXTS,
+    **REFERENCE_TEXTS,
     **IR_TEXTS,
     **PASS_TEXTS,
     **FORMAT_TEXTS,

@@ -89,7 +89,7 @@ class Recorder:
         return dict(sorted(result.items()))
 
     def _pinned(self, name: str, value: Any, step: Step) -> NDArray[Any]:
-        pin, places = self.pins[name], self._places(step)
+        pin, places = self.pins[name], self.places(step)
         if places is None or isinstance(value, Scaled):
             raise UserError("run.pin_rows", name=name)
         if pin.ndim < 2 or pin.shape[2:] != value.shape[1:]:
@@ -106,13 +106,13 @@ class Recorder:
 
     def _record(self, name: str, value: Any, step: Step) -> None:
         held = value.dequantize() if isinstance(value, Scaled) else np.array(value)
-        places = self._places(step)
+        places = self.places(step)
         if places is None:
             self.last[name] = held
         else:
             self.rows.setdefault(name, []).append(_Rows(*places, held))
 
-    def _places(self, step: Step) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    def places(self, step: Step) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Sequence and number of each row; None for what has no rows over tokens or windows."""
         domain = self._domain(step.op)
         if domain == "T" or domain.startswith(SHARE):

@@ -1,0 +1,169 @@
+"""What a model chooses for every token: experts, blocks of the past; and where two runs differ.
+
+A selection is a named value of rows of tokens that `graph.top_k` gives, or that says which experts
+a token goes to: `layers.3.ffn.router.chosen`, `layers.2.attn.far.index`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supertile.ir import comm, graph
+from supertile.ir.types import DYNAMIC, type_of
+from supertile.runtime.plan import LAYERS, FunctionPlan, ModulePlan, Step, is_watched
+
+TIE_ULPS = 4
+"""A difference is a tie where the reference's margin is below so many float32 ulp of the score."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One selection of one layer."""
+
+    name: str
+    step: Step
+    layer: int | None
+    is_route: bool
+    """Whether it says which experts a token goes to."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it goes by scores; if not, a table says what is chosen."""
+        return isinstance(self.step.op, graph.TopK)
+
+    @property
+    def width(self) -> int:
+        """How many are chosen at most."""
+        return int(type_of(self.step.op.results[0]).get_shape()[-1])
+
+    @property
+    def candidates(self) -> int | None:
+        """How many there are to choose from; None: that grows with the tokens."""
+        if not isinstance(self.step.op, graph.TopK):
+            return None
+        size = type_of(self.step.op.scores).get_shape()[-1]
+        return None if size == DYNAMIC else int(size)
+
+    @property
+    def scores_name(self) -> str:
+        """What a reference calls the scores."""
+        return f"{self.name}.scores"
+
+
+def selections(plan: ModulePlan, entry: str) -> Iterator[Selection]:
+    """Every selection of an entry, in the order in which a call makes them."""
+    for step, layer, prefix, is_route in _named(plan, entry):
+        kind = type_of(step.op.results[0])
+        is_choice = is_route or isinstance(step.op, graph.TopK)
+        if is_choice and len(kind.get_shape()) == 2 and kind.get_shape()[0] == DYNAMIC:
+            yield Selection(f"{prefix}{step.name}", step, layer, is_route)
+
+
+def _named(plan: ModulePlan, entry: str) -> Iterator[tuple[Step, int | None, str, bool]]:
+    """Each named step of an entry: its layer, what its name begins with, whether it routes."""
+    function = plan.functions[entry]
+    routes = _routes(function)
+    for step in function.steps:
+        if isinstance(step.op, LAYERS):
+            for number, kind in enumerate(step.properties["kinds"]):
+                inner = plan.functions[step.properties["functions"][kind]]
+                prefix, of_layer = f"{step.properties['label']}.{number}.", _routes(inner)
+                for one in filter(is_watched, inner.steps):
+                    yield one, number, prefix, id(one) in of_layer
+        elif is_watched(step):
+            yield step, None, plan.prefix(entry), id(step) in routes
+
+
+def _routes(function: FunctionPlan) -> set[int]:
+    """Ids of the steps that say which experts tokens go to."""
+    writers: dict[int, Step] = {}
+    found = set()
+    for step in function.steps:
+        if isinstance(step.op, graph.Dispatch | comm.Dispatch):
+            chosen = step.inputs[1]
+            if isinstance(chosen, int) and chosen in writers:
+                found.add(id(writers[chosen]))
+        writers.update(dict.fromkeys(step.outputs, step))
+    return found
+
+
+# ---- where two runs differ -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A token for which we choose otherwise than the reference.
+
+    Of what only one side chooses, `ours` and `theirs` are what decides the margin: our pick with
+    the smallest and the reference's with the largest score, both by the reference.
+    """
+
+    name: str
+    is_route: bool
+    sequence: int
+    token: int
+    swapped: int
+    """How many of its choices are not ours."""
+    ours: int
+    theirs: int
+    our_scores: tuple[float, float]
+    """Our scores of `ours` and of `theirs`."""
+    their_scores: tuple[float, float] | None
+    """The reference's scores of these two; None if its file has none."""
+
+    @property
+    def margin(self) -> float | None:
+        """By how much the reference prefers its choice."""
+        if self.their_scores is None:
+            return None
+        ours, theirs = self.their_scores
+        return 0.0 if ours == theirs else theirs - ours
+
+    @property
+    def ulps(self) -> float | None:
+        """The margin in steps between neighbouring float32 numbers at the larger score."""
+        margin = self.margin
+        if margin is None or self.their_scores is None:
+            return None
+        largest = max(abs(score) for score in self.their_scores)
+        if margin == 0 or not np.isfinite(margin):
+            return margin
+        return margin / float(np.spacing(np.float32(largest)))
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether rounding alone could decide: see `TIE_ULPS`. Without scores nobody knows."""
+        return self.ulps is not None and self.ulps < TIE_ULPS
+
+
+def difference(
+    selection: Selection,
+    place: tuple[int, int],
+    chosen: tuple[NDArray[Any], NDArray[Any]],
+    scores: tuple[NDArray[Any], NDArray[Any] | None],
+) -> Difference:
+    """Of one token, at (sequence, token): what we and the reference choose, [k] each, -1 for none,
+    as many on both sides, and both sides' scores [N]."""
+    ours, theirs = (np.asarray(held)[np.asarray(held) >= 0] for held in chosen)
+    only_ours, only_theirs = np.setdiff1d(ours, theirs), np.setdiff1d(theirs, ours)
+    our_scores, their_scores = scores
+    deciding = our_scores if their_scores is None else their_scores
+    us = int(only_ours[np.argmin(deciding[only_ours])])
+    them = int(only_theirs[np.argmax(deciding[only_theirs])])
+    return Difference(
+        selection.name,
+        selection.is_route,
+        *place,
+        swapped=len(only_theirs),
+        ours=us,
+        theirs=them,
+        our_scores=(float(our_scores[us]), float(our_scores[them])),
+        their_scores=None
+        if their_scores is None
+        else (float(their_scores[us]), float(their_scores[them])),
+    )
