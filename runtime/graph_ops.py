@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -20,6 +21,7 @@ from xdsl.ir import Operation
 
 from supertile.ir import graph
 from supertile.runtime import numerics, sequence_ops
+from supertile.runtime.arithmetic import EXACT, LIBRARY, Arithmetic
 from supertile.runtime.numerics import F32, Scaled
 from supertile.runtime.rope import rope
 from supertile.runtime.sequence_ops import I32, Index, Mask, tiles
@@ -125,17 +127,21 @@ def rsqrt(x: F32) -> F32:
     return np.reciprocal(np.sqrt(x))
 
 
-def sigmoid(x: F32) -> F32:
-    small = np.exp(-np.abs(x))  # never overflows
+def exp(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return arithmetic.exp(np.copy(x))
+
+
+def sigmoid(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    small = arithmetic.exp(-np.abs(x))  # never overflows
     return np.divide(np.where(x >= 0, np.float32(1), small), np.float32(1) + small)
 
 
-def softplus(x: F32) -> F32:
-    return relu(x) + np.log1p(np.exp(-np.abs(x)))
+def softplus(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return relu(x) + arithmetic.log1p(arithmetic.exp(-np.abs(x)))
 
 
-def silu(x: F32) -> F32:
-    return x * sigmoid(x)
+def silu(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return x * sigmoid(x, arithmetic)
 
 
 def relu(x: F32) -> F32:
@@ -145,9 +151,8 @@ def relu(x: F32) -> F32:
 # ---- reductions and products -------------------------------------------------------------------
 
 
-def reduce_sum(x: F32, axis: int) -> F32:
-    total: F32 = x.sum(axis=axis)
-    return total
+def reduce_sum(x: F32, axis: int, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return arithmetic.total(x, axis)
 
 
 def reduce_max(x: F32, axis: int) -> F32:
@@ -155,29 +160,21 @@ def reduce_max(x: F32, axis: int) -> F32:
     return top
 
 
-def softmax(x: F32) -> F32:
+def softmax(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
     with np.errstate(invalid="ignore"):  # of a row of -inf only: NaN, as the equation says
-        weight: F32 = np.exp(x - x.max(axis=-1, keepdims=True))
-    weight /= weight.sum(axis=-1, keepdims=True)
+        weight = arithmetic.exp(x - x.max(axis=-1, keepdims=True))
+    weight /= arithmetic.total(weight, -1)[..., None]
     return weight
 
 
-def linear(x: F32 | Scaled, w: F32 | Scaled) -> F32:
+def linear(x: F32 | Scaled, w: F32 | Scaled, arithmetic: Arithmetic = LIBRARY) -> F32:
     """[.., K] and [N, K] -> [.., N]."""
     lead, width = x.shape[:-1], x.shape[-1]
     if isinstance(x, Scaled) and isinstance(w, Scaled):
-        product = numerics.scaled_product(matrix_of(x), w)
+        product = numerics.scaled_product(matrix_of(x), w, arithmetic.product)
     else:
-        product = _matrix_product(plain(x).reshape(-1, width), plain(w))
+        product = arithmetic.linear(plain(x).reshape(-1, width), plain(w))
     return product.reshape(*lead, w.shape[0])
-
-
-def _matrix_product(x: F32, w: F32) -> F32:
-    """x [M, K] times the transpose of w [N, K] -> [M, N]."""
-    if 2 < len(x) <= 32:  # BLAS is twice as fast with few columns as with few rows
-        return np.ascontiguousarray(np.matmul(w, x.T).T)
-    product: F32 = np.matmul(x, w.T)
-    return product
 
 
 def matrix_of(x: Scaled) -> Scaled:
@@ -188,21 +185,23 @@ def matrix_of(x: Scaled) -> Scaled:
 
 
 def grouped_linear(
-    x: F32 | Scaled,
-    w: Weights,
-    counts: Index,
-    product: Callable[[F32 | Scaled, F32 | Scaled], F32] = linear,
+    x: F32 | Scaled, w: Weights, counts: Index, arithmetic: Arithmetic = LIBRARY
 ) -> F32:
     """x [R, K], w [E, N, K] -> [R, N]; experts without rows are not looked at."""
     result = np.empty((x.shape[0], w[0].shape[0]), dtype=np.float32)
     stop = 0
     for expert in np.flatnonzero(counts).tolist():
         start, stop = stop, stop + int(counts[expert])
-        result[start:stop] = product(take_rows(x, slice(start, stop)), w[expert])
+        result[start:stop] = linear(take_rows(x, slice(start, stop)), w[expert], arithmetic)
     return result
 
 
-def einsum(inputs: list[F32 | Scaled], sequence: Index | None, equation: str) -> F32:
+def einsum(
+    inputs: list[F32 | Scaled],
+    sequence: Index | None,
+    equation: str,
+    arithmetic: Arithmetic = LIBRARY,
+) -> F32:
     """Letter t is the token. An operand with letter b is taken once for each run of a sequence.
 
     Where every token is of another sequence, as in decoding, b is t: one product for all.
@@ -211,14 +210,15 @@ def einsum(inputs: list[F32 | Scaled], sequence: Index | None, equation: str) ->
     left, result = equation.split("->")
     terms = left.split(",")
     if "b" not in left:
-        return contract(operands, terms, result)
+        return contract(operands, terms, result, arithmetic)
     assert sequence is not None, f"{equation} needs the sequence of each token"
     pieces = []
     for tokens, sequences in tiles(sequence, max(len(sequence), 1)) or [(slice(0, 0), slice(0, 0))]:
         one = sequences.stop - sequences.start == 1
         at = {"b": sequences.start if one else sequences, "t": tokens}
-        held = [part_of(x, term, at) for x, term in zip(operands, terms, strict=True)]
-        pieces.append(contract(held, [t.replace("b", "" if one else "t") for t in terms], result))
+        parts = [part_of(x, term, at) for x, term in zip(operands, terms, strict=True)]
+        bare = [t.replace("b", "" if one else "t") for t in terms]
+        pieces.append(contract(parts, bare, result, arithmetic))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=result.index("t"))
 
 
@@ -228,18 +228,45 @@ def part_of(x: Array, term: str, at: dict[str, Any]) -> Array:
     return part
 
 
-def contract(operands: list[Array], terms: list[str], result: str) -> F32:
+def contract(
+    operands: list[Array], terms: list[str], result: str, arithmetic: Arithmetic = LIBRARY
+) -> F32:
     """Two operands as one batch of matrix products where possible: np.einsum is slow."""
-    if len(terms) == 2:
-        x, y = (set(term) for term in terms)
-        alone = (x ^ y) - set(result)
-        if not alone and all(len(set(term)) == len(term) for term in terms):
-            return _matrix_products(operands, terms, result)
+    if not arithmetic.order_matters:
+        return _contract_in_turn(operands, terms, result, arithmetic)
+    alone = len(terms) == 2 and set(terms[0]) ^ set(terms[1]) <= set(result)
+    if alone and all(len(set(term)) == len(term) for term in terms):
+        return _matrix_products(operands, terms, result, arithmetic)
     summed: F32 = np.einsum(f"{','.join(terms)}->{result}", *operands, optimize=True)
     return summed
 
 
-def _matrix_products(operands: list[Array], terms: list[str], result: str) -> F32:
+def _contract_in_turn(
+    operands: list[Array], terms: list[str], result: str, arithmetic: Arithmetic
+) -> F32:
+    """From left to right: letters are summed over as soon as nothing behind them has these."""
+    left, term = _summed(operands[0], terms[0], set(result).union(*terms[1:]), arithmetic)
+    for number in range(1, len(terms)):
+        later = set(result).union(*terms[number + 1 :])
+        right, other = _summed(operands[number], terms[number], later | set(term), arithmetic)
+        letters = "".join(dict.fromkeys(letter for letter in term + other if letter in later))
+        left = _matrix_products([left, right], [term, other], letters, arithmetic)
+        term = letters
+    return left.transpose([term.index(letter) for letter in result])
+
+
+def _summed(x: Array, term: str, needed: set[str], arithmetic: Arithmetic) -> tuple[Array, str]:
+    """x summed over the letters that nothing else needs; of repeated letters the diagonal."""
+    letters = "".join(dict.fromkeys(term))
+    x = np.einsum(f"{term}->{letters}", x)  # a view: nothing is added
+    for letter in [letter for letter in letters if letter not in needed]:
+        x, letters = arithmetic.total(x, letters.index(letter)), letters.replace(letter, "")
+    return x, letters
+
+
+def _matrix_products(
+    operands: list[Array], terms: list[str], result: str, arithmetic: Arithmetic
+) -> F32:
     x, y = terms
     batch = [letter for letter in result if letter in x and letter in y]
     rows = [letter for letter in x if letter not in y]
@@ -254,7 +281,7 @@ def _matrix_products(operands: list[Array], terms: list[str], result: str) -> F3
         lead = [sizes[letter] for letter in batch]
         return operands[which].transpose(order).reshape(*lead, *merged)
 
-    product = np.matmul(stack(0, rows, inner), stack(1, inner, columns))
+    product = arithmetic.product(stack(0, rows, inner), stack(1, inner, columns))
     letters = [*batch, *rows, *columns]
     spread: F32 = product.reshape([sizes[letter] for letter in letters])
     return spread.transpose([letters.index(letter) for letter in result])
@@ -263,8 +290,8 @@ def _matrix_products(operands: list[Array], terms: list[str], result: str) -> F3
 # ---- normalisation, formats --------------------------------------------------------------------
 
 
-def rms_norm(x: F32, gain: F32 | None, eps: float) -> F32:
-    mean = np.vecdot(x, x) * np.float32(1 / x.shape[-1])
+def rms_norm(x: F32, gain: F32 | None, eps: float, arithmetic: Arithmetic = LIBRARY) -> F32:
+    mean = arithmetic.square_sum(x) * np.float32(1 / x.shape[-1])
     result: F32 = x * rsqrt(mean + np.float32(eps))[..., None]
     if gain is not None:
         result *= gain
@@ -276,17 +303,17 @@ def dequantize(x: F32 | Scaled) -> F32:
     return plain(x)
 
 
-def sinkhorn(x: F32, iterations: int, eps: float) -> F32:
+def sinkhorn(x: F32, iterations: int, eps: float, arithmetic: Arithmetic = LIBRARY) -> F32:
     """[.., n, n], rows the last axis but one. See `graph.Sinkhorn` for the order of the steps."""
     n = x.shape[-1]
     # Matrices side by side, [row, column, matrix]: small sums run across matrices.
-    a = np.ascontiguousarray((softmax(x) + np.float32(eps)).reshape(-1, n, n).transpose(1, 2, 0))
-    total, smallest = np.empty((n, a.shape[2]), dtype=np.float32), np.array(eps, dtype=np.float32)
-    beside = (total[None], total[:, None])
+    start = softmax(x, arithmetic) + np.float32(eps)
+    a = np.ascontiguousarray(start.reshape(-1, n, n).transpose(1, 2, 0))
+    smallest, beside = np.array(eps, dtype=np.float32), (np.s_[None], np.s_[:, None])
     for axis in (0, *(1, 0) * (iterations - 1)):
-        np.add.reduce(a, axis, out=total)
+        total = arithmetic.total(a, axis)
         np.add(total, smallest, out=total)
-        np.divide(a, beside[axis], out=a)
+        np.divide(a, total[beside[axis]], out=a)
     result: F32 = a.transpose(2, 0, 1).reshape(x.shape)
     return result
 
@@ -376,7 +403,7 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     graph.Member: member,
     graph.Select: select,
     graph.Negate: np.negative,
-    graph.Exp: np.exp,
+    graph.Exp: exp,
     graph.Sqrt: np.sqrt,
     graph.Rsqrt: rsqrt,
     graph.Sigmoid: sigmoid,
@@ -411,4 +438,16 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     graph.Attend: sequence_ops.attend,
     graph.Dispatch: dispatch,
     graph.Combine: combine,
+}
+
+ADDING = (
+    *(graph.Exp, graph.Sigmoid, graph.Softplus, graph.Silu, graph.Softmax, graph.Sinkhorn),
+    *(graph.ReduceSum, graph.Linear, graph.GroupedLinear, graph.Einsum, graph.RmsNorm),
+    *(graph.Rope, graph.PoolWindows, graph.Attend),
+)
+"""Ops whose last bits follow the arithmetic: they take one. All others have the same bits anyway."""
+
+EXACT_FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
+    **FUNCTIONS,
+    **{kind: partial(FUNCTIONS[kind], arithmetic=EXACT) for kind in ADDING},
 }

@@ -415,18 +415,18 @@ def _quantize(
 # --- Products ------------------------------------------------------------------------------------
 
 
-def scaled_product(x: Scaled, w: Scaled) -> F32:
+def scaled_product(x: Scaled, w: Scaled, multiply: Callable[[F32, F32], F32] = np.matmul) -> F32:
     """x [M, K] times the transpose of w [N, K] -> [M, N] float32, as the FP8 and FP4 kernels do.
 
     The sum over the K blocks of `w`, in order, of (codes @ codes.T) * scale of x * scale of w.
     INT8 codes are summed exactly, as int32 does, and each block's sum is rounded to float32 once.
+    Others are multiplied by `multiply`, [M, K] by [K, N].
     ValueError unless both are matrices of one K and each block of `w` lies in one group of `x`.
     """
     step = _common_step(x, w)
-    product = _integer_product if x.element == w.element == "i8" else np.matmul
+    product = _integer_product if x.element == w.element == "i8" else multiply
     rows, columns = x.shape[0], w.shape[0]
     total = np.zeros((rows, columns), dtype=np.float32)
-    part = np.empty_like(total)
     # Powers of two scale without rounding, so E8M0 scales go into the operands once instead of
     # into every partial product; even the smallest code and scale, 2^-9 and 2^-127, stay exact.
     # One BLAS call over all of K would be faster for many rows, but would add in another order.
@@ -436,7 +436,7 @@ def scaled_product(x: Scaled, w: Scaled) -> F32:
     w_scale = w.scale_values().repeat(w.block[0], axis=0)[:columns]
     for start in range(0, x.shape[1], step):
         span = slice(start, start + step)
-        product(left[:, span], right[:, span].T, out=part)
+        part = product(left[:, span], right[:, span].T)
         if not exact:
             part *= x_scale[:, start // x.block[1], None]
             part *= w_scale[:, start // w.block[1]]
@@ -449,7 +449,7 @@ _EXACT_TERMS = 2**24 // 128**2
 _INT32_TERMS = (2**31 - 1) // 128**2
 
 
-def _integer_product(x: F32, w: F32, out: F32) -> None:
+def _integer_product(x: F32, w: F32) -> F32:
     """Exact sums of products of INT8 codes, [M, K] by [K, N], each rounded once to float32.
 
     ValueError where int32, in which machines sum, could overflow.
@@ -457,11 +457,11 @@ def _integer_product(x: F32, w: F32, out: F32) -> None:
     width = x.shape[1]
     if width > _INT32_TERMS:
         raise ValueError(f"int32 sums at most {_INT32_TERMS} products of INT8; got {width}")
-    total = np.zeros(out.shape, dtype=np.int32)
+    total = np.zeros((x.shape[0], w.shape[1]), dtype=np.int32)
     for start in range(0, width, _EXACT_TERMS):
         span = slice(start, start + _EXACT_TERMS)
         total += np.matmul(x[:, span], w[span]).astype(np.int32)
-    out[:] = total
+    return total.astype(np.float32)
 
 
 def _common_step(x: Scaled, w: Scaled) -> int:

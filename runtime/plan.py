@@ -281,7 +281,7 @@ def is_watched(step: Step) -> bool:
 def plan_module(module: ModuleOp, row_invariant: bool = False) -> ModulePlan:
     """The plan of every function and program of a module.
 
-    `row_invariant`: with the products of `row_invariant.py`, in functions; kernels have none such.
+    `row_invariant`: in exact arithmetic (`arithmetic.py`), in functions; kernels have none such.
     """
     kernels = _kernels(module)
     functions = {}
@@ -314,11 +314,7 @@ def _kernels(module: ModuleOp) -> dict[str, KernelPlan]:
 def _functions(row_invariant: bool) -> dict[type[Operation], Callable[..., Any]]:
     from supertile.runtime import graph_ops
 
-    if not row_invariant:
-        return graph_ops.FUNCTIONS
-    from supertile.runtime import row_invariant as products
-
-    return {**graph_ops.FUNCTIONS, **products.FUNCTIONS}
+    return graph_ops.EXACT_FUNCTIONS if row_invariant else graph_ops.FUNCTIONS
 
 
 class _FunctionPlanner:

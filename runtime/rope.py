@@ -14,13 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from supertile.ir import portable_math
+from supertile.runtime.arithmetic import LIBRARY, Arithmetic
 from supertile.runtime.numerics import F32
 
 Index = npt.NDArray[np.integer[Any]]
 
 
 def rope(
-    x: F32, position: Index, rope: dict[str, str | float], inverse: bool = False
+    x: F32,
+    position: Index,
+    rope: dict[str, str | float],
+    inverse: bool = False,
+    arithmetic: Arithmetic = LIBRARY,
 ) -> npt.NDArray[Any]:
     """x [T, .., C] with pair i of the last `dims` channels turned by position[t] * f_i; same shape.
 
@@ -29,7 +35,7 @@ def rope(
     """
     dims = int(rope["dims"])
     first, second = _pair_channels(str(rope["pairs"]), x.shape[-1], dims)
-    cos, sin = _turns(rope, position)
+    cos, sin = _turns(rope, position, arithmetic)
     shape = (len(position), *(1,) * (x.ndim - 2), dims // 2)
     cos, sin = cos.reshape(shape), sin.reshape(shape)
     if inverse:
@@ -52,11 +58,13 @@ def _pair_channels(pairs: str, channels: int, dims: int) -> tuple[slice, slice]:
     raise ValueError(f"pairs are interleaved or halves, got {pairs!r}")
 
 
-def _turns(rope: dict[str, str | float], position: Index) -> tuple[F32, F32]:
+def _turns(
+    rope: dict[str, str | float], position: Index, arithmetic: Arithmetic
+) -> tuple[F32, F32]:
     """cos and sin [T, dims / 2] of the angles, times the magnitude."""
     rule = {key: value for key, value in rope.items() if key not in ("pairs", "magnitude")}
     angle = position.astype(np.float32)[:, None] * frequencies(**rule)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = arithmetic.cos_sin(angle)
     magnitude = np.float32(rope["magnitude"])
     if magnitude != 1:
         cos *= magnitude
@@ -87,7 +95,7 @@ def frequencies(
     """
     exponent = np.arange(0, int(dims), 2, dtype=np.float32) / np.float32(dims)
     # The power in float64 rounded once: what a float32 power function aims at.
-    base: F32 = np.float32(1) / np.power(theta, exponent, dtype=np.float64).astype(np.float32)
+    base: F32 = np.float32(1) / portable_math.power(theta, exponent).astype(np.float32)
     slow = base / np.float32(factor)
     if scaling == "default":
         result = base
@@ -109,7 +117,8 @@ def _yarn_ramp(dims: int, theta: float, original: float, fast: float, slow: floa
     """How far each pair is slowed: 0 up to the pair of `fast` rotations, 1 from that of `slow`."""
 
     def pair(rotations: float) -> float:
-        return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+        turns = portable_math.log(original / (rotations * 2 * math.pi))
+        return float(dims * turns / (2 * portable_math.log(theta)))
 
     low = max(math.floor(pair(fast)), 0)
     high = min(math.ceil(pair(slow)), dims - 1)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertile.ir.types import StateAttr
+from supertile.runtime.arithmetic import LIBRARY, Arithmetic
 from supertile.runtime.numerics import F32, round_bf16
 
 Index = npt.NDArray[np.integer[Any]]
@@ -128,6 +129,7 @@ def pool_windows(
     length: Index,
     ratio: int,
     overlap: int,
+    arithmetic: Arithmetic = LIBRARY,
 ) -> tuple[F32, F32]:
     """(pooled rows [M, width / (1 + overlap)], state); updates the state in place.
 
@@ -143,7 +145,8 @@ def pool_windows(
         _keep(state, values, biased, sequence, overlap * ratio + phase)
         return np.empty((0, values.shape[1] // (1 + overlap)), dtype=np.float32), state
     slots = _slots(sequence, position, length, complete, ratio, overlap)
-    pooled = _pool(_read(state[:, :, 0], values, slots, 0), _read(state[:, :, 1], biased, slots))
+    scored = _read(state[:, :, 1], biased, slots)
+    pooled = _pool(_read(state[:, :, 0], values, slots, 0), scored, arithmetic)
     # What was unfinished becomes the previous window; the rows it lacks come with this call.
     done = np.unique(sequence[complete])
     if overlap:
@@ -209,14 +212,13 @@ def _read(plane: F32, rows: F32, slots: _Slots, missing: float = -np.inf) -> F32
     return result
 
 
-def _pool(values: F32, scores: F32) -> F32:
+def _pool(values: F32, scores: F32, arithmetic: Arithmetic) -> F32:
     """The sum over axis 1 of softmax(scores) * values, channel by channel; uses up `scores`."""
     scores -= scores.max(axis=1, keepdims=True)
-    weight = np.exp(scores, out=scores)
-    weight /= weight.sum(axis=1, keepdims=True)
+    weight = arithmetic.exp(scores)
+    weight /= arithmetic.total(weight, 1)[:, None]
     weight *= values
-    pooled: F32 = weight.sum(axis=1)
-    return pooled
+    return arithmetic.total(weight, 1)
 
 
 # ---- attention -----------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def attend(
     value_width: int,
     round: str | None = None,
     block: int | None = None,
-    alone: bool = False,
+    arithmetic: Arithmetic = LIBRARY,
 ) -> F32:
     """[T, H, value_width]: for each token and head one softmax over the keys of all sources.
 
@@ -251,23 +253,23 @@ def attend(
     running maximum, without the sink) is rounded to bf16 for the product with the values, not for
     the sum.
 
-    `alone` takes every token by itself, in products whose sizes follow from the token alone: its
-    result does not depend, to the last bit, on the tokens beside it.
+    Where the arithmetic adds in no order, the result of a token does not depend, to the last bit,
+    on the tokens beside it: each one sees its own keys alone, the same however many there are.
     """
     if round not in (None, "bf16"):
         raise ValueError(f"attention rounds to bf16 or not at all, got {round!r}")
     span = (block or 64) if round else None
     keys, values = [_by_head(held) for held in keys], [_by_head(held) for held in values]
     result = np.empty((*q.shape[:2], value_width), dtype=np.float32)
-    step = 1 if alone else _tile_tokens(q, keys, index)
-    for tokens, owner in tiles(sequence, step):
+    alone = not arithmetic.order_matters
+    for tokens, owner in tiles(sequence, _tile_tokens(q, keys, index, alone)):
         sources = []
         for i, key in enumerate(keys):
             columns = _columns(index[i][tokens], key.shape[1], q.shape[1], span, alone)
-            picked = _pick(key[owner], columns)
-            beside = _pick(values[i][owner], columns) if values else picked
+            picked = _pick(key[owner], columns, alone)
+            beside = _pick(values[i][owner], columns, alone) if values else picked
             sources.append(_Source(picked, beside[..., :value_width], columns.visible))
-        result[tokens] = _attend_tile(q[tokens], sources, sink, np.float32(scale), span)
+        result[tokens] = _attend_tile(q[tokens], sources, sink, np.float32(scale), span, arithmetic)
     return result
 
 
@@ -275,13 +277,15 @@ def _by_head(held: F32) -> F32:
     return held if held.ndim == 4 else held[:, :, None]
 
 
-def _tile_tokens(q: F32, keys: list[F32], index: list[Index]) -> int:
+def _tile_tokens(q: F32, keys: list[F32], index: list[Index], alone: bool) -> int:
     """How many tokens to attend at once."""
     heads: int = q.shape[1]
     floats = 1
     for key, chosen in zip(keys, index, strict=True):
         columns = chosen.shape[1] if chosen.ndim == 2 else int(chosen.max(initial=0))
-        floats += columns * max(heads + _GATHER_COST, prod(key.shape[2:]) * (chosen.ndim - 1))
+        floats += columns * max(
+            heads + _GATHER_COST, prod(key.shape[2:]) * (alone or chosen.ndim == 2)
+        )
     return max(1, min(64, _TILE_ROWS // heads, _TILE_FLOATS // floats))
 
 
@@ -315,7 +319,9 @@ def _columns(chosen: Index, key_count: int, heads: int, block: int | None, alone
     if last > key_count:
         raise IndexError(f"attention to {last} keys of {key_count}")
     if chosen.ndim == 1:
-        return _Columns(np.arange(last) < chosen[:, None], 0, None)
+        visible = np.arange(last) < chosen[:, None]
+        every = np.broadcast_to(np.arange(last), visible.shape)
+        return _Columns(visible, 0, every if alone else None)
     visible = chosen >= 0
     if alone:
         return _Columns(visible, 0, np.maximum(chosen, 0))
@@ -331,17 +337,28 @@ def _columns(chosen: Index, key_count: int, heads: int, block: int | None, alone
     return _Columns(visible, first, np.maximum(chosen, 0))
 
 
-def _pick(held: F32, columns: _Columns) -> F32:
-    """Keys or values [t or 1, S, heads, C] in the order of the columns: [heads, t or 1, m, C]."""
+def _pick(held: F32, columns: _Columns, alone: bool) -> F32:
+    """Keys or values [t or 1, S, heads, C] in the order of the columns: [heads, t or 1, m, C].
+
+    Of tokens `alone` those that are not visible are zeros.
+    """
     if columns.gather is None:
         stop = columns.first + columns.visible.shape[1]
         return held[:, columns.first : stop].transpose(2, 0, 1, 3)
     owner = np.arange(len(held))[:, None]
-    return held[owner, columns.gather].transpose(2, 0, 1, 3)
+    picked = held[owner, columns.gather]
+    if alone:
+        picked[~columns.visible] = 0
+    return picked.transpose(2, 0, 1, 3)
 
 
 def _attend_tile(
-    q: F32, sources: list[_Source], sink: F32 | None, scale: np.float32, block: int | None
+    q: F32,
+    sources: list[_Source],
+    sink: F32 | None,
+    scale: np.float32,
+    block: int | None,
+    arithmetic: Arithmetic,
 ) -> F32:
     """[t, H, V] for q [t, H, C]; inside [heads, t, g, ..], g query heads to a head of the keys."""
     tokens, head_count, width = q.shape
@@ -354,45 +371,51 @@ def _attend_tile(
     at = 0
     for source in sources:
         count = source.keys.shape[2]
-        product = _product(split, source.keys.swapaxes(2, 3))
+        product = _product(split, source.keys.swapaxes(2, 3), arithmetic)
         product *= scale
         np.copyto(scores[..., at : at + count], product, where=source.visible[:, None, :count])
         at += source.visible.shape[1]
     limit = None if sink is None else sink.reshape(heads, 1, group)
-    weight, total = _rounded_weights(scores, limit, block) if block else _weights(scores, limit)
+    weight, total = (
+        _rounded_weights(scores, limit, block, arithmetic)
+        if block
+        else _weights(scores, limit, arithmetic)
+    )
     mixed = np.zeros((heads, tokens, group, sources[0].values.shape[3]), dtype=np.float32)
     at = 0
     for source in sources:
-        mixed += _product(weight[..., at : at + source.values.shape[2]], source.values)
+        part = weight[..., at : at + source.values.shape[2]]
+        mixed += _product(part, source.values, arithmetic)
         at += source.visible.shape[1]
     # A token that sees nothing has weights of zero: its total may be zero, its result is.
     mixed /= np.maximum(total, _SMALLEST)[..., None]
     return mixed.transpose(1, 0, 2, 3).reshape(tokens, head_count, -1)
 
 
-def _product(x: F32, held: F32) -> F32:
+def _product(x: F32, held: F32, arithmetic: Arithmetic) -> F32:
     """x [heads, t, g, a] times [heads, t, a, b]; with 1 for t, one product over t g rows."""
     heads, tokens, group, inner = x.shape
     rows = x.reshape(heads, held.shape[1], tokens // held.shape[1] * group, inner)
-    product: F32 = np.matmul(rows, held).reshape(*x.shape[:3], held.shape[3])
-    return product
+    return arithmetic.product(rows, held).reshape(*x.shape[:3], held.shape[3])
 
 
-def _weights(scores: F32, sink: F32 | None) -> tuple[F32, F32]:
+def _weights(scores: F32, sink: F32 | None, arithmetic: Arithmetic) -> tuple[F32, F32]:
     """e^(score - maximum) and its sum over the last axis, the sink in both; uses up `scores`."""
     top = scores.max(axis=-1)
     if sink is not None:
         top = np.maximum(top, sink)
     top = _finite(top)
     scores -= top[..., None]
-    weight = np.exp(scores, out=scores)
-    total: F32 = weight.sum(axis=-1)
+    weight = arithmetic.exp(scores)
+    total = arithmetic.total(weight, -1)
     if sink is not None:
-        total += np.exp(sink - top)
+        total += arithmetic.exp(sink - top)
     return weight, total
 
 
-def _rounded_weights(scores: F32, sink: F32 | None, block: int) -> tuple[F32, F32]:
+def _rounded_weights(
+    scores: F32, sink: F32 | None, block: int, arithmetic: Arithmetic
+) -> tuple[F32, F32]:
     """As `_weights`, block by block relative to the running maximum and rounded there.
 
     The kernel rescales what it has summed whenever the maximum grows. Here each block is rescaled
@@ -404,12 +427,12 @@ def _rounded_weights(scores: F32, sink: F32 | None, block: int) -> tuple[F32, F3
     # Before the first visible key the maximum is -inf; the weights are 0 whatever replaces it.
     running = np.where(running == -np.inf, top[..., None], running)
     blocks -= running[..., None]
-    weight = np.exp(blocks, out=blocks)
-    rescale = np.exp(running - top[..., None])
-    total: F32 = (weight.sum(axis=-1) * rescale).sum(axis=-1)
+    weight = arithmetic.exp(blocks)
+    rescale = arithmetic.exp(running - top[..., None])
+    total = arithmetic.total(arithmetic.total(weight, -1) * rescale, -1)
     if sink is not None:
         with np.errstate(over="ignore"):  # a sink far above all scores leaves nothing: x / inf
-            total += np.exp(sink - top)
+            total += arithmetic.exp(sink - top)
     rounded = round_bf16(weight) * rescale[..., None]
     return rounded.reshape(scores.shape), total
 
