@@ -100,7 +100,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--row-invariant",
         action="store_true",
-        help="products in blocks of one size: the same bits on any number of ranks, slower",
+        help="exact arithmetic: the same bits on any machine and number of ranks, slower",
     )
     command.add_argument(
         "--pin", metavar="F", help=".npz of values by name that take the place of the computed ones"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class Arithmetic:
     """x [M, K] times the transpose of w [N, K] -> [M, N]."""
     total: Callable[[F32, int], F32]
     """The sum over an axis."""
+    short_total: Callable[[F32, int], F32]
+    """The same of a few terms, as many in every call."""
     square_sum: Callable[[F32], F32]
     """The sum of the squares over the last axis."""
     exp: Callable[[F32], F32]
@@ -62,6 +65,7 @@ LIBRARY = Arithmetic(
     product=np.matmul,
     linear=_linear,
     total=np.add.reduce,
+    short_total=np.add.reduce,
     square_sum=lambda x: np.vecdot(x, x),
     exp=_exp,
     log1p=np.log1p,
@@ -82,6 +86,12 @@ def _rounded(function: Callable[[Any], Any]) -> Callable[[F32], F32]:
     return rounded
 
 
+def _one_by_one(x: F32, axis: int) -> F32:
+    """Terms added in order, in float32."""
+    terms: list[Any] = [x.take(n, axis) for n in range(x.shape[axis])]
+    return np.asarray(reduce(np.add, terms))
+
+
 def _cos_sin(x: F32) -> tuple[F32, F32]:
     cosine, sine = portable_math.cos_sin(x)
     return cosine.astype(np.float32), sine.astype(np.float32)
@@ -91,6 +101,7 @@ EXACT = Arithmetic(
     product=exact_sums.product,
     linear=lambda x, w: exact_sums.product(x, w.T),
     total=exact_sums.total,
+    short_total=_one_by_one,
     # Squares of float32 numbers have 48 bits: float64 holds them as they are.
     square_sum=lambda x: exact_sums.total(np.square(x, dtype=np.float64)),
     exp=_rounded(portable_math.exp),

@@ -64,18 +64,20 @@ def total(x: Array, axis: int = -1) -> F32:
 
     Relative to a power of two above the largest number, in slices of 26 bits and 26 more.
     """
-    value = np.moveaxis(np.asarray(x, np.float64), axis, -1)
-    if value.shape[-1] > 1 << (53 - WHOLE):
+    value = np.asarray(x, np.float64)
+    if value.shape[axis] > 1 << (53 - WHOLE):
         raise ValueError(f"exact sums have at most {1 << (53 - WHOLE)} terms")
-    exponent, finite = _exponents(value, -1)
+    exponent, finite = _exponents(value, axis)
     high, rest = _slice(_zeroed(value, finite), exponent, WHOLE)
     low = np.rint(rest * 2.0**WHOLE)
-    added = high.sum(axis=-1) + low.sum(axis=-1) * 2.0**-WHOLE
-    with np.errstate(over="ignore", invalid="ignore"):
-        result: F32 = np.asarray(added * _two_to(exponent[..., 0] - WHOLE), np.float32)
-        beyond = ~finite[..., 0]
-        if beyond.any():
-            result[beyond] = _marks(value[beyond]).sum(axis=-1)
+    added = np.add.reduce(high, axis) + np.add.reduce(low, axis) * 2.0**-WHOLE
+    with np.errstate(over="ignore"):
+        result: F32 = np.asarray(added * _two_to(exponent - WHOLE).squeeze(axis), np.float32)
+    if not finite.all():
+        with np.errstate(invalid="ignore"):
+            np.copyto(
+                result, _marks(value).sum(axis), where=~finite.squeeze(axis), casting="same_kind"
+            )
     return result
 
 
@@ -105,14 +107,14 @@ class _Rows:
     def _put_unbounded(self, result: F64, w: Array, finite: Array) -> None:
         """Results with a factor that is not finite, term by term: libraries may skip zeros."""
         lead = result.shape[:-2]
-        x = np.broadcast_to(_marks(self.numbers), (*lead, *self.numbers.shape[-2:]))
-        y = np.broadcast_to(_marks(w), (*lead, *w.shape[-2:]))
+        x: Any = np.broadcast_to(_marks(self.numbers), (*lead, *self.numbers.shape[-2:]))
+        y: Any = np.broadcast_to(_marks(w), (*lead, *w.shape[-2:]))
         rows = ~np.broadcast_to(self.finite, (*lead, result.shape[-2], 1))
         columns = ~np.broadcast_to(finite, (*lead, 1, result.shape[-1]))
         with np.errstate(invalid="ignore"):
-            for *at, row, column in np.argwhere(rows | columns).tolist():
-                terms = x[(*at, row)] * y[(*at, slice(None), column)]
-                result[(*at, row, column)] = terms.sum()
+            for place in map(tuple, np.argwhere(rows | columns).tolist()):
+                *at, row, column = place
+                result[place] = (x[*at, row] * y[*at, :, column]).sum()
 
 
 # ---- slices ------------------------------------------------------------------------------------
@@ -123,13 +125,11 @@ def _exponents(x: Array, axis: int) -> tuple[Array, Array]:
 
     And whether all numbers there are finite; e is 0 where they are not, and where all are zero.
     """
-    if x.shape[axis]:
-        top = np.maximum(x.max(axis=axis, keepdims=True), -x.min(axis=axis, keepdims=True))
-    else:
-        top = np.zeros([1 if n == axis % x.ndim else s for n, s in enumerate(x.shape)], x.dtype)
+    top = np.abs(x).max(axis=axis, keepdims=True, initial=0)
     finite = np.isfinite(top)
-    _, exponent = np.frexp(np.where(finite, top, 0).astype(np.float64))
-    return exponent, finite
+    if not finite.all():
+        top = np.where(finite, top, 0)
+    return np.frexp(top)[1], finite
 
 
 def _zeroed(x: Array, finite: Array) -> Array:

@@ -133,7 +133,8 @@ def exp(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
 
 def sigmoid(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
     small = arithmetic.exp(-np.abs(x))  # never overflows
-    return np.divide(np.where(x >= 0, np.float32(1), small), np.float32(1) + small)
+    result: F32 = np.divide(np.where(x >= 0, np.float32(1), small), np.float32(1) + small)
+    return result
 
 
 def softplus(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
@@ -311,7 +312,7 @@ def sinkhorn(x: F32, iterations: int, eps: float, arithmetic: Arithmetic = LIBRA
     a = np.ascontiguousarray(start.reshape(-1, n, n).transpose(1, 2, 0))
     smallest, beside = np.array(eps, dtype=np.float32), (np.s_[None], np.s_[:, None])
     for axis in (0, *(1, 0) * (iterations - 1)):
-        total = arithmetic.total(a, axis)
+        total = arithmetic.short_total(a, axis)
         np.add(total, smallest, out=total)
         np.divide(a, total[beside[axis]], out=a)
     result: F32 = a.transpose(2, 0, 1).reshape(x.shape)
@@ -445,7 +446,7 @@ ADDING = (
     *(graph.ReduceSum, graph.Linear, graph.GroupedLinear, graph.Einsum, graph.RmsNorm),
     *(graph.Rope, graph.PoolWindows, graph.Attend),
 )
-"""Ops whose last bits follow the arithmetic: they take one. All others have the same bits anyway."""
+"""Ops whose last bits follow the arithmetic, which they take. Others have the same bits anyway."""
 
 EXACT_FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     **FUNCTIONS,

@@ -17,11 +17,11 @@ DIGESTS = {
     (
         "deepseek_v4",
         "reference",
-    ): "02ef8c01eebb885969cb7685c584fd2f37c9c2e5051e2855f1e1b87f219683c1",
+    ): "3b06229c83f63e88cbaabff2676bb339f1f13af52cd03a93173cc92b373a51fc",
     (
         "deepseek_v4_deployed",
         "deployed",
-    ): "80c800cd922b29e9916dd380971d4c6ea94949eef5dd3cf8de7ac4295d50a0f1",
+    ): "5e0063a62029c9ba71946be27420677c1519c28d354033944f2a4936b8160b99",
     (
         "deepseek_v3",
         "reference",

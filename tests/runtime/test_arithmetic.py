@@ -153,11 +153,9 @@ def test_windows_have_the_bits_of_any_chunks():
 
 # ---- ops without products ----------------------------------------------------------------------
 
-ROPE = {
-    **{"pairs": "halves", "scaling": "default", "dims": 16, "theta": 1e4, "factor": 1.0},
-    **{"original": 4096.0, "beta_fast": 32.0, "beta_slow": 1.0, "low_frequency": 1.0},
-    **{"high_frequency": 4.0, "magnitude": 1.0},
-}
+SCALING = dict.fromkeys(("factor", "beta_fast", "beta_slow", "low_frequency"), 1.0)
+SCALING |= {"scaling": "default", "original": 4096.0, "high_frequency": 4.0}
+ROPE = {"pairs": "halves", "dims": 16, "theta": 1e4, "magnitude": 1.0, **SCALING}
 ROW_BY_ROW = {
     "rms_norm": (graph.RmsNorm, (64,), {"gain": None, "eps": 1e-6}),
     "softmax": (graph.Softmax, (4, 33), {}),
