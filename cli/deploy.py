@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supertile.passes.rewriting import Pass
     from supertile.targets.comm.choice import Choice
     from supertile.targets.cost.placed_loads import PlacedLoads
-    from supertile.targets.deploy import Deployment
+    from supertile.targets.deploy import Deployment, Model
     from supertile.targets.deployment_timeline import Question, Tiled
     from supertile.targets.machine_types import Machine
     from supertile.targets.overlap_choice import OverlapChoice
@@ -50,8 +50,12 @@ class Goal:
     """How communication is hidden: one of `targets.overlap_choice.WAYS`."""
     plan: PlanFile | None = None
     """Where the experts of each layer live; None: they are dealt."""
+    given: tuple[str | None, str | None] = (None, None)
+    """Of plan and loads what the command names."""
     loads: PlacedLoads | None = None
     """Loads of the experts where they live; None: routing is balanced."""
+    read: Model | None = None
+    """What `of_module` reads from the module."""
 
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
@@ -73,7 +77,7 @@ class Goal:
                 raise UserError("command.overlap", found=options.overlap)
             options.numerics = options.numerics or "reference"
             return Goal(names, config, machine, None, options.numerics)
-        from supertile.targets.deploy import check_deployment, parse_deployment
+        from supertile.targets.deploy import parse_deployment
 
         if options.pipeline is not None or options.stop_after is not None:
             raise UserError("command.deploy_pipeline")
@@ -84,10 +88,9 @@ class Goal:
         held = None if plan is None else read_plan_for(plan, deployment)
         if held is not None:
             deployment = replace(deployment, slots=tuple(held.placement.slots.tolist()))
-        check_deployment(deployment, config, machine)
         overlap = options.overlap or "auto"
-        goal = Goal(names, config, machine, deployment, options.numerics, overlap, held)
-        return replace(goal, loads=_placed_loads(goal, plan, loads))
+        given = (plan, loads)
+        return Goal(names, config, machine, deployment, options.numerics, overlap, held, given)
 
     @property
     def entries(self) -> list[str] | None:
@@ -106,10 +109,29 @@ class Goal:
             unknown = error.code == "language.unknown_entry" and error.values["name"] == DRAFT
             if self.deployment is None or not unknown:
                 raise
+            self.of_module(build(options, ["logits"])[0])
             raise self._no_draft() from None
         if self.plan is not None:
             put_plan(module, expert_plan(self.plan))
         return module, config
+
+    def of_module(self, module: ModuleOp) -> Goal:
+        """With what the module says of the model, under which the deployment must be possible."""
+        if self.deployment is None:
+            return self
+        from supertile.cli.deployed_model import deployed_model
+        from supertile.targets.deploy import check_deployment
+
+        model = deployed_model(module, self.config, self.machine)
+        check_deployment(self.deployment, model, self.machine)
+        read = replace(self, read=model)
+        return replace(read, loads=_placed_loads(read))
+
+    @property
+    def model(self) -> Model:
+        """What is deployed."""
+        assert self.read is not None, "the module has been read"
+        return self.read
 
     def _no_draft(self) -> UserError:
         from supertile.targets.deploy import deployment_text
@@ -151,7 +173,7 @@ class Goal:
         from supertile.targets.tile_limits import tile_options
 
         assert self.deployment is not None
-        one, values = self.deployment, sizes_of(self.deployment, self.config)
+        one, values = self.deployment, sizes_of(self.deployment, self.model)
         tokens = int(values["T"])
         tiles = tile_options(self.machine, tokens, one.batch, one.context)
         options = {
@@ -162,18 +184,17 @@ class Goal:
         if one.ep > 1:
             slots = () if self.plan is not None else one.slots or ()
             options["plan-experts"] = {"ranks": one.ep, "slots": slots}
-            choices = self.placements(own_tokens(one, self.config))
+            choices = self.placements(own_tokens(one, self.model))
             options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
         return options
 
     def placements(self, tokens: float) -> dict[str, Choice]:
         """How the experts' rows travel, for so many tokens that a rank sends in one call."""
         from supertile.targets.comm.choice import choose, exchanges
-        from supertile.targets.comm.expert_sizes import expert_sizes
 
         assert self.deployment is not None
-        held = expert_sizes(self.config, self.machine, self.numerics)
-        sent = exchanges(held.row, self.deployment.ep, held.experts, held.choices, tokens)
+        layer = self.model.expert_layer
+        sent = exchanges(layer.row, self.deployment.ep, layer.experts, layer.choices, tokens)
         return {name: choose(self.machine, one) for name, one in sent.items()}
 
 
@@ -201,9 +222,8 @@ class Answer:
         assert goal.deployment is not None
         model, config = (Path(name).stem for name in goal.names)
         entries = tuple(goal.entries or ())
-        numerics = goal.numerics
         return Question(
-            model, config, goal.config, goal.machine, goal.deployment, entries, numerics, goal.loads
+            model, config, goal.model, goal.machine, goal.deployment, entries, goal.loads
         )
 
     def read(self, module: ModuleOp) -> Mapping[str, Mapping[str, Any]]:
@@ -214,7 +234,7 @@ class Answer:
 
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
-        tokens = own_tokens(goal.deployment, goal.config)
+        tokens = own_tokens(goal.deployment, goal.model)
         self.tables = [*expert_tables(module, tokens), *self._load_lines()]
         self.tables += self._placement_lines(tokens)
         self.tiled = read_tiled(module, self.question)
@@ -234,11 +254,9 @@ class Answer:
         if self.goal.deployment.ep == 1:
             return []
         from supertile.targets.comm.choice import choice_lines
-        from supertile.targets.cost.sizes import config_number
 
         choices = self.goal.placements(tokens)
-        channels = config_number(self.goal.config, "hidden_size")
-        return choice_lines(self.goal.machine, choices, channels)
+        return choice_lines(self.goal.machine, choices, self.goal.model.expert_layer.channels)
 
     def timeline(self, module: ModuleOp) -> Timeline | None:
         """What a step costs; a scheduled module gets the costs of its tasks."""
@@ -250,20 +268,21 @@ class Answer:
         return deployment_timeline(self.tiled, module, self.question, ways)
 
 
-def _placed_loads(goal: Goal, plan: str | None, loads: str | None) -> PlacedLoads | None:
+def _placed_loads(goal: Goal) -> PlacedLoads | None:
     """The loads that a deployment is costed under, if there are any: given, or those of a plan."""
     assert goal.deployment is not None
+    plan, loads = goal.given
     if plan is None and loads is None:
         return None
     from supertile.targets.plan.argument import loads_from
     from supertile.targets.plan.loads_on_ranks import dealt_loads, planned_loads
     from supertile.targets.plan.model import expert_layers
 
-    given = None if loads is None else loads_from(loads, expert_layers(goal.config))
+    given = None if loads is None else loads_from(loads, expert_layers(goal.model))
     if goal.plan is not None and plan is not None:
         return planned_loads(goal.plan, given, plan)
     assert given is not None
-    return dealt_loads(given, goal.deployment, goal.config)
+    return dealt_loads(given, goal.deployment, goal.model)
 
 
 def group_options(tp: int, ep: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     name = choose(options.what, known, "command.explain")
     found = explain(timeline, goal.machine, name)
-    placed = _placement(goal, timeline, name)
+    placed = _placement(options, goal, timeline, name)
     if options.json:
         held = {"explanations": [one.as_dict() for one in found]}
         print(json.dumps(held | {"placement": placed and placed.as_dict()}, indent=2))
@@ -73,22 +73,23 @@ def _print_known(known: dict[str, str], as_json: bool) -> None:
         print(f"{name:<{width}}  {text}")
 
 
-def _placement(goal: Goal, timeline: Timeline, name: str) -> PlacementFacts | None:
+def _placement(
+    options: argparse.Namespace, goal: Goal, timeline: Timeline, name: str
+) -> PlacementFacts | None:
     """Of a transfer between ranks; None for anything else."""
     deployment = goal.deployment
     assert deployment is not None, "explain has a deployment"
     if name not in TRANSFERS or deployment.ep == 1:
         return None
-    from supertile.targets.comm.expert_sizes import expert_sizes
     from supertile.targets.cost.sizes import own_tokens
     from supertile.targets.deploy import expert_slots
     from supertile.targets.output.explain_comm import layer_span, placement_facts
 
-    tokens = own_tokens(deployment, goal.config)
-    sizes = expert_sizes(goal.config, goal.machine, goal.numerics)
-    slots = max(expert_slots(deployment, goal.config))
-    choices = goal.placements(tokens)
-    return placement_facts(goal.machine, sizes, choices, name, slots, layer_span(timeline))
+    goal = goal.of_module(goal.build(options)[0])
+    tokens = own_tokens(deployment, goal.model)
+    slots = max(expert_slots(deployment, goal.model))
+    layer, span = goal.model.expert_layer, layer_span(timeline)
+    return placement_facts(goal.machine, layer, goal.placements(tokens), name, slots, span)
 
 
 def _placement_lines(placed: PlacementFacts | None) -> Iterator[str]:

@@ -26,10 +26,11 @@ from supertile.cli.progress import Bar
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
     from supertile.frontend.hf_config import Config
-    from supertile.targets.deploy import Deployment
+    from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
-    from supertile.targets.machine_types import Machine
     from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.loads import Loads
     from supertile.targets.plan.plan_types import PlanFile
@@ -175,7 +176,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
-    from supertile.frontend.hf_config import read_config
+    from supertile.cli.deployed_model import deployed_model
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.machine import load_machine
     from supertile.targets.plan.plan_file import read_plan
@@ -185,16 +186,16 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
         raise UserError("plan.no_deploy")
     if options.moves is not None and options.current is None:
         raise UserError("plan.moves_alone")
-    machine, config = load_machine(options.target), read_config(config_path(options.config))
-    deployment = parse_deployment(options.deploy)
+    machine, deployment = load_machine(options.target), parse_deployment(options.deploy)
+    model = deployed_model(*_module(options), machine)
     if options.redundancy is not None:
-        deployment = _with_redundancy(deployment, options.redundancy, config, machine)
-    check_deployment(deployment, config, machine)
-    loads, hashed = _loads(options, config)
+        deployment = _with_redundancy(deployment, options.redundancy, model)
+    check_deployment(deployment, model, machine)
+    loads, hashed = _loads(options, model)
     return Request(
         model=Path(options.model).stem,
         config_name=Path(options.config).stem,
-        config=config,
+        config=model,
         machine=machine,
         deployment=deployment,
         loads=loads,
@@ -209,6 +210,15 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
     )
 
 
+def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:
+    """The module of the main model, as it is deployed, and its configuration."""
+    from supertile.frontend.build import build_model
+    from supertile.frontend.hf_config import read_config
+
+    config = read_config(config_path(options.config))
+    return build_model(model_path(options.model), config, "deployed", ["logits"]), config
+
+
 def _objective(deployment: str) -> str:
     """Time follows from the batch: where none is given, tokens are balanced."""
     from supertile.targets.deploy import given_keys
@@ -216,17 +226,14 @@ def _objective(deployment: str) -> str:
     return "time" if "batch" in given_keys(deployment) else "tokens"
 
 
-def _with_redundancy(
-    deployment: Deployment, text: str, config: Config, machine: Machine
-) -> Deployment:
+def _with_redundancy(deployment: Deployment, text: str, model: Model) -> Deployment:
     """As many slots as there are experts and so many more, or as a memory of each rank holds."""
-    from supertile.targets.comm.expert_sizes import expert_sizes
     from supertile.targets.deploy import spread
     from supertile.targets.machine_units import parse_bytes
 
     if deployment.slots is not None:
         raise UserError("plan.redundancy_slots", found=text)
-    sizes = expert_sizes(config, machine)
+    sizes = model.expert_layer
     if text.isascii() and text.isdigit() and len(text) <= 7:
         slots = spread(sizes.experts + int(text), deployment.ep)
         return replace(deployment, slots=slots)
@@ -241,12 +248,12 @@ def _with_redundancy(
     return replace(deployment, slots=(min(least + more, sizes.experts),) * deployment.ep)
 
 
-def _loads(options: argparse.Namespace, config: Config) -> tuple[Loads, HashedTokens | None]:
+def _loads(options: argparse.Namespace, deployed: Model) -> tuple[Loads, HashedTokens | None]:
     """The loads, and token ids where they are given: hash-routed layers follow from those."""
     from supertile.targets.plan.argument import loads_from
     from supertile.targets.plan.model import expert_layers
 
-    model = expert_layers(config)
+    model = expert_layers(deployed)
     if options.tokens is not None and options.weights is None:
         raise UserError("plan.tokens_alone")
     if options.weights is None:
@@ -319,7 +326,7 @@ SWEPT = {"ep": 2**20, "batch": 2**31}
 
 def _sweep(options: argparse.Namespace) -> int:
     """A layer of experts at every number of ranks and batch, on each of the machines."""
-    from supertile.frontend.hf_config import read_config
+    from supertile.cli.deployed_model import deployed_model
     from supertile.targets.comm.layer_table import layer_table_text, moe_layer_table
     from supertile.targets.machine import load_machine
 
@@ -334,12 +341,17 @@ def _sweep(options: argparse.Namespace) -> int:
         if value is not None:
             raise UserError("plan.sweep_option", option=name)
     points = _points(options.sweep)
-    config = read_config(config_path(options.config))
+    module, config = _module(options)
     machines = [load_machine(name.strip()) for name in options.target.split(",")]
     rows = [
         row
         for machine in machines
-        for row in moe_layer_table(machine, config, points["ep"], points["batch"])
+        for row in moe_layer_table(
+            machine,
+            deployed_model(module, config, machine).expert_layer,
+            points["ep"],
+            points["batch"],
+        )
     ]
     if options.json:
         print(json.dumps([row.as_dict() for row in rows], indent=1, allow_nan=False))

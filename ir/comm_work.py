@@ -17,16 +17,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute, Operation, SSAValue
 
-from supertile.ir import comm
+from supertile.ir import comm, graph
 from supertile.ir.op import shape_of
 from supertile.ir.shapes import Shape, Size
-from supertile.ir.types import type_of
+from supertile.ir.types import DYNAMIC, i32, tensor, type_of
 from supertile.ir.work import bytes_of
 
 ARRIVED = "arrived"
 """The name of the number of rows that arrive at a rank: T K on average over the ranks."""
+
+ORIGIN = tensor((DYNAMIC, 2), i32)
+"""The source rank of a row and its place there: the last result of `comm.dispatch`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,15 @@ def group_bytes(op: comm.AllGather | comm.AllReduce, shapes: Mapping[SSAValue, S
 def copy_bytes(dispatch: comm.Dispatch, combine: comm.Combine) -> CopyBytes:
     """Bytes of one row through a pair of ops."""
     return CopyBytes(_row_bytes(dispatch.x), _routing_bytes(dispatch), _row_bytes(combine.rows))
+
+
+def sent_bytes(
+    dispatch: graph.Dispatch, combine: graph.Combine, kind: TensorType[Attribute]
+) -> CopyBytes:
+    """Bytes of one row that is to travel in the format `kind`, before experts are placed."""
+    weight = bytes_of(type_of(dispatch.row_weight), (1,))
+    out = bytes_of(kind, (1, *kind.get_shape()[1:]))
+    return CopyBytes(int(out), int(weight + bytes_of(ORIGIN, (1, 2))), _row_bytes(combine.rows))
 
 
 def _row_bytes(value: SSAValue) -> int:

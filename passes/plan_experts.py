@@ -28,23 +28,21 @@ from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.func import FuncOp
-from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import Rewriter
 
 from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
+from supertile.ir.expert_layer import sent_type, weight_of
 from supertile.ir.expert_plan import AnyPlacement, ExpertPlan, PlannedAttr, plan_of
+from supertile.ir.layer_functions import LayerNumbers, layers_of_functions
 from supertile.ir.locations import location_text
 from supertile.ir.op import shape_of
 from supertile.ir.placement import SHOWN_RANKS, PlacementAttr, place
-from supertile.ir.types import DYNAMIC, MxAttr, tensor, type_of
+from supertile.ir.types import DYNAMIC, tensor
 from supertile.ir.verify import function_name
 from supertile.passes.ragged import make_ragged, resize
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
-
-# What may stand between the weights of experts and their product: each expert is converted alone.
-CONVERSIONS = (graph.Cast, graph.Quantize, graph.Dequantize)
 
 
 @dataclass(frozen=True)
@@ -91,32 +89,7 @@ class PlanExperts(Pass):
         return lambda dispatch: PlannedAttr.of(plan, numbers[function_name(dispatch)].first)
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """The layers that a function serves: `first` is number 0 of their `graph.layers`."""
-
-    first: int
-    layers: tuple[int, ...]
-    """Numbered through all `graph.layers`."""
-
-
-def layers_of_functions(module: ModuleOp) -> dict[str, _Numbers]:
-    """The layers of each function of a module; one that serves none comes behind them all."""
-    found: dict[str, _Numbers] = {}
-    first = 0
-    for op in [held for held in module.walk() if isinstance(held, graph.Layers)]:
-        kinds = op.kinds.get_values()
-        for kind, symbol in enumerate(op.functions):
-            served = tuple(first + number for number, held in enumerate(kinds) if held == kind)
-            found.setdefault(symbol.root_reference.data, _Numbers(first, served))
-        first += len(kinds)
-    for function in module.ops:
-        if isinstance(function, FuncOp):
-            found.setdefault(function.sym_name.data, _Numbers(first, ()))
-    return found
-
-
-def check_layers(plan: ExpertPlan, functions: Mapping[str, _Numbers]) -> None:
+def check_layers(plan: ExpertPlan, functions: Mapping[str, LayerNumbers]) -> None:
     """A plan lists all layers with experts that the main model has, and no layer without experts.
 
     Those behind it (of a draft) may be left to the default. `UserError` where that is not so.
@@ -177,11 +150,7 @@ def _weights(dispatch: graph.Dispatch) -> list[tuple[graph.Weight, list[Operatio
 
 
 def _origin(product: graph.GroupedLinear) -> tuple[graph.Weight, list[Operation]]:
-    conversions: list[Operation] = []
-    value = product.w
-    while isinstance(value, OpResult) and isinstance(value.op, CONVERSIONS):
-        conversions.insert(0, value.op)
-        value = value.op.x
+    value, conversions = weight_of(product.w)
     owner = value.owner
     if isinstance(owner, graph.Weight) and "{e}" in owner.checkpoint.data:
         return owner, conversions
@@ -210,14 +179,10 @@ def _with_experts(kind: graph.Tensor, experts: int) -> graph.Tensor:
 
 def _quantize_before(dispatch: graph.Dispatch) -> None:
     """Quantise the tokens instead of the rows, if the rows are read in one format, row by row."""
+    kind = sent_type(dispatch)
+    if kind is None:
+        return
     users = [use.operation for use in dispatch.rows.uses]
-    kinds = {user.results[0].type for user in users if isinstance(user, graph.Quantize)}
-    if len(kinds) != 1 or not all(isinstance(user, graph.Quantize) for user in users):
-        return
-    kind = type_of(users[0].results[0])
-    assert isinstance(kind.encoding, MxAttr)
-    if any(size != 1 for size in kind.encoding.sizes[:-1]):
-        return
     quantized = tensor(shape_of(dispatch.x), kind.element_type, kind.encoding)
     dispatch.operands[0] = _quantized(dispatch, quantized, users[0])
     Rewriter.replace_value_with_new_type(dispatch.rows, kind)

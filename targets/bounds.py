@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supertile.targets.comm.expert_sizes import ExpertSizes
+from supertile.ir.expert_layer import ExpertSizes
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.link import domain_shares
 from supertile.targets.cost.protocol import achieved_bandwidth, known_protocols

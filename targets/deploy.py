@@ -1,7 +1,7 @@
 """Deployments: how a model is spread over a machine, and the text of `--deploy` that says so.
 
     deployment = parse_deployment("phase=decode ep=384 batch=96 context=4K")
-    check_deployment(deployment, config, machine)   # impossible ones raise, with the nearest
+    check_deployment(deployment, model, machine)    # impossible ones raise, with the nearest
 
 docs/deploy.md has the grammar. A rule about deployments is a function that returns what is wrong
 together with a repaired deployment; the nearest possible one is what repairing ends at.
@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from supertile.ir.errors import Spot, UserError, nearest
+from supertile.ir.expert_layer import ExpertLayer
 
 if TYPE_CHECKING:
     from supertile.targets.machine_types import Machine
@@ -39,6 +40,28 @@ class Config(Protocol):
 
     @property
     def values(self) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a model that is deployed; its experts are those of its module."""
+
+    family: str
+    values: Mapping[str, object]
+    """Keys of the configuration; none of them is about experts."""
+    experts: ExpertLayer | None
+    """None: the model is dense."""
+
+    @staticmethod
+    def of(config: Config, experts: ExpertLayer | None) -> Model:
+        return Model(config.family, config.values, experts)
+
+    @property
+    def expert_layer(self) -> ExpertLayer:
+        """Its experts; `placement.dense` where it has none."""
+        if self.experts is None:
+            raise UserError("placement.dense", model=self.family)
+        return self.experts
 
 
 @dataclass(frozen=True)
@@ -72,12 +95,11 @@ class Deployment:
         return max(self.ep, self.tp * self.dp)
 
 
-def expert_slots(deployment: Deployment, config: Config) -> tuple[int, ...]:
+def expert_slots(deployment: Deployment, model: Model) -> tuple[int, ...]:
     """Slots of each of the ep ranks; by default the fewest of one number that hold every expert."""
-    experts = _value(config, "n_routed_experts")
-    if not experts:
+    if model.experts is None:
         return ()
-    return deployment.slots or (-(-experts // deployment.ep),) * deployment.ep
+    return deployment.slots or (-(-model.experts.experts // deployment.ep),) * deployment.ep
 
 
 # ---- text to deployment ------------------------------------------------------------------------
@@ -267,11 +289,11 @@ class Problem(NamedTuple):
 Rule = Callable[[Deployment], Problem | None]
 
 
-def check_deployment(deployment: Deployment, config: Config, machine: Machine) -> None:
+def check_deployment(deployment: Deployment, model: Model, machine: Machine) -> None:
     """Raise the first reason why the model cannot be deployed so on the machine."""
     rules: tuple[Rule, ...] = (
         *FORM_RULES,
-        lambda one: _first(one, MODEL_RULES, config),
+        lambda one: _first(one, MODEL_RULES, model),
         lambda one: _first(one, MACHINE_RULES, machine),
     )
     problem = _first(deployment, rules)
@@ -347,31 +369,31 @@ FORM_RULES: tuple[Rule, ...] = (counts, phases, chunk, world, slot_ranks)
 # Rules about the model.
 
 
-def dense(one: Deployment, config: Config) -> Problem | None:
+def dense(one: Deployment, model: Model) -> Problem | None:
     """A dense model has no experts to spread or to hold."""
-    if _value(config, "n_routed_experts") or (one.ep == 1 and one.slots is None):
+    if model.experts is not None or (one.ep == 1 and one.slots is None):
         return None
     key = "ep" if one.ep > 1 else "slots"
-    told = {"key": key, "model": config.family}
+    told = {"key": key, "model": model.family}
     return Problem("deploy.dense", (key,), told, replace(one, ep=1, slots=None))
 
 
-def heads(one: Deployment, config: Config) -> Problem | None:
+def heads(one: Deployment, model: Model) -> Problem | None:
     """The ranks of a group share the heads, and what heads have in common, evenly."""
-    unshared = _unshared(one.tp, config)
+    unshared = _unshared(one.tp, model)
     if unshared is None:
         return None
-    limit = min(one.tp, _value(config, "num_attention_heads"))
-    repaired = _with_tp(one, limit, lambda tp: _unshared(tp, config) is None)
+    limit = min(one.tp, _value(model, "num_attention_heads"))
+    repaired = _with_tp(one, limit, lambda tp: _unshared(tp, model) is None)
     told = {"tp": one.tp, "shared": unshared}
     return Problem("deploy.heads", ("tp", "dp", "ep"), told, repaired)
 
 
-def slot_counts(one: Deployment, config: Config) -> Problem | None:
+def slot_counts(one: Deployment, model: Model) -> Problem | None:
     """Every expert has a slot, and no rank holds an expert twice."""
     if one.slots is None:
         return None
-    experts = _value(config, "n_routed_experts")
+    experts = 0 if model.experts is None else model.experts.experts
     if sum(one.slots) < experts:
         repaired = replace(one, slots=_respread(one.slots, one.ep, experts))
         told = {"experts": experts, "found": sum(one.slots)}
@@ -383,28 +405,28 @@ def slot_counts(one: Deployment, config: Config) -> Problem | None:
     return None
 
 
-def context(one: Deployment, config: Config) -> Problem | None:
-    limit = _value(config, "max_position_embeddings")
+def context(one: Deployment, model: Model) -> Problem | None:
+    limit = _value(model, "max_position_embeddings")
     if not limit or one.context <= limit:
         return None
-    told = {"limit": limit, "model": config.family, "found": f"context={one.context}"}
+    told = {"limit": limit, "model": model.family, "found": f"context={one.context}"}
     return Problem("deploy.context", ("context",), told, replace(one, context=limit))
 
 
-def drafts(one: Deployment, config: Config) -> Problem | None:
+def drafts(one: Deployment, model: Model) -> Problem | None:
     """A step drafts one token with each draft layer."""
-    layers = _value(config, "num_nextn_predict_layers")
+    layers = _value(model, "num_nextn_predict_layers")
     if one.mtp is None or (layers and 0 <= one.mtp <= layers):
         return None
     nearest_mtp = float(min(max(0.0, one.mtp), layers)) if layers else None
     wanted = (
         f"mtp from 0 to {layers}, its draft layers" if layers else "no mtp: it has no draft layers"
     )
-    told = {"wanted": wanted, "model": config.family, "found": _value_text(one.mtp)}
+    told = {"wanted": wanted, "model": model.family, "found": _value_text(one.mtp)}
     return Problem("deploy.drafts", ("mtp",), told, replace(one, mtp=nearest_mtp))
 
 
-MODEL_RULES: tuple[Callable[[Deployment, Config], Problem | None], ...] = (
+MODEL_RULES: tuple[Callable[[Deployment, Model], Problem | None], ...] = (
     *(dense, heads, slot_counts, context, drafts),
 )
 
@@ -467,19 +489,19 @@ def _shrunk(one: Deployment, limit: int) -> Deployment:
     return replace(one, ep=ep, tp=tp, dp=dp, slots=slots)
 
 
-def _unshared(tp: int, config: Config) -> str | None:
+def _unshared(tp: int, model: Model) -> str | None:
     """What of the attention tp ranks cannot share evenly."""
     for key, name in (("num_attention_heads", "heads"), ("o_groups", "output groups")):
-        whole = _value(config, key)
+        whole = _value(model, key)
         if whole % tp:
             return f"{whole} {name}"
-    pairs = _value(config, "num_key_value_heads")
+    pairs = _value(model, "num_key_value_heads")
     if pairs and pairs % tp and tp % pairs:  # more ranks than these hold copies
         return f"{pairs} key-value heads"
     return None
 
 
-def _value(config: Config, key: str) -> int:
+def _value(model: Model, key: str) -> int:
     """A size of the model; 0 if it has none."""
-    value = config.values.get(key)
+    value = model.values.get(key)
     return value if isinstance(value, int) else 0

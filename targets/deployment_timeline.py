@@ -24,12 +24,10 @@ from supertile.targets.activations import Activations
 from supertile.targets.bounds import hide_condition
 from supertile.targets.comm.alternatives import buffer_bytes
 from supertile.targets.comm.choice import exchanges
-from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.evidence import figure_uses, verdict
 from supertile.targets.cost.memory import fit_text, memory_use, what_fits
 from supertile.targets.cost.placed_loads import BALANCED, PlacedLoads
 from supertile.targets.cost.sizes import (
-    config_number,
     imbalance,
     names_of,
     own_tokens,
@@ -39,7 +37,7 @@ from supertile.targets.cost.sizes import (
 from supertile.targets.cost.storage import stored_states, stored_weights
 from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
-from supertile.targets.deploy import Config, Deployment, deployment_text, spread
+from supertile.targets.deploy import Deployment, Model, deployment_text, spread
 from supertile.targets.machine_types import Machine
 from supertile.targets.step import Sizes, annotate_cost, program_of
 from supertile.targets.step_overlap import (
@@ -52,8 +50,6 @@ from supertile.targets.step_overlap import (
 from supertile.targets.step_work import StepWork, step_work, with_events
 from supertile.targets.timeline import MemoryUse, Timeline
 
-EXPERT_KEYS = ("n_routed_experts", "num_experts_per_tok")
-
 
 @dataclass(frozen=True)
 class Question:
@@ -61,12 +57,11 @@ class Question:
 
     model: str
     config_name: str
-    config: Config
+    config: Model
     machine: Machine
     deployment: Deployment
     entries: tuple[str, ...]
     """What a step calls: "logits", and "draft" where drafts are verified."""
-    numerics: str = "deployed"
     loads: PlacedLoads | None = None
     """Loads of the experts where they are placed; None: routing is balanced."""
 
@@ -137,16 +132,16 @@ def loads_text(question: Question) -> str:
     """The loads that the figures are for; nothing of a model without experts."""
     if question.loads is not None:
         return question.loads.text
-    return BALANCED if config_number(question.config, EXPERT_KEYS[0]) else ""
+    return "" if question.config.experts is None else BALANCED
 
 
 def condition_text(question: Question) -> str:
     """Whether the experts' traffic can hide behind their arithmetic, at the rates of kernels."""
     machine, deployment, config = question.machine, question.deployment, question.config
-    held = expert_sizes(config, machine, question.numerics)
+    layer = config.expert_layer
     tokens = own_tokens(deployment, config)
-    sent = exchanges(held.row, deployment.ep, held.experts, held.choices, tokens)
-    return str(hide_condition(machine, held, sent))
+    sent = exchanges(layer.row, deployment.ep, layer.experts, layer.choices, tokens)
+    return str(hide_condition(machine, layer, sent))
 
 
 def step_costs(work: StepWork, question: Question) -> StepCosts:
@@ -165,7 +160,7 @@ def step_costs(work: StepWork, question: Question) -> StepCosts:
 
 
 def step_sizes(
-    work: StepWork, deployment: Deployment, config: Config, loads: PlacedLoads | None = None
+    work: StepWork, deployment: Deployment, config: Model, loads: PlacedLoads | None = None
 ) -> Sizes:
     """The sizes that a step is costed at, on the fullest rank under the loads."""
     values = dict(sizes_of(deployment, config, names_of(work.works())))
@@ -175,12 +170,18 @@ def step_sizes(
     else:
         fullest = loads.fullest(float(values[ARRIVED]))
         tail, share = fullest.rows, fullest.touched
-    experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
+    experts, choices = _experts_and_choices(config)
     copies = float(values[ARRIVED]) * float(tail)  # on average a rank sends as many as it receives
     values[ARRIVED] = values[ARRIVED] * tail
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
     touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
-    return Sizes(values, touched, copies, deployment.ep, experts, choices or 1, float(tail))
+    return Sizes(values, touched, copies, deployment.ep, experts, choices, float(tail))
+
+
+def _experts_and_choices(model: Model) -> tuple[int, int]:
+    """Of a layer; a dense one counts as one that chooses one of no experts."""
+    layer = model.experts
+    return (0, 1) if layer is None else (layer.experts, layer.choices)
 
 
 def _memory(
@@ -229,7 +230,7 @@ def _buffer_bytes(
     machine: Machine,
     sent: Transfers | None,
     deployment: Deployment,
-    config: Config,
+    config: Model,
     values: Mapping[str, Value],
 ) -> float:
     """Of both directions, as their routes need them.
@@ -238,7 +239,7 @@ def _buffer_bytes(
     """
     if sent is None or deployment.ep == 1:
         return 0.0
-    experts, choices = (config_number(config, key) for key in EXPERT_KEYS)
+    experts, choices = _experts_and_choices(config)
     tokens = own_tokens(deployment, config)
     held = exchanges(sent.each, deployment.ep, experts, choices, tokens)
     found = 0.0

@@ -11,6 +11,11 @@ PLACEMENT_TEXTS: dict[str, Text] = {
         expected="a mixture of experts",
         suggestion="run it without --ep, --slots and --plan",
     ),
+    "placement.unlike_experts": Text(
+        "layers have experts of different sizes: those of {function} differ in {size}",
+        expected="experts of one size in all layers: {size} of {expected}",
+        found="{found}",
+    ),
     "placement.slot_ranks": Text(
         "not every rank gets its slots",
         expected="one number for all ranks, or one of 1 or more for each of {ranks} ranks",

@@ -47,6 +47,10 @@ PLAN_COMMAND_TEXTS: dict[str, Text] = {
         expected="--output DIR beside --export {engines}",
         suggestion="add -o out",
     ),
+    "loads.no_hashed": Text(
+        "no layer of {model} is routed by token id: its loads do not follow from token ids alone",
+        suggestion="leave --tokens out",
+    ),
     "loads.no_tables": Text(
         "the checkpoint has no table of token ids",
         expected="a tensor {name}, as of layers that are routed by token id",

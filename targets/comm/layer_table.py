@@ -1,6 +1,6 @@
 """What a layer of experts costs at many numbers of ranks and batches, from formulas alone.
 
-    rows = moe_layer_table(machine, config, eps=(8, 64, 384), batches=(1, 16, 64, 256))
+    rows = moe_layer_table(machine, layer, eps=(8, 64, 384), batches=(1, 16, 64, 256))
     print(layer_table_text(rows))
 
 For decoding with balanced routing, one token a sequence, `batch` sequences on each rank. Where the
@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from supertile.ir.errors import UserError
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import layer_bounds
-from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
 from supertile.targets.comm.layer_time import PHASES, LayerTime, layer_time, weakest_evidence
 from supertile.targets.cost.chance import touched_share
-from supertile.targets.deploy import Config
 from supertile.targets.machine_types import Machine
 
 LIMIT = 1e-3
@@ -58,22 +57,18 @@ class LayerRow:
 
 
 def moe_layer_table(
-    machine: Machine,
-    config: Config,
-    eps: Sequence[int],
-    batches: Sequence[int],
-    numerics: str = "deployed",
+    machine: Machine, sizes: ExpertLayer, eps: Sequence[int], batches: Sequence[int]
 ) -> list[LayerRow]:
     """A row for each number of ranks and each batch, in the order given.
 
-    UserError for a dense model, and where a figure that every route needs is unknown.
+    `sizes` are those of a module for this machine. UserError where a figure that every route needs
+    is unknown.
     """
-    sizes = expert_sizes(config, machine, numerics)
     return [row for ep in eps for row in _rows_of(machine, sizes, ep, batches)]
 
 
 def _rows_of(
-    machine: Machine, sizes: ExpertSizes, ep: int, batches: Sequence[int]
+    machine: Machine, sizes: ExpertLayer, ep: int, batches: Sequence[int]
 ) -> Iterable[LayerRow]:
     tokens = np.array(batches, np.float64)
     try:
@@ -141,7 +136,7 @@ def _dominates(held: LayerTime, seconds: dict[str, float], point: int) -> str:
     return f"{phase}: {'bytes' if max(streams) > seconds[phase] / 2 else 'start-up'}"
 
 
-def _room(machine: Machine, sizes: ExpertSizes, slots: int) -> str:
+def _room(machine: Machine, sizes: ExpertLayer, slots: int) -> str:
     """Why the experts of a rank do not fit its memory; empty if they do."""
     memory = machine.main_memory
     capacity = memory.usable.value or memory.capacity.value

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supertile.ir.expert_layer import ExpertSizes
 from supertile.targets.comm.alternatives import Alternative, alternatives
 from supertile.targets.comm.choice import exchanges, fastest
-from supertile.targets.comm.expert_sizes import ExpertSizes
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.route import Exchange

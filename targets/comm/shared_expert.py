@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.comm.choice import choose, exchanges
-from supertile.targets.comm.expert_sizes import ExpertSizes
 from supertile.targets.comm.layer_time import ExpertTime, expert_time
 from supertile.targets.machine_types import Machine
 
@@ -38,12 +38,12 @@ class SharedOption:
 
 
 def shared_options(
-    machine: Machine, sizes: ExpertSizes, ranks: int, tokens: float
+    machine: Machine, sizes: ExpertLayer, ranks: int, tokens: float
 ) -> list[SharedOption]:
     """The options, the taken one first; none without shared experts or with one rank."""
     if not sizes.shared or ranks == 1:
         return []
-    weights = sizes.shared * sizes.layers * sizes.expert_bytes
+    weights = sizes.layers * sizes.shared_bytes
     found = [
         ("replicated", *_replicated(machine, sizes, ranks, tokens)),
         ("fused", *_fused(machine, sizes, ranks, tokens)),
@@ -55,7 +55,7 @@ def shared_options(
 
 
 def _replicated(
-    machine: Machine, sizes: ExpertSizes, ranks: int, tokens: float
+    machine: Machine, sizes: ExpertLayer, ranks: int, tokens: float
 ) -> tuple[float, str]:
     dispatch, combine, rows = _transfers(machine, sizes, ranks, tokens)
     routed = _seconds(expert_time(machine, sizes, rows, -(-sizes.experts // ranks)))
@@ -67,10 +67,10 @@ def _replicated(
     )
 
 
-def _fused(machine: Machine, sizes: ExpertSizes, ranks: int, tokens: float) -> tuple[float, str]:
+def _fused(machine: Machine, sizes: ExpertLayer, ranks: int, tokens: float) -> tuple[float, str]:
     dispatch, combine, rows = _transfers(machine, sizes, ranks, tokens)
     routed = expert_time(machine, sizes, rows, -(-sizes.experts // ranks))
-    shared = expert_time(machine, sizes, tokens * sizes.shared, sizes.shared)
+    shared = _shared_time(machine, sizes, tokens)
     both = ExpertTime(
         routed.launch,
         routed.arithmetic + shared.arithmetic,
@@ -86,12 +86,11 @@ def _fused(machine: Machine, sizes: ExpertSizes, ranks: int, tokens: float) -> t
 
 
 def _apart(
-    machine: Machine, sizes: ExpertSizes, ranks: int, own: int, tokens: float
+    machine: Machine, sizes: ExpertLayer, ranks: int, own: int, tokens: float
 ) -> tuple[float, str]:
     """All ranks send; `own` of them serve the shared experts of all, the rest the routed ones."""
-    wider = replace(
-        sizes, choices=sizes.choices + sizes.shared, experts=sizes.experts + sizes.shared
-    )
+    more = max(1, round(sizes.shared))
+    wider = replace(sizes, choices=sizes.choices + more, experts=sizes.experts + more)
     dispatch, combine, _ = _transfers(machine, wider, ranks, tokens)
     rest = ranks - own
     *_, rows = _transfers(machine, sizes, rest, tokens * ranks / rest)
@@ -105,7 +104,7 @@ def _apart(
 
 
 def _transfers(
-    machine: Machine, sizes: ExpertSizes, ranks: int, tokens: float
+    machine: Machine, sizes: ExpertLayer, ranks: int, tokens: float
 ) -> tuple[float, float, float]:
     """Seconds of dispatch and combine by their routes, and the rows of the fullest rank."""
     sent = exchanges(sizes.row, ranks, sizes.experts, sizes.choices, tokens)
@@ -116,8 +115,14 @@ def _transfers(
     return dispatch, combine, rows
 
 
-def _shared_seconds(machine: Machine, sizes: ExpertSizes, tokens: float) -> float:
-    return _seconds(expert_time(machine, sizes, tokens * sizes.shared, sizes.shared))
+def _shared_time(machine: Machine, sizes: ExpertLayer, tokens: float) -> ExpertTime:
+    """Of the shared experts on a rank with these tokens: they may have a format of their own."""
+    one = replace(sizes, expert_bytes=sizes.shared_bytes / sizes.shared)
+    return expert_time(machine, one, tokens * sizes.shared, sizes.shared)
+
+
+def _shared_seconds(machine: Machine, sizes: ExpertLayer, tokens: float) -> float:
+    return _seconds(_shared_time(machine, sizes, tokens))
 
 
 def _seconds(time: ExpertTime) -> float:

@@ -22,7 +22,7 @@ from supertile.ir.formula import Formula
 from supertile.targets.cost.sizes import config_number, drafted_tokens
 from supertile.targets.cost.storage import StoredState, StoredWeight, cached_row
 from supertile.targets.cost.values import number_text
-from supertile.targets.deploy import Config, Deployment, expert_slots
+from supertile.targets.deploy import Deployment, Model, expert_slots
 from supertile.targets.machine_types import Machine
 from supertile.targets.timeline import MemoryUse
 
@@ -37,7 +37,7 @@ def memory_use(
     weights: Sequence[StoredWeight],
     states: Sequence[StoredState],
     deployment: Deployment,
-    config: Config,
+    model: Model,
     machine: Machine,
     activations: float = 0.0,
     buffers: float = 0.0,
@@ -49,10 +49,10 @@ def memory_use(
     parts = dict.fromkeys(PURPOSES, 0.0)
     for weight in weights:
         purpose = "expert weights" if weight.experts else "dense weights"
-        parts[purpose] += weight.layers * _weight_bytes(weight, deployment, config)
-    sizes = state_sizes(states, deployment, config)
+        parts[purpose] += weight.layers * _weight_bytes(weight, deployment, model)
+    sizes = state_sizes(states, deployment, model)
     for state in states:
-        parts[_purpose(state)] += _state_bytes(state, deployment, config, sizes)
+        parts[_purpose(state)] += _state_bytes(state, deployment, model, sizes)
     parts["activations"] += activations
     parts["communication buffers"] += buffers
     return MemoryUse(tuple(parts.items()), usable_memory(machine))
@@ -66,12 +66,12 @@ def usable_memory(machine: Machine) -> float:
 
 
 def state_sizes(
-    states: Sequence[StoredState], deployment: Deployment, config: Config
+    states: Sequence[StoredState], deployment: Deployment, model: Model
 ) -> dict[str, int]:
     """B, and the capacities that the states need once a step or a prompt is over."""
     tokens = deployment.context
     if deployment.phase == "decode":
-        tokens += 1 + drafted_tokens(deployment, config)
+        tokens += 1 + drafted_tokens(deployment, model)
     sizes = {"B": deployment.batch}
     rows = [state.rows for state in states if isinstance(state.rows, Formula)]
     for name in sorted({name for size in rows for name in size.names} - {"B"}):
@@ -82,19 +82,19 @@ def state_sizes(
     return sizes
 
 
-def _weight_bytes(weight: StoredWeight, deployment: Deployment, config: Config) -> float:
+def _weight_bytes(weight: StoredWeight, deployment: Deployment, model: Model) -> float:
     """Bytes of one layer."""
     if not weight.experts:
         return float(weight.size)
-    slots = max(expert_slots(deployment, config), default=weight.experts)
+    slots = max(expert_slots(deployment, model), default=weight.experts)
     return weight.size / weight.experts * slots
 
 
 def _state_bytes(
-    state: StoredState, deployment: Deployment, config: Config, sizes: Mapping[str, int]
+    state: StoredState, deployment: Deployment, model: Model, sizes: Mapping[str, int]
 ) -> float:
     rows = state.rows.evaluate(sizes) if isinstance(state.rows, Formula) else state.rows
-    row = cached_row(state, deployment.cache, config_number(config, "qk_rope_head_dim"))
+    row = cached_row(state, deployment.cache, config_number(model, "qk_rope_head_dim"))
     return float(rows * row)
 
 
@@ -117,15 +117,13 @@ class Fit:
     """Tokens of a sequence, at the deployment's batch."""
 
 
-def what_fits(
-    use: Callable[[Deployment], MemoryUse], deployment: Deployment, config: Config
-) -> Fit:
+def what_fits(use: Callable[[Deployment], MemoryUse], deployment: Deployment, model: Model) -> Fit:
     """The largest batch and the largest context that fit, by bisection: `use` grows with both."""
 
     def holds(key: str) -> Callable[[int], bool]:
         return lambda size: use(_resized(deployment, key, size)).fits
 
-    positions = config_number(config, "max_position_embeddings") or deployment.context
+    positions = config_number(model, "max_position_embeddings") or deployment.context
     return Fit(
         _largest(holds("batch"), BATCH_LIMIT),
         _largest(holds("context"), max(positions, deployment.context)),

@@ -25,7 +25,7 @@ from supertile.ir.formula import Formula
 from supertile.ir.tile_work import Block, Extent, KernelWork, Size
 from supertile.targets.cost.chance import tail_factor, touched_share
 from supertile.targets.cost.values import Value, is_array
-from supertile.targets.deploy import Config, Deployment, expert_slots
+from supertile.targets.deploy import Deployment, Model, expert_slots
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Load:
 
 def load_of(
     deployment: Deployment,
-    config: Config,
+    model: Model,
     batch: Value | None = None,
     context: Value | None = None,
 ) -> Load:
@@ -60,22 +60,22 @@ def load_of(
     sequences = deployment.batch if batch is None else batch
     length = deployment.context if context is None else context
     if deployment.phase == "decode":
-        return Load(sequences, 1 + drafted_tokens(deployment, config), 1, length, True)
+        return Load(sequences, 1 + drafted_tokens(deployment, model), 1, length, True)
     chunk = length if deployment.chunk is None else np.minimum(deployment.chunk, length)
     calls = _whole(np.ceil(np.true_divide(length, chunk)))
     return Load(sequences, _whole(np.true_divide(length, calls)), calls, length, False)
 
 
-def drafted_tokens(deployment: Deployment, config: Config) -> int:
+def drafted_tokens(deployment: Deployment, model: Model) -> int:
     """Draft tokens that a step verifies: one of each draft layer, if they run at all."""
     if deployment.mtp is None:
         return 0
-    return config_number(config, "num_nextn_predict_layers")
+    return config_number(model, "num_nextn_predict_layers")
 
 
 def sizes_of(
     deployment: Deployment,
-    config: Config,
+    model: Model,
     names: Iterable[str] = (),
     *,
     batch: Value | None = None,
@@ -86,17 +86,17 @@ def sizes_of(
 
     Arrays in place of the deployment's batch, context and ep make a sweep.
     """
-    load = load_of(deployment, config, batch, context)
+    load = load_of(deployment, model, batch, context)
     tokens = load.sequences * load.tokens
     values = {"T": tokens, "B": load.sequences}
-    values[ARRIVED] = received_rows(deployment, config, tokens, ranks)
+    values[ARRIVED] = received_rows(deployment, model, tokens, ranks)
     for name in names:
         values[name] = values[name] if name in values else _named(name, load)
     return values
 
 
 def received_rows(
-    deployment: Deployment, config: Config, tokens: Value, ranks: Value | None = None
+    deployment: Deployment, model: Model, tokens: Value, ranks: Value | None = None
 ) -> Value:
     """Rows that a rank's experts get in one call, on average.
 
@@ -104,25 +104,25 @@ def received_rows(
     rank holds a slice of every expert and works on all rows of its group. `ranks` in place of ep
     keeps tp and a rank's load.
     """
-    rows = tokens * config_number(config, "num_experts_per_tok")
+    rows = tokens * (0 if model.experts is None else model.experts.choices)
     ep = deployment.ep if ranks is None else ranks
     return _whole(np.where(np.greater(ep, 1), np.true_divide(rows, deployment.tp), rows))
 
 
-def own_tokens(deployment: Deployment, config: Config) -> float:
+def own_tokens(deployment: Deployment, model: Model) -> float:
     """Tokens whose rows a rank sends to experts: its share of those of its group, on average."""
-    tokens = float(sizes_of(deployment, config)["T"])
+    tokens = float(sizes_of(deployment, model)["T"])
     return tokens / deployment.tp if deployment.ep > 1 else tokens
 
 
-def imbalance(deployment: Deployment, config: Config, values: dict[str, Value]) -> Value:
+def imbalance(deployment: Deployment, model: Model, values: dict[str, Value]) -> Value:
     """Rows of the fullest rank over the average, by chance alone (`chance.tail_factor`)."""
     return tail_factor(values[ARRIVED], deployment.ep)
 
 
-def touched_experts(deployment: Deployment, config: Config, rows: Value) -> Value:
+def touched_experts(deployment: Deployment, model: Model, rows: Value) -> Value:
     """The expected share of a rank's experts that get a row; the others' weights are not read."""
-    return touched_share(rows, max(expert_slots(deployment, config), default=1))
+    return touched_share(rows, max(expert_slots(deployment, model), default=1))
 
 
 def names_of(works: Iterable[KernelWork]) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def _whole(value: Value) -> Value:
     return int(number) if number.is_integer() else number
 
 
-def config_number(config: Config, key: str) -> int:
-    """A size of the model; 0 if it has none."""
-    value = config.values.get(key)
+def config_number(model: Model, key: str) -> int:
+    """A size of the model's configuration; 0 if it has none."""
+    value = model.values.get(key)
     return value if isinstance(value, int) else 0

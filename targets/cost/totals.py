@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from supertile.targets.cost.sizes import load_of
-from supertile.targets.deploy import Config, Deployment
+from supertile.targets.deploy import Deployment, Model
 from supertile.targets.machine_types import Machine
 from supertile.targets.timeline import MemoryUse, Program, Task
 
@@ -59,7 +59,7 @@ def totals(
     programs: Sequence[Program],
     order: Sequence[tuple[str, int]],
     deployment: Deployment,
-    config: Config,
+    model: Model,
     machine: Machine,
     memory: MemoryUse,
     evidence: str,
@@ -75,7 +75,7 @@ def totals(
         programs={program.name: program for program in programs},
         counts=counts,
         deployment=deployment,
-        calls=load_of(deployment, config).calls,
+        calls=load_of(deployment, model).calls,
         memory=memory,
         evidence=evidence,
         unit=machine.device_unit,

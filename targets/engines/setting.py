@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from supertile.targets.cost.sizes import own_tokens
-from supertile.targets.deploy import Deployment
+from supertile.targets.deploy import Deployment, Model
 from supertile.targets.machine_types import Domain, Machine
-
-
-class Config(Protocol):
-    """What is read of a model's configuration (`frontend.hf_config.Config`)."""
-
-    @property
-    def family(self) -> str: ...
-
-    @property
-    def values(self) -> Mapping[str, object]: ...
 
 
 @dataclass(frozen=True)
@@ -35,14 +23,14 @@ class EngineSetting:
     """Tokens of a rank in one call."""
 
 
-def engine_setting(machine: Machine, config: Config, deployment: Deployment) -> EngineSetting:
+def engine_setting(machine: Machine, model: Model, deployment: Deployment) -> EngineSetting:
     """Of a model on a machine."""
-    groups = config.values.get("n_group")
+    groups = model.values.get("n_group")
     return EngineSetting(
         nodes=node_count(machine, deployment.ep),
         groups=groups if isinstance(groups, int) else None,
         tp=deployment.tp,
-        rows=max(1, round(own_tokens(deployment, config))),
+        rows=max(1, round(own_tokens(deployment, model))),
     )
 
 

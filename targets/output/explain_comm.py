@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import hide_condition, layer_bounds
 from supertile.targets.comm.alternatives import Alternative
 from supertile.targets.comm.choice import (
@@ -13,7 +14,6 @@ from supertile.targets.comm.choice import (
     crossover_lines,
     in_other_precision,
 )
-from supertile.targets.comm.expert_sizes import ExpertSizes
 from supertile.targets.comm.shared_expert import TAKEN, shared_options
 from supertile.targets.cost.chance import touched_share
 from supertile.targets.machine_types import Machine
@@ -54,7 +54,7 @@ class PlacementFacts:
 
 def placement_facts(
     machine: Machine,
-    sizes: ExpertSizes,
+    sizes: ExpertLayer,
     choices: Mapping[str, Choice],
     direction: str,
     slots: int,
@@ -119,7 +119,7 @@ def _facts(one: Alternative) -> RouteFacts:
 
 def _bounds(
     machine: Machine,
-    sizes: ExpertSizes,
+    sizes: ExpertLayer,
     choices: Mapping[str, Choice],
     slots: int,
     layer: float | None,

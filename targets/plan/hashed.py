@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supertile.ir.expert_layer import ExpertSizes
 from supertile.targets.comm.choice import choose, routed_exchanges
-from supertile.targets.comm.expert_sizes import ExpertSizes
 from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import bytes_text, seconds_text
 from supertile.targets.placement.expert_map import ExpertMap, Integers

@@ -9,7 +9,7 @@ import numpy as np
 
 from supertile.ir.errors import UserError
 from supertile.targets.cost.placed_loads import PlacedLoads
-from supertile.targets.deploy import Config, Deployment, expert_slots
+from supertile.targets.deploy import Deployment, Model, expert_slots
 from supertile.targets.placement.layer_placements import dealt_map, layers_of
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.plan_types import PlanFile
@@ -17,10 +17,10 @@ from supertile.targets.plan.plan_types import PlanFile
 DEALT, PLANNED = "experts dealt round-robin", "experts as planned"
 
 
-def dealt_loads(loads: Loads, deployment: Deployment, config: Config) -> PlacedLoads:
+def dealt_loads(loads: Loads, deployment: Deployment, model: Model) -> PlacedLoads:
     """The loads with the experts dealt to the slots of the deployment."""
     load = loads.total
-    slots = np.array(expert_slots(deployment, config), np.int64)
+    slots = np.array(expert_slots(deployment, model), np.int64)
     placed = dealt_map(load.shape[1], slots, len(load))
     return PlacedLoads.of(placed, load, loads.source, DEALT)
 

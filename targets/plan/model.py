@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from supertile.ir.errors import UserError
-
-
-class Config(Protocol):
-    """What is read of a model's configuration (`frontend.hf_config.Config`)."""
-
-    @property
-    def family(self) -> str: ...
-
-    @property
-    def values(self) -> Mapping[str, object]: ...
-
-    @property
-    def layers(self) -> Sequence[Mapping[str, object]]: ...
+from supertile.targets.deploy import Model
 
 
 @dataclass(frozen=True)
@@ -38,33 +25,29 @@ class ExpertLayers:
     chosen: int
     """Experts that a token goes to in each layer."""
     vocabulary: int
+    table: str = ""
+    """The checkpoint's name of the table that `hashed` layers follow, with {l} for the layer."""
 
     @property
     def dense(self) -> tuple[int, ...]:
         return tuple(layer for layer in range(self.total) if layer not in set(self.moe))
 
 
-def expert_layers(config: Config) -> ExpertLayers:
-    """Those of a configuration; `plan.dense` where it has none."""
-    rows = enumerate(config.layers)
-    experts = _count(config, "n_routed_experts")
-    moe = [layer for layer, row in rows if row.get("feed_forward", "moe") == "moe"]
-    if not experts or not moe:
-        raise UserError("plan.dense", model=config.family)
+def expert_layers(model: Model) -> ExpertLayers:
+    """Those of a model; `plan.dense` where it has none."""
+    layer, vocabulary = model.experts, model.values.get("vocab_size")
+    if layer is None:
+        raise UserError("plan.dense", model=model.family)
     return ExpertLayers(
-        family=config.family,
-        total=len(config.layers),
-        moe=tuple(moe),
-        hashed=tuple(i for i, row in enumerate(config.layers) if row.get("router") == "hash_moe"),
-        experts=experts,
-        chosen=_count(config, "num_experts_per_tok"),
-        vocabulary=_count(config, "vocab_size"),
+        family=model.family,
+        total=layer.main_layers,
+        moe=layer.numbers,
+        hashed=layer.hashed,
+        experts=layer.experts,
+        chosen=layer.choices,
+        vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
+        table=layer.table,
     )
-
-
-def _count(config: Config, key: str) -> int:
-    value: Any = config.values.get(key, 0)
-    return int(value)
 
 
 def layers_text(layers: Sequence[int]) -> str:

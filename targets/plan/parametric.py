@@ -24,7 +24,6 @@ Tables = Mapping[int, Integers]
 """Layer -> [V, K]: the experts of each token id."""
 
 TOKENS = 1_000_000  # of a window: loads are for so many
-TABLE_NAME = "layers.{layer}.ffn.gate.tid2eid"
 # What a random generator is for, beside seed and layer.
 LOADS, TABLE, WORDS = 1, 2, 3
 
@@ -73,11 +72,14 @@ def with_token_ids(
 ) -> Loads:
     """The loads, with those of the layers that choose by token id from the ids of sequences.
 
-    Errors: `loads.no_tables` where the checkpoint has no table, `loads.token_id`.
+    Errors: `loads.no_hashed` where no layer is routed so, `loads.no_tables` where the checkpoint
+    has no table, `loads.token_id`.
     """
+    if not model.hashed:
+        raise UserError("loads.no_hashed", model=model.family)
     held = [layer for layer in model.hashed if layer in tables]
     if not held:
-        raise UserError("loads.no_tables", name=TABLE_NAME.format(layer="N"))
+        raise UserError("loads.no_tables", name=model.table.replace("{l}", "N"))
     ids = np.concatenate([np.asarray(row, np.int64).ravel() for row in rows])
     counts = loads.counts.copy()
     for layer in held:
@@ -143,7 +145,7 @@ def hash_tables(checkpoint: Checkpoint, model: ExpertLayers) -> dict[int, Intege
     shape = (model.vocabulary, model.chosen)
     tables = {}
     for layer in model.hashed:
-        name = TABLE_NAME.format(layer=layer)
+        name = model.table.replace("{l}", str(layer))
         if not checkpoint.has(name):
             continue
         table = np.asarray(checkpoint.tensor(name, shape, Format("i64")))

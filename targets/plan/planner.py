@@ -16,8 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from supertile.ir.errors import UserError
-from supertile.targets.comm.expert_sizes import expert_sizes
-from supertile.targets.deploy import Deployment, deployment_text, expert_slots
+from supertile.targets.deploy import Deployment, Model, deployment_text, expert_slots
 from supertile.targets.engines.engine import Engine, own_balance
 from supertile.targets.engines.setting import EngineSetting, engine_setting
 from supertile.targets.machine_types import Machine
@@ -37,7 +36,7 @@ from supertile.targets.placement.scenarios import Stream, forecast_scenarios, wi
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
-from supertile.targets.plan.model import Config, expert_layers
+from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
 from supertile.targets.plan.planned import Planned
 from supertile.targets.plan.slot_costs import slot_costs
@@ -61,7 +60,7 @@ class Request:
 
     model: str
     config_name: str
-    config: Config
+    config: Model
     machine: Machine
     deployment: Deployment
     loads: Loads
@@ -101,8 +100,7 @@ class Request:
 
     @cached_property
     def costs(self) -> SlotCosts:
-        sizes = expert_sizes(self.config, self.machine)
-        return slot_costs(self.machine, sizes, self.deployment.ep)
+        return slot_costs(self.machine, self.config.expert_layer, self.deployment.ep)
 
 
 def make_plan(request: Request) -> Planned:
@@ -229,7 +227,7 @@ def _reached(
     if request.current is None:
         return _rounded(request, _labelled(request, placed)), None
     scenarios = loads.reshape(-1, *loads.shape[-2:])
-    bytes_of_one = round(expert_sizes(request.config, request.machine).expert_bytes)
+    bytes_of_one = round(request.config.expert_layer.expert_bytes)
     moved = migrate(before, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
     return _rounded(request, moved.map), moved
 
@@ -339,7 +337,7 @@ def _expected(
 def _hashed_lines(request: Request, after: ExpertMap) -> list[str]:
     if request.hashed is None:
         return []
-    sizes = expert_sizes(request.config, request.machine)
+    sizes = request.config.expert_layer
     layers = request.loads.layers
     return list(hashed_lines(request.machine, sizes, after, layers, request.hashed))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supertile.targets.comm.expert_sizes import ExpertSizes
+from supertile.ir.expert_layer import ExpertSizes
 from supertile.targets.comm.layer_time import expert_rates
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.link import domain_shares

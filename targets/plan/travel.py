@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import LayerBounds, hide_condition, layer_bounds
 from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges
-from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
 from supertile.targets.comm.layer_time import (
     PHASES,
     LayerTime,
@@ -25,7 +25,7 @@ from supertile.targets.cost.chance import touched_share
 from supertile.targets.cost.largest import expected_largest
 from supertile.targets.cost.route import Exchange
 from supertile.targets.cost.sizes import own_tokens
-from supertile.targets.deploy import Config, Deployment
+from supertile.targets.deploy import Deployment, Model
 from supertile.targets.machine_types import Machine
 from supertile.targets.output.units import seconds_text
 from supertile.targets.placement.expert_map import ExpertMap, Floats
@@ -44,13 +44,13 @@ class Travel:
 
 
 def travel_of(
-    machine: Machine, config: Config, deployment: Deployment, load: Floats, placed: ExpertMap
+    machine: Machine, model: Model, deployment: Deployment, load: Floats, placed: ExpertMap
 ) -> Travel:
     """Routes, times and bounds of the layers as planned; nothing travels on one rank."""
     if placed.ranks == 1:
         return Travel()
-    sizes = expert_sizes(config, machine)
-    tokens = own_tokens(deployment, config)
+    sizes = model.expert_layer
+    tokens = own_tokens(deployment, model)
     tails = _tails(load, placed, tokens * sizes.choices)
     balanced = exchanges(sizes.row, placed.ranks, sizes.experts, sizes.choices, tokens)
     sent = {
@@ -75,7 +75,7 @@ def _tails(load: Floats, placed: ExpertMap, rows: float) -> Floats:
 
 def _told(
     machine: Machine,
-    sizes: ExpertSizes,
+    sizes: ExpertLayer,
     layers: LayerTime,
     single: Mapping[str, Exchange],
     worst: int,
@@ -107,7 +107,7 @@ def _told(
     )
 
 
-def _shared_lines(machine: Machine, sizes: ExpertSizes, dispatch: Exchange) -> list[str]:
+def _shared_lines(machine: Machine, sizes: ExpertLayer, dispatch: Exchange) -> list[str]:
     """Where the shared experts could run, the taken way first."""
     tokens = float(np.asarray(dispatch.tokens))
     options = shared_options(machine, sizes, dispatch.ranks, tokens)

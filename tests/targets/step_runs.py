@@ -36,9 +36,10 @@ def asked(case: str, machine: str = "ascend-910c", deployment: str = DECODE) -> 
     config = read_config(DATA / case / "config.json")
     goal = Goal((case, case), config, load_machine(machine), parse_deployment(deployment))
     module = build_model(MODELS / f"{config.family}.st", config, "deployed", goal.entries)
+    goal = goal.of_module(module)
     names = [name for phase, name in PIPELINE if phase != "scheduled"]
     run_passes(module, with_options([load_pass(n)() for n in names], goal.pass_options(), None))
     assert goal.deployment is not None
     entries = tuple(goal.entries or ())
-    question = Question(case, case, config, goal.machine, goal.deployment, entries)
+    question = Question(case, case, goal.model, goal.machine, goal.deployment, entries)
     return Asked(module, question, read_tiled(module, question))

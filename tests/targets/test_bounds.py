@@ -4,19 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from deployed_models import model_on
 
-from supertile.cli.inputs import config_path
-from supertile.frontend.hf_config import read_config
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import HideCondition, hide_condition, layer_bounds, threshold
 from supertile.targets.comm.choice import choose, exchanges
-from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
 from supertile.targets.machine import load_machine
 
 MACHINES = ("ascend-910c", "ascend-950dt", "h200", "gb200-nvl72")
 
 
-def sizes(machine: str, config: str = "deepseek_v4_pro") -> ExpertSizes:
-    return expert_sizes(read_config(config_path(config)), load_machine(machine))
+def sizes(machine: str, config: str = "deepseek_v4_pro") -> ExpertLayer:
+    return model_on(config, machine).expert_layer
 
 
 def test_bounds_of_a_server_by_hand() -> None:

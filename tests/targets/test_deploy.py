@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed_models import model_on
 from hypothesis import given, settings, strategies as st
 
-from supertile.frontend.hf_config import Config, read_config
 from supertile.ir.errors import DEPLOY_TEXTS, UserError
 from supertile.targets.deploy import (
     CACHES,
@@ -36,10 +36,7 @@ CONFIGS = {
     "v3": "deepseek_v3",
     "llama": "llama_3_1_8b",
 }
-MODELS = {
-    name: read_config(ROOT / "models" / "configs" / f"{file}.json")
-    for name, file in CONFIGS.items()
-}
+MODELS = {name: model_on(file) for name, file in CONFIGS.items()}
 MACHINES = {name: load_machine(name) for name in machine_names()}
 MACHINES["910c-alone"] = replace(  # with no network beyond the supernode
     MACHINES["ascend-910c"],
@@ -397,10 +394,9 @@ def test_a_deployment_on_more_ranks_than_dies_reads() -> None:
 def test_an_unknown_number_of_devices_is_asked_for() -> None:
     alone = MACHINES["910c-alone"]
     machine: Machine = replace(alone, devices=replace(alone.devices, value=None))
-    config: Config = MODELS["pro"]
-    check_deployment(ONE, config, machine)
+    check_deployment(ONE, MODELS["pro"], machine)
     with pytest.raises(UserError) as caught:
-        check_deployment(WIDE, config, machine)
+        check_deployment(WIDE, MODELS["pro"], machine)
     assert caught.value.code == "machine.unknown_figure"
 
 

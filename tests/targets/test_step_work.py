@@ -10,7 +10,6 @@ from supertile.ir import comm, sched
 from supertile.ir.comm_work import copy_bytes
 from supertile.passes.build_schedule import BuildSchedule
 from supertile.passes.driver import run_passes
-from supertile.targets.comm.expert_sizes import expert_sizes
 from supertile.targets.cost.route import route_time
 from supertile.targets.deployment_timeline import deployment_timeline, step_sizes
 from supertile.targets.step import Costs, annotate_cost, program_of, timed
@@ -144,7 +143,7 @@ def test_rows_are_as_the_route_was_chosen_for(case: str, machine: str) -> None:
     combine = next(op for op in transfers(held) if isinstance(op, comm.Combine))
     dispatch = combine.origin.owner
     assert isinstance(dispatch, comm.Dispatch)
-    expected = expert_sizes(held.question.config, held.question.machine).row
+    expected = held.question.config.expert_layer.row
     assert copy_bytes(dispatch, combine) == expected
 
 

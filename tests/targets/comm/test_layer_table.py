@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_models import model_on
 
-from supertile.cli.inputs import config_path
-from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
+from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import layer_bounds
-from supertile.targets.comm.expert_sizes import ExpertSizes, expert_sizes
 from supertile.targets.comm.layer_table import layer_table_text, moe_layer_table
 from supertile.targets.comm.layer_time import layer_time
 from supertile.targets.comm.shared_expert import TAKEN, shared_options
@@ -21,8 +20,8 @@ from supertile.targets.machine import Machine, load_machine
 DATA = Path(__file__).parents[2] / "data"
 
 
-def sizes(machine: str, config: str = "deepseek_v4_pro", numerics: str = "deployed") -> ExpertSizes:
-    return expert_sizes(read_config(config_path(config)), load_machine(machine), numerics)
+def sizes(machine: str, config: str = "deepseek_v4_pro", numerics: str = "deployed") -> ExpertLayer:
+    return model_on(config, machine, numerics).expert_layer
 
 
 # ---- sizes -------------------------------------------------------------------------------------
@@ -31,7 +30,7 @@ def sizes(machine: str, config: str = "deepseek_v4_pro", numerics: str = "deploy
 SIZES = {
     ("ascend-910c", "deployed"): (7168 + 4, 14336, 66.11e6),
     ("h200", "deployed"): (7168 + 56, 14336, 35.09e6),
-    ("h200", "reference"): (28672, 28672, 264.2e6),
+    ("h200", "reference"): (28672, 28672, 35.09e6),
 }
 
 
@@ -96,9 +95,7 @@ def test_operations_of_published_layers_are_within_the_peak() -> None:
 
 
 def table(machine: str, eps: tuple[int, ...], batches: tuple[int, ...]):
-    return moe_layer_table(
-        load_machine(machine), read_config(config_path("deepseek_v4_pro")), eps, batches
-    )
+    return moe_layer_table(load_machine(machine), sizes(machine), eps, batches)
 
 
 def test_a_row_for_each_point_in_order() -> None:
@@ -139,8 +136,7 @@ def test_ranks_that_do_not_fit_or_do_not_reach_each_other_say_so() -> None:
     assert row.obstacle == "194 GB of experts, 64 GB a die" and row.total is not None
     held = load_machine("h200")
     alone: Machine = replace(held, domains=held.domains[:1])
-    config = read_config(config_path("deepseek_v4_pro"))
-    rows = moe_layer_table(alone, config, (8, 16), (1,))
+    rows = moe_layer_table(alone, sizes("h200"), (8, 16), (1,))
     assert [row.total is None for row in rows] == [False, True]
     assert rows[1].obstacle == "at most 8 gpus are connected"
     text = layer_table_text(rows)

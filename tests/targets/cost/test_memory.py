@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cost_examples import B, figure, machine
+from deployed_models import config_of, model_on
 
 from supertile.frontend.build import build_model
-from supertile.frontend.hf_config import Config, read_config
 from supertile.ir.errors import UserError
 from supertile.ir.formula import symbol
 from supertile.ir.text import context
@@ -33,12 +32,13 @@ from supertile.targets.cost.storage import (
     stored_states,
     stored_weights,
 )
-from supertile.targets.deploy import Deployment, parse_deployment
+from supertile.targets.deploy import Deployment, Model, parse_deployment
 from supertile.targets.machine import load_machine
 from supertile.targets.timeline import MemoryUse
 
 ROOT = Path(__file__).parents[3]
-CONFIG: Any = SimpleNamespace(family="made", values={"n_routed_experts": 8})
+MADE = replace(model_on("data/deepseek_v4").expert_layer, experts=8)
+MODEL = Model("made", {}, MADE)
 WEIGHTS = (
     StoredWeight("layers.{l}.wq", 10, 1000, 0),
     StoredWeight("layers.{l}.norm", 10, 10, 0),
@@ -52,7 +52,7 @@ STATES = (ENTRIES, KEYS, HEADS, RECENT)
 
 
 def use(text: str, **more: Any) -> dict[str, float]:
-    parts = memory_use(WEIGHTS, STATES, parse_deployment(text), CONFIG, machine(), **more).parts
+    parts = memory_use(WEIGHTS, STATES, parse_deployment(text), MODEL, machine(), **more).parts
     return dict(parts)
 
 
@@ -121,7 +121,7 @@ def made_up(deployment: Deployment) -> MemoryUse:
 
 def test_the_most_that_fits() -> None:
     held = parse_deployment("phase=decode batch=20 context=100")
-    fit = what_fits(made_up, held, CONFIG)
+    fit = what_fits(made_up, held, MODEL)
     assert fit == Fit(batch=10, context=50)
     assert fit_text(fit, held) == "At most batch=10 at context=100 or context=50 at batch=20 fits."
     with pytest.raises(UserError) as caught:
@@ -137,7 +137,7 @@ def test_what_fits_is_no_error() -> None:
 def test_nothing_fits_where_the_weights_do_not() -> None:
     held = parse_deployment("phase=decode")
     full = MemoryUse((("weights", 2000.0),), 1000.0)
-    fit = what_fits(lambda deployment: full, held, CONFIG)
+    fit = what_fits(lambda deployment: full, held, MODEL)
     assert fit == Fit(0, 0)
     assert fit_text(fit, held) == "No batch and no context fits: take more ranks."
 
@@ -150,7 +150,7 @@ def test_chunks_shrink_with_the_prompt() -> None:
         seen.append(deployment)
         return made_up(deployment)
 
-    assert what_fits(watched, held, CONFIG).context == 50
+    assert what_fits(watched, held, MODEL).context == 50
     assert all((one.chunk or 0) <= one.context for one in seen)
 
 
@@ -164,10 +164,10 @@ MODELS = {
 
 
 @cache
-def model(name: str) -> tuple[ModulePlan, Config]:
+def model(name: str) -> tuple[ModulePlan, Model]:
     file, config = MODELS[name]
-    held = read_config(ROOT / "models" / "configs" / f"{config}.json")
-    return plan_module(build_model(ROOT / "models" / f"{file}.st", held, "deployed")), held
+    module = build_model(ROOT / "models" / f"{file}.st", config_of(config), "deployed")
+    return plan_module(module), model_on(config)
 
 
 def gigabytes(name: str, target: str, text: str) -> dict[str, float]:
@@ -219,14 +219,14 @@ def test_draft_layers_count_if_they_run() -> None:
 def of_group(name: str, tp: int, experts: str = "share") -> dict[str, float]:
     """Gigabytes of a rank of a group, at one batch."""
     file, config = MODELS[name]
-    held = read_config(ROOT / "models" / "configs" / f"{config}.json")
+    held = config_of(config)
     module = build_model(ROOT / "models" / f"{file}.st", held, "deployed")
     ShardAttention(tp, experts).apply(context(), module)
     plan, target = plan_module(module), load_machine("h200")
     entries = plan.entries[:1]
     weights, states = stored_weights(plan, entries, target), stored_states(plan, entries)
     deployment = parse_deployment(f"phase=decode tp={tp} batch=4")
-    found = memory_use(weights, states, deployment, held, target)
+    found = memory_use(weights, states, deployment, model_on(config), target)
     return {name: size / 1e9 for name, size in found.parts}
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from cost_examples import R, T, elementwise, kernel
+from deployed_models import config_of, model_on
 from xdsl.dialects import func
 
+from supertile.cli.inputs import model_path
 from supertile.frontend.build import build_model
-from supertile.frontend.hf_config import read_config
 from supertile.ir.formula import Formula, symbol
 from supertile.ir.tile_work import Block, Extent, Loop, Phase
 from supertile.ir.work import function_shapes
@@ -20,9 +20,8 @@ from supertile.targets.cost.sizes import imbalance, names_of, sizes_of, touched_
 from supertile.targets.deploy import Deployment, parse_deployment
 
 ROOT = Path(__file__).parents[3]
-VALUES = {"n_routed_experts": 384, "num_experts_per_tok": 6, "num_nextn_predict_layers": 1}
-PRO: Any = SimpleNamespace(family="deepseek_v4", values=VALUES)
-DENSE: Any = SimpleNamespace(family="llama", values={})
+PRO = model_on("deepseek_v4_pro")
+DENSE = model_on("llama_3_1_8b")
 DECODE = "phase=decode ep=384 batch=96 context=4K"
 
 
@@ -121,13 +120,12 @@ def test_the_names_of_kernels() -> None:
     ],
 )
 def test_every_size_of_a_model_has_a_value(model: str, config: str) -> None:
-    held = read_config(ROOT / "models" / "configs" / f"{config}.json")
-    module = build_model(ROOT / "models" / f"{model}.st", held, "deployed")
+    module = build_model(model_path(model), config_of(config), "deployed")
     functions = [op for op in module.ops if isinstance(op, func.FuncOp)]
     shapes = [shape for op in functions for shape in function_shapes(op).values()]
     formulas = [size for shape in shapes for size in shape if isinstance(size, Formula)]
     names = {name for size in formulas for name in size.names}
-    found = sizes_of(deployment("phase=decode batch=2 context=5000"), held, names)
+    found = sizes_of(deployment("phase=decode batch=2 context=5000"), model_on(config), names)
     assert names <= set(found) and min(found[name] for name in names) > 0
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cost_examples import figure, machine
 
 from supertile.targets.cost.totals import FIELDS, exposed_seconds, totals
-from supertile.targets.deploy import parse_deployment
+from supertile.targets.deploy import Model, parse_deployment
 from supertile.targets.timeline import MemoryUse, Program, Task
 
-CONFIG: Any = SimpleNamespace(family="made", values={"num_nextn_predict_layers": 1})
+MODEL = Model("made", {"num_nextn_predict_layers": 1}, None)
 MEMORY = MemoryUse((("weights", 60.0), ("main cache", 30.0)), 100.0)
 
 
@@ -36,7 +35,7 @@ ORDER = (("layer", 2), ("layer", 1), ("head", 1))
 def summary(text: str, **changes: Any) -> dict[str, Any]:
     held = machine(**changes)
     deployment = parse_deployment(text)
-    found, _ = totals((LAYER, HEAD), ORDER, deployment, CONFIG, held, MEMORY, "verified")
+    found, _ = totals((LAYER, HEAD), ORDER, deployment, MODEL, held, MEMORY, "verified")
     return found
 
 
@@ -86,7 +85,7 @@ def test_a_graph_launch_is_told_apart() -> None:
 def test_every_field_has_one_sentence() -> None:
     deployment = parse_deployment("phase=decode")
     found, definitions = totals(
-        (LAYER, HEAD), ORDER, deployment, CONFIG, machine(), MEMORY, "verified"
+        (LAYER, HEAD), ORDER, deployment, MODEL, machine(), MEMORY, "verified"
     )
     assert list(found) == list(definitions) == list(FIELDS)
     for sentence in definitions.values():

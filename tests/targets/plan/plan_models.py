@@ -10,7 +10,8 @@ from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.plan.model import ExpertLayers
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, exact_shares
 
-SPARSE = ExpertLayers("small", 3, (0, 1, 2), (0,), 4, 2, 10)
+TABLE = "layers.{l}.ffn.gate.tid2eid"
+SPARSE = ExpertLayers("small", 3, (0, 1, 2), (0,), 4, 2, 10, TABLE)
 """Every layer has experts; layer 0 chooses by token id."""
 MIXED = ExpertLayers("mixed", 4, (1, 3), (), 4, 2, 10)
 """Layers 0 and 2 are dense."""

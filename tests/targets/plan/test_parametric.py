@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_models import model_on
 from hypothesis import given, strategies as st
-from plan_models import MIXED, SPARSE
+from plan_models import MIXED, SPARSE, TABLE
 from safetensors.numpy import save_file
 
-from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
 from supertile.runtime.checkpoint import Checkpoint
 from supertile.targets.plan.argument import loads_from
@@ -33,7 +32,6 @@ from supertile.targets.plan.parametric import (
 )
 from supertile.targets.plan.routings import hash_layer_loads, pairs_of, routing_loads
 
-CONFIGS = Path(__file__).parents[3] / "models" / "configs"
 WIDE = ExpertLayers("wide", 2, (0, 1), (0,), 64, 6, 1000)
 
 
@@ -48,14 +46,15 @@ def error(text: str) -> UserError:
 
 def test_layers_of_the_shipped_models():
     pro, flash, dense = (
-        expert_layers(read_config(CONFIGS / f"{name}.json"))
+        expert_layers(model_on(name))
         for name in ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3")
     )
-    assert pro.moe == tuple(range(61)) and pro.hashed == (0, 1, 2) and pro.experts == 384
+    assert pro.moe == tuple(range(61)) and pro.experts == 384
+    assert pro.hashed == (0, 1, 2) and pro.table == TABLE
     assert flash.total == 43 and (flash.experts, flash.chosen) == (256, 6)
     assert dense.dense == (0, 1, 2) and dense.moe == tuple(range(3, 61)) and not dense.hashed
     with pytest.raises(UserError) as caught:
-        expert_layers(read_config(CONFIGS / "llama_3_1_8b.json"))
+        expert_layers(model_on("llama_3_1_8b"))
     assert caught.value.code == "plan.dense"
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_models import model_on
 
-from supertile.cli.inputs import config_path
-from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
 from supertile.targets.deploy import parse_deployment
 from supertile.targets.machine import load_machine
@@ -22,13 +21,13 @@ from supertile.targets.plan.plan_lines import plan_lines
 from supertile.targets.plan.planned import Planned
 from supertile.targets.plan.planner import Request, Robustness, make_plan
 
-SMALL = str(Path(__file__).parents[2] / "data" / "deepseek_v4")
+SMALL = "data/deepseek_v4"
 
 
 def request(
     deployment: str, loads: str = "zipf:0.8", config: str = SMALL, **more: object
 ) -> Request:
-    model = read_config(config_path(config))
+    model = model_on(config)
     return Request(
         model="deepseek_v4",
         config_name="config",
