@@ -20,6 +20,7 @@ PUBLISHED = {
     "deepseek_v3": "deepseek_v3",
     "deepseek_v4": "deepseek_v4_pro",
     "llama": "llama_3_1_8b",
+    "qwen3_moe": "qwen3_30b_a3b",
 }
 STRUCTURE = ("graph.layers",)
 """Ops that only call others."""

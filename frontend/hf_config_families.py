@@ -37,6 +37,10 @@ FAMILY_SIZES = {
         "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group", "moe_intermediate_size",
     ),
     "llama": ("intermediate_size",),
+    "qwen3_moe": (
+        "num_key_value_heads", "intermediate_size", "num_experts", "num_experts_per_tok",
+        "moe_intermediate_size",
+    ),
 }
 # Checked where present, left to the model file where absent.
 OPTIONAL_SIZES = (
@@ -44,12 +48,13 @@ OPTIONAL_SIZES = (
     "index_n_heads", "index_head_dim", "index_topk",
 )
 OPTIONAL_NUMBERS = ("routed_scaling_factor", "swiglu_limit", "hc_eps")
-OPTIONAL_FLAGS = ("norm_topk_prob", "attention_bias", "mlp_bias")
+OPTIONAL_FLAGS = ("norm_topk_prob", "attention_bias", "mlp_bias", "use_sliding_window")
 # fmt: on
 HEAD_WEIGHTS = {  # of the output head when tied to the embedding, and when not
     "deepseek_v4": ("embed.weight", "head.weight"),
     "deepseek_v3": ("model.embed_tokens.weight", "lm_head.weight"),
     "llama": ("model.embed_tokens.weight", "lm_head.weight"),
+    "qwen3_moe": ("model.embed_tokens.weight", "lm_head.weight"),
 }
 
 
@@ -276,13 +281,7 @@ def _yarn_magnitude(factor: float, weight: float) -> float:
 def llama(keys: Keys) -> Parts:
     """Rows: rope."""
     values = _common_values(keys, "llama")
-    heads = keys.integer("num_attention_heads")
-    if keys.get("head_dim") is None:
-        keys.divides("num_attention_heads", "hidden_size")
-    if keys.get("num_key_value_heads") is not None:
-        keys.divides("num_key_value_heads", "num_attention_heads")
-    dims = keys.integer("head_dim", keys.integer("hidden_size") // heads)
-    keys.even("head_dim", dims)
+    heads, dims = keys.integer("num_attention_heads"), _head_channels(keys)
     scaling = _scaling(keys, ("default", "linear", "llama3"), "rope_scaling", "rope_parameters")
     theta = _theta(keys, "rope_theta", "rope_parameters.rope_theta", default=10000.0)
     rope = Rope(dims, theta, "halves", **scaling)
@@ -294,10 +293,68 @@ def llama(keys: Keys) -> Parts:
     return Parts(values, {"main": rope}, ({"rope": rope},) * keys.integer("num_hidden_layers"))
 
 
+def _head_channels(keys: Keys) -> int:
+    """`head_dim`, all of which is rotated; heads of keys and values divide those of queries."""
+    if keys.get("head_dim") is None:
+        keys.divides("num_attention_heads", "hidden_size")
+    if keys.get("num_key_value_heads") is not None:
+        keys.divides("num_key_value_heads", "num_attention_heads")
+    width = keys.integer("hidden_size") // keys.integer("num_attention_heads")
+    channels = keys.integer("head_dim", width)
+    keys.even("head_dim", channels)
+    return channels
+
+
+# ---- Qwen3-MoE
+
+
+def qwen3_moe(keys: Keys) -> Parts:
+    """Rows: feed_forward ("dense" or "moe"), rope. Absent flags are false, as in transformers."""
+    values = _common_values(keys, "qwen3_moe")
+    if keys.get("quantization_config") is not None:
+        raise keys.fail("config.quantized", "quantization_config", family="qwen3_moe")
+    keys.within("num_experts_per_tok", "num_experts")
+    dims, rope = _head_channels(keys), _qwen3_rope(keys)
+    values |= {
+        "head_dim": dims,
+        "rope_theta": rope.theta,
+        **{
+            name: keys.flag(name, False)
+            for name in ("norm_topk_prob", "attention_bias", "use_sliding_window")
+        },
+    }
+    rows = tuple({"feed_forward": kind, "rope": rope} for kind in _qwen3_kinds(keys))
+    return Parts(values, {"main": rope}, rows)
+
+
+def _qwen3_kinds(keys: Keys) -> list[str]:
+    """Of each layer: every `decoder_sparse_step`-th has experts, but for `mlp_only_layers`."""
+    count = keys.integer("num_hidden_layers")
+    step = keys.integer("decoder_sparse_step", 1)
+    dense: set[int] = set()
+    if keys.get("mlp_only_layers") is not None:
+        entries = enumerate(keys.entries("mlp_only_layers", *range(count + 1)))
+        dense = {keys.bounded(f"mlp_only_layers[{i}]", n, 0, count - 1) for i, n in entries}
+    return ["dense" if i in dense or (i + 1) % step else "moe" for i in range(count)]
+
+
+def _qwen3_rope(keys: Keys) -> Rope:
+    """YaRN also magnifies cos and sin, by 0.1 ln(factor) + 1 unless the file says by what."""
+    tables = ("rope_scaling", "rope_parameters")
+    scaling = _scaling(keys, ("default", "yarn"), *tables)
+    if scaling:
+        magnitude = _yarn_magnitude(scaling["factor"], 1.0)
+        paths = [f"{table}.attention_factor" for table in tables]
+        scaling["magnitude"] = keys.agreed(keys.number, *paths, default=magnitude)
+    theta = _theta(keys, "rope_theta", "rope_parameters.rope_theta", default=10000.0)
+    return Rope(_head_channels(keys), theta, "halves", **scaling)
+
+
 FAMILIES: dict[str, Callable[[Keys], Parts]] = {
     "deepseek_v4": deepseek_v4,
     "deepseek_v3": deepseek_v3,
     "llama": llama,
+    "qwen3_moe": qwen3_moe,
 }
 
 
@@ -394,6 +451,11 @@ SMALL_SIZES = {  # upper bounds; deepseek_v4 keeps what the release's block form
         "vocab_size": 128, "hidden_size": 64, "num_attention_heads": 8, "head_dim": 8,
         "intermediate_size": 160,
     },
+    "qwen3_moe": {
+        "vocab_size": 128, "hidden_size": 64, "num_attention_heads": 8, "head_dim": 8,
+        "intermediate_size": 96, "num_experts": 16, "num_experts_per_tok": 4,
+        "moe_intermediate_size": 24,
+    },
 }
 # Where two ranks have half of the heads and of the widths each: what blocks of 128 divide.
 SPLIT_SIZES = {
@@ -403,8 +465,11 @@ SPLIT_SIZES = {
         "intermediate_size": 256, "moe_intermediate_size": 256,
     },
     "llama": {},
+    "qwen3_moe": {"num_attention_heads": 16},
 }
 # fmt: on
+WHOLE_HEADS = ("llama", "qwen3_moe")
+"""Families that rotate all channels of a head."""
 SMALL_RATIOS = {SLIDING: 0, CSA: 4, HCA: 16}  # upper bounds too
 
 
@@ -419,7 +484,7 @@ def shrink(config: Config, is_split: bool = False) -> Config:
     # A key that the family does not read, such as V3's head_dim, may hold anything.
     sizes = {key: values[key] for key in bounds if isinstance(values.get(key), int)}
     values |= {key: min(bounds[key], size) for key, size in sizes.items()}
-    dims = values["head_dim" if config.family == "llama" else "qk_rope_head_dim"]
+    dims = values["head_dim" if config.family in WHOLE_HEADS else "qk_rope_head_dim"]
     layers = _small_rows(config.layers, dims)
     layers = (layers * 2)[: max(2, len(layers))]
     drafts = _small_rows(config.draft_layers, dims)
@@ -468,4 +533,14 @@ def _repair_llama(values: dict[str, Any], own: Values, layers: Rows, drafts: Row
     values["num_key_value_heads"] = max(1, values["num_attention_heads"] // shared)
 
 
-REPAIRS = {"deepseek_v4": _repair_v4, "deepseek_v3": _repair_v3, "llama": _repair_llama}
+def _repair_qwen3(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) -> None:
+    _repair_llama(values, own, layers, drafts)
+    values["num_experts_per_tok"] = min(values["num_experts_per_tok"], values["num_experts"])
+
+
+REPAIRS = {
+    "deepseek_v4": _repair_v4,
+    "deepseek_v3": _repair_v3,
+    "llama": _repair_llama,
+    "qwen3_moe": _repair_qwen3,
+}

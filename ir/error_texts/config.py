@@ -103,6 +103,11 @@ CONFIG_TEXTS: dict[str, Text] = {
         expected="a divisor of {whole}",
         found="{found}",
     ),
+    "config.quantized": Text(
+        "`{key}` says that weights are quantised, and {family} is read in BF16 only",
+        expected="a config.json without `{key}`",
+        suggestion="take the BF16 release of the model",
+    ),
     "config.odd": Text(
         "`{key}` gives no whole number of channel pairs to rotate",
         expected="an even number of channels, 2 or more",

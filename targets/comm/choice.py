@@ -29,8 +29,6 @@ from supertile.targets.traffic import traffic_of
 
 TIE = 0.05
 """Share of the time within which two routes count as equally fast."""
-NARROW = {"dispatch": "bf16", "combine": "f8e4m3"}
-"""The other precision that each direction is costed in beside its own."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,13 @@ def fastest(held: list[Alternative]) -> Value:
 def in_other_precision(machine: Machine, choice: Choice, channels: int) -> tuple[str, Value]:
     """The format of the other precision, and the time of the chosen route in it.
 
-    BF16 rows where codes travel, and codes with a float32 scale for 128 channels for results.
+    Codes with a float32 scale for 128 channels where BF16 rows travel, and BF16 for all others.
     Which rows travel is the model's say, by what it quantises: the compiler takes what it finds.
     """
-    name = NARROW[choice.exchange.operation]
-    row = 2 * channels if name == "bf16" else channels + 4 * -(-channels // 128)
+    is_bf16 = choice.exchange.row == 2 * channels
+    name, row = "bf16", 2 * channels
+    if is_bf16:
+        name, row = "f8e4m3", channels + 4 * -(-channels // 128)
     other = replace(choice.exchange, row=row)
     return name, route_time(machine, other, choice.best.route).duration
 

@@ -11,6 +11,7 @@ LOGITS = {
     "deepseek_v4": ("logits_prefill", "logits_decode", "logits_chunk"),
     "deepseek_v3": ("logits_prefill", "logits_decode"),
     "llama": ("logits_prefill", "logits_decode"),
+    "qwen3_moe": ("logits_prefill", "logits_decode"),
     "deepseek_v4_deployed": ("logits_reference",),
 }
 DRAFTS = {"deepseek_v4_deployed": "mtp_logits_reference"}

@@ -29,7 +29,7 @@ def load(case: str) -> dict[str, Any]:
 
 
 V4, V4_MIXED = load("deepseek_v4_deployed"), load("deepseek_v4")
-V3, LLAMA = load("deepseek_v3"), load("llama")
+V3, LLAMA, QWEN = load("deepseek_v3"), load("llama"), load("qwen3_moe")
 
 
 def change(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +164,32 @@ def test_llama3_scaling() -> None:
     assert c.ropes["main"] == Rope(128, 500000.0, "halves", "llama3", 8.0, 8192)
 
 
+def test_qwen3_moe() -> None:
+    c = config(QWEN)
+    assert c.ropes["main"] == Rope(16, 1000000.0, "halves")
+    assert column(c.layers, "feed_forward") == ["moe"] * 3
+    absent = {"norm_topk_prob": ..., "attention_bias": ..., "use_sliding_window": ...}
+    assert {config(QWEN, **absent).values[key] for key in absent} == {False}
+    stretched = config(QWEN, rope_scaling={"type": "yarn", "factor": 4.0})
+    assert stretched.ropes["main"].original == 256  # max_position_embeddings
+    assert stretched.ropes["main"].magnitude == pytest.approx(0.1 * math.log(4) + 1)
+    told = config(QWEN, rope_scaling={"type": "yarn", "factor": 4.0, "attention_factor": 1.5})
+    assert told.ropes["main"].magnitude == 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({"decoder_sparse_step": 2}, ["dense", "moe", "dense"]),
+        ({"mlp_only_layers": [0, 2]}, ["dense", "moe", "dense"]),
+        ({"mlp_only_layers": [1], "decoder_sparse_step": 2}, ["dense"] * 3),
+        ({"mlp_only_layers": ..., "decoder_sparse_step": ...}, ["moe"] * 3),
+    ],
+)
+def test_which_layers_of_qwen3_have_experts(changes: dict[str, Any], kinds: list[str]) -> None:
+    assert column(config(QWEN, **changes).layers, "feed_forward") == kinds
+
+
 def test_values_hold_scalars_only() -> None:
     c = config(V4, made_up="kept", empty=None, norm_topk_prob=False)
     assert (c.values["made_up"], c.values["norm_topk_prob"]) == ("kept", False)
@@ -213,7 +239,7 @@ def test_shrink(path: Path) -> None:
         assert kinds(one) == kinds(two)
 
 
-@pytest.mark.parametrize("base", [V4, V3, LLAMA], ids=lambda base: base["model_type"])
+@pytest.mark.parametrize("base", [V4, V3, LLAMA, QWEN], ids=lambda base: base["model_type"])
 def test_shrunk_values_pass_the_checks(base: dict[str, Any]) -> None:
     """Read back as a file, a small model is the same small model."""
     own = config(base, **WIDE[base["model_type"]])
@@ -230,6 +256,12 @@ WIDE: dict[str, dict[str, Any]] = {  # sizes that the upper bounds alone would l
     "deepseek_v4": {"num_attention_heads": 9, "o_groups": 9, "hidden_size": 4096},
     "deepseek_v3": {"n_routed_experts": 18, "n_group": 6, "topk_group": 5, "hidden_size": 512},
     "llama": {"num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128},
+    "qwen3_moe": {
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "num_experts": 3,
+        "num_experts_per_tok": 3,
+    },
 }
 
 
@@ -328,6 +360,22 @@ BAD_KEYS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (V4, {"o_groups": 3}, "config.divide", "o_groups"),
     (LLAMA, {"num_key_value_heads": 3}, "config.divide", "num_key_value_heads"),
     (LLAMA, {"head_dim": ..., "hidden_size": 68}, "config.divide", "num_attention_heads"),
+    (QWEN, {"num_experts": ...}, "config.missing", ""),
+    (QWEN, {"num_key_value_heads": ...}, "config.missing", ""),
+    (QWEN, {"num_experts_per_tok": 17}, "config.above", "num_experts_per_tok"),
+    (QWEN, {"num_key_value_heads": 3}, "config.divide", "num_key_value_heads"),
+    (QWEN, {"mlp_only_layers": [3]}, "config.range", "mlp_only_layers"),
+    (QWEN, {"mlp_only_layers": [True]}, "config.type", "mlp_only_layers"),
+    (QWEN, {"mlp_only_layers": [0] * 4}, "config.length", "mlp_only_layers"),
+    (QWEN, {"decoder_sparse_step": 0}, "config.range", "decoder_sparse_step"),
+    (QWEN, {"norm_topk_prob": 1}, "config.type", "norm_topk_prob"),
+    (QWEN, {"rope_scaling": {"type": "llama3", "factor": 2}}, "config.choice", "rope_scaling.type"),
+    (
+        QWEN,
+        {"quantization_config": {"quant_method": "fp8"}},
+        "config.quantized",
+        "quantization_config",
+    ),
 ]
 
 
@@ -350,7 +398,7 @@ def test_family_error_names_the_nearest() -> None:
             "config.json:28:2: error: `model_type` names a model family that cannot be read",
             '   28 |  "model_type": "deepseek_v33",',
             "         ^",
-            "  expected: deepseek_v4, deepseek_v3, llama",
+            "  expected: deepseek_v4, deepseek_v3, llama, qwen3_moe",
             "  found: deepseek_v33",
             "  try: did you mean deepseek_v3?",
         ]

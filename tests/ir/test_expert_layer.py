@@ -19,7 +19,7 @@ from supertile.targets.formats import legalize_options
 from supertile.targets.machine import load_machine, machine_names
 
 ROOT = Path(__file__).parents[2]
-MODELS = ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3")
+MODELS = ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3", "qwen3_30b_a3b")
 MACHINES = [name for name in machine_names() if load_machine(name).stored_formats]
 
 
@@ -41,6 +41,15 @@ def test_what_a_machine_lacks_is_int8() -> None:
     layer = model_on("deepseek_v4_pro", "ascend-910c").expert_layer
     assert layer.row.out == 7168 + 4 and layer.element == "i8"
     assert layer.expert_bytes == 3 * 7168 * 3072 + 4 * (2 * 3072 + 7168)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_bf16_model_is_bf16_everywhere(machine: str) -> None:
+    layer = model_on("qwen3_30b_a3b", machine).expert_layer
+    assert (layer.experts, layer.choices, layer.layers) == (128, 8, 48)
+    assert layer.row == CopyBytes(2 * 2048, 2 + 8, 2 * 2048) and layer.element == "bf16"
+    assert layer.expert_bytes == 2 * 3 * 2048 * 768
+    assert (layer.shared, layer.shared_bytes) == (0, 0)
 
 
 def test_dense_layers_and_dense_models_have_none() -> None:

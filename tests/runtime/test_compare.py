@@ -283,6 +283,7 @@ MODELS = {
     "deepseek_v4": "deepseek_v4_pro",
     "deepseek_v3": "deepseek_v3",
     "llama": "llama_3_1_8b",
+    "qwen3_moe": "qwen3_30b_a3b",
 }
 ALL = "canonicalize,cse,fuse-norm,fuse-residual,fuse-attention,fuse-moe"
 

@@ -225,6 +225,7 @@ def test_a_rank_that_reads_the_wrong_expert_is_noticed() -> None:
 # ---- groups ------------------------------------------------------------------------------------
 
 CONFIGS["llama"] = "llama_3_1_8b"
+CONFIGS["qwen3_moe"] = "qwen3_30b_a3b"
 
 
 @cache
@@ -241,6 +242,7 @@ def splittable(model: str, numerics: str) -> Any:
     [
         ("llama", "deployed", "ranks=2"),
         ("llama", "reference", "ranks=4"),
+        ("qwen3_moe", "deployed", "ranks=2"),
         ("deepseek_v3", "deployed", "ranks=2"),
         ("deepseek_v3", "reference", "ranks=4 experts=slice"),
         ("deepseek_v4", "deployed", "ranks=2"),

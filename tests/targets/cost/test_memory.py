@@ -160,6 +160,7 @@ MODELS = {
     "pro": ("deepseek_v4", "deepseek_v4_pro"),
     "v3": ("deepseek_v3", "deepseek_v3"),
     "llama": ("llama", "llama_3_1_8b"),
+    "qwen": ("qwen3_moe", "qwen3_30b_a3b"),
 }
 
 
@@ -185,6 +186,9 @@ def test_published_parameter_counts() -> None:
     v3 = gigabytes("v3", "gb200-nvl72", "phase=decode")
     # 671 G parameters in FP8, of which 1.85 G in embedding and head take two bytes.
     assert v3["dense weights"] + v3["expert weights"] == pytest.approx(671 + 1.85, rel=2e-3)
+    qwen = gigabytes("qwen", "h200", "phase=decode")
+    parameters = (qwen["dense weights"] + qwen["expert weights"]) * 1e9 / 2
+    assert round(parameters) == 30_532_122_624
 
 
 def test_one_expert_of_v4_pro() -> None:

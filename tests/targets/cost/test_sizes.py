@@ -117,6 +117,7 @@ def test_the_names_of_kernels() -> None:
         ("deepseek_v4", "deepseek_v4_pro"),
         ("deepseek_v3", "deepseek_v3"),
         ("llama", "llama_3_1_8b"),
+        ("qwen3_moe", "qwen3_30b_a3b"),
     ],
 )
 def test_every_size_of_a_model_has_a_value(model: str, config: str) -> None:
