@@ -274,13 +274,15 @@ def _placed_loads(goal: Goal) -> PlacedLoads | None:
     plan, loads = goal.given
     if plan is None and loads is None:
         return None
+    from supertile.targets.engines.setting import engine_setting
     from supertile.targets.plan.argument import loads_from
     from supertile.targets.plan.loads_on_ranks import dealt_loads, planned_loads
     from supertile.targets.plan.model import expert_layers
 
     given = None if loads is None else loads_from(loads, expert_layers(goal.model))
     if goal.plan is not None and plan is not None:
-        return planned_loads(goal.plan, given, plan)
+        setting = engine_setting(goal.machine, goal.model, goal.deployment)
+        return planned_loads(goal.plan, given, plan, setting)
     assert given is not None
     return dealt_loads(given, goal.deployment, goal.model)
 

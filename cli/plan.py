@@ -28,6 +28,7 @@ from supertile.ir.errors import UserError
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
+    from supertile.cli.deploy import Goal
     from supertile.frontend.hf_config import Config
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
@@ -144,12 +145,13 @@ def run(options: argparse.Namespace) -> int:
     model_path(options.model)
     if options.sweep is not None:
         return _sweep(options)
+    from supertile.cli.placement_steps import compared
     from supertile.targets.plan.planner import make_plan
 
     engines = _engines(options.export)
     if engines and not options.output:
         raise UserError("plan.export_folder", engines=",".join(engines))
-    request = _request(options, _loader(options, engines))
+    request, goal, module = _request(options, _loader(options, engines))
     bar = Bar("candidates", PERCENT)
     try:
         planned = make_plan(
@@ -157,6 +159,7 @@ def run(options: argparse.Namespace) -> int:
         )
     finally:
         bar.close()
+    planned = compared(goal, module, planned)
     plan = planned.plan_file()
     if options.output:
         _write(options.output, engines, plan, planned)
@@ -175,7 +178,10 @@ def run(options: argparse.Namespace) -> int:
 # ---- what is asked -----------------------------------------------------------------------------
 
 
-def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
+def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Request, Goal, ModuleOp]:
+    """What to plan; what `supertile compile` would be asked with the same options, and the module
+    of the main model."""
+    from supertile.cli.deploy import Goal
     from supertile.cli.deployed_model import deployed_model
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.machine import load_machine
@@ -187,12 +193,13 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
     if options.moves is not None and options.current is None:
         raise UserError("plan.moves_alone")
     machine, deployment = load_machine(options.target), parse_deployment(options.deploy)
-    model = deployed_model(*_module(options), machine)
+    module, config = _module(options)
+    model = deployed_model(module, config, machine)
     if options.redundancy is not None:
         deployment = _with_redundancy(deployment, options.redundancy, model)
     check_deployment(deployment, model, machine)
     loads, hashed = _loads(options, model)
-    return Request(
+    request = Request(
         model=Path(options.model).stem,
         config_name=Path(options.config).stem,
         config=model,
@@ -208,6 +215,8 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> Request:
         moves=options.moves,
         engine=engine,
     )
+    names = (options.model, options.config)
+    return request, Goal(names, config, machine, deployment, read=model), module
 
 
 def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:

@@ -1,7 +1,10 @@
 """Pictures of the load of ranks, before and after planning, as SVG for a page.
 
 Loads are shown over their mean, so that 1 is perfect balance and the highest point of a layer is
-what all ranks wait for. Sizes: L layers, G ranks.
+what all ranks wait for. The axis fits the placements that were made for the loads; others, which
+may be many times as uneven, stop at its edge, and the legend says how far they go.
+
+Sizes: L layers, G ranks.
 """
 
 from __future__ import annotations
@@ -29,13 +32,30 @@ class Curve:
     x: Floats
     y: Floats
     joined: bool = True
+    fits: bool = True
+    """Whether the axis is made for it."""
 
 
-def layer_picture(layers: Sequence[int], sides: Sequence[tuple[str, Floats]], bound: Floats) -> str:
-    """The fullest rank of each layer over the mean; `sides` are (name, loads [L, G])."""
+def layer_picture(
+    layers: Sequence[int],
+    sides: Sequence[tuple[str, Floats]],
+    bound: Floats,
+    fitting: Sequence[str] = (),
+) -> str:
+    """The fullest rank of each layer over the mean; `sides` are (name, loads [L, G]).
+
+    The axis is made for the sides that are `fitting`, or for all of them where none is.
+    """
     x = np.arange(len(layers), dtype=np.float64)
     curves = [
-        Curve(f"{name}, fullest rank", f"side-{number}", x, over_mean(loads).max(axis=1), False)
+        Curve(
+            label=f"{name}, fullest rank",
+            kind=f"side-{number}",
+            x=x,
+            y=over_mean(loads).max(axis=1),
+            joined=False,
+            fits=name in fitting or not fitting,
+        )
         for number, (name, loads) in enumerate(sides)
     ]
     mean = np.maximum(sides[0][1].mean(axis=1), np.finfo(float).tiny)
@@ -44,14 +64,20 @@ def layer_picture(layers: Sequence[int], sides: Sequence[tuple[str, Floats]], bo
     return _picture("layer", "load / mean", curves, ticks)
 
 
-def rank_picture(sides: Sequence[tuple[str, Floats]]) -> str:
+def rank_picture(sides: Sequence[tuple[str, Floats]], fitting: Sequence[str] = ()) -> str:
     """The ranks of one layer by load, the fullest first; `sides` are (name, loads [G])."""
     curves = []
     for number, (name, loads) in enumerate(sides):
         ordered = np.sort(over_mean(loads[None])[0])[::-1]
         kept = _spread(len(ordered), POINTS)
         curves.append(
-            Curve(name, f"side-{number}", np.array(kept, dtype=np.float64), ordered[kept])
+            Curve(
+                label=name,
+                kind=f"side-{number}",
+                x=np.array(kept, dtype=np.float64),
+                y=ordered[kept],
+                fits=name in fitting or not fitting,
+            )
         )
     ranks = len(sides[0][1])
     ticks = {n: f"{n + 1:,}" for n in _spread(ranks, 6)}
@@ -69,26 +95,27 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _picture(across: str, upward: str, curves: Sequence[Curve], ticks: dict[int, str]) -> str:
     right = max(1.0, max(float(curve.x.max()) for curve in curves))
-    top = max(1.05, max(float(curve.y.max()) for curve in curves) * 1.04)
+    low, top = _range([curve for curve in curves if curve.fits])
 
     def place(x: float, y: float) -> tuple[float, float]:
+        height = (min(max(y, low), top) - low) / (top - low)
         return (
             LEFT + (WIDTH - LEFT - RIGHT) * x / right,
-            HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * y / top,
+            HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * height,
         )
 
     parts = [
         f'<svg class="loads" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(upward)} by {escape(across)}">'
     ]
-    for value in _levels(top):
+    for value in _levels(low, top):
         _, y = place(0, value)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>')
     for at, shown in ticks.items():
-        x, _ = place(at, 0)
+        x, _ = place(at, low)
         parts.append(f'<text class="mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}">{shown}</text>')
     parts.append(f'<text x="2" y="{TOP - 12}">{escape(upward)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -96,14 +123,23 @@ def _picture(across: str, upward: str, curves: Sequence[Curve], ticks: dict[int,
     for curve in curves:
         parts.append(_drawn(curve, [place(*point) for point in zip(curve.x, curve.y, strict=True)]))
     parts.append("</svg>")
-    return "\n".join([*parts, _legend(curves)])
+    return "\n".join([*parts, _legend(curves, low, top)])
 
 
-def _levels(top: float) -> list[float]:
+def _range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The ends of the axis: perfect balance is on it, and a little room around all points."""
+    low = min(1.0, min(float(curve.y.min()) for curve in curves))
+    top = max(1.0, max(float(curve.y.max()) for curve in curves))
+    room = max(0.05 * (top - low), 0.01)
+    return max(0.0, low - room), top + room
+
+
+def _levels(low: float, top: float) -> list[float]:
     """Round values for the grid, about five of them."""
-    step = 10 ** np.floor(np.log10(top / 4))
-    step *= next(factor for factor in (1, 2, 5, 10) if top / (step * factor) <= 6)
-    return [float(value) for value in np.arange(0, top, step).round(9)]
+    step = 10 ** np.floor(np.log10((top - low) / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if (top - low) / (step * factor) <= 6)
+    first = np.ceil(round(low / step, 6)) * step
+    return [float(value) for value in np.arange(first, top, step).round(9)]
 
 
 def _drawn(curve: Curve, places: Sequence[tuple[float, float]]) -> str:
@@ -117,6 +153,17 @@ def _drawn(curve: Curve, places: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def _legend(curves: Sequence[Curve]) -> str:
-    items = (f'<li><i class="dot {curve.kind}"></i>{escape(curve.label)}</li>' for curve in curves)
+def _legend(curves: Sequence[Curve], low: float, top: float) -> str:
+    items = (
+        f'<li><i class="dot {curve.kind}"></i>{escape(curve.label)}{_beyond(curve, low, top)}</li>'
+        for curve in curves
+    )
     return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _beyond(curve: Curve, low: float, top: float) -> str:
+    """How far a curve goes that leaves the axis."""
+    least, most = float(curve.y.min()), float(curve.y.max())
+    if most <= top and least >= low:
+        return ""
+    return f": {least:.4g} to {most:.4g}, beyond the axis where at its edge"

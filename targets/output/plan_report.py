@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from supertile.targets.output.load_picture import layer_picture, rank_picture
+from supertile.targets.output.units import seconds_text
 from supertile.targets.placement.expert_map import over_mean
-from supertile.targets.plan.planned import PLANNED, Planned
+from supertile.targets.plan.comparison import EPLB, PLANNED, gain_over
+from supertile.targets.plan.planned import Planned
 
 FOLDER = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -49,7 +51,11 @@ def _body(planned: Planned, title: str) -> Iterator[str]:
     yield f"<header><h1>{escape(title)}</h1>"
     yield f"<p>{escape(planned.slots_text)} · loads: {escape(planned.loads_source)}</p>"
     yield f"<p><code>{escape(planned.deployment)}</code></p></header>"
+    if planned.gain:
+        yield f"<p><b>{escape(planned.gain)}</b></p>"
     yield from _cards(planned)
+    if planned.steps:
+        yield from _section("Placements under these loads", [_placements(planned)])
     yield from _pictures(planned)
     columns = COLUMNS if planned.expected is None else (*COLUMNS, EXPECTED)
     yield from _section("Layers", [plain_table(columns, _layer_rows(planned))])
@@ -76,15 +82,36 @@ def _cards(planned: Planned) -> Iterator[str]:
 
 def _pictures(planned: Planned) -> Iterator[str]:
     sides = list(planned.loads.items())
-    yield from _section(
-        "Fullest rank of each layer", [layer_picture(planned.layers, sides, planned.bound)]
-    )
+    fitting = (EPLB, PLANNED)
+    drawn = layer_picture(planned.layers, sides, planned.bound, fitting)
+    yield from _section("Fullest rank of each layer", [drawn])
     first = over_mean(sides[0][1]).max(axis=1)
     worst = int(np.argmax(first))
     yield from _section(
         f"Ranks of layer {planned.layers[worst]}, the least balanced before",
-        [rank_picture([(name, loads[worst]) for name, loads in sides])],
+        [rank_picture([(name, loads[worst]) for name, loads in sides], fitting)],
     )
+
+
+def _placements(planned: Planned) -> str:
+    """A row for each placement: balance, and the step with it."""
+    tokens = "prompt tokens" if planned.phase == "prefill" else "tokens"
+    columns = (
+        ("placement", "where the experts are"),
+        ("load / mean", "largest load of a rank over the mean, mean over layers"),
+        ("layer time", "dispatch, experts and combine of a layer in the step, chance included"),
+        ("step", "one step of all layers"),
+        ("tokens/s", f"{tokens} per second per {planned.device_unit}, of the whole step"),
+        ("gain", "tokens per second of the plan over those of this placement"),
+    )
+    rows = []
+    for name, step in planned.steps.items():
+        rate = f"{step.tokens_per_second_per_device:,.1f}"
+        times = (seconds_text(step.layer_seconds), seconds_text(step.step_seconds))
+        fullest = f"{over_mean(planned.loads[name]).max(axis=1).mean():.4f}"
+        gain = "" if name == PLANNED else f"{100 * gain_over(planned.steps, name):+.1f} %"
+        rows.append([name, fullest, *times, rate, gain])
+    return plain_table(columns, rows)
 
 
 def _layer_rows(planned: Planned) -> Iterator[list[str]]:

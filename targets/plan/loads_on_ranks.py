@@ -10,6 +10,8 @@ import numpy as np
 from supertile.ir.errors import UserError
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import Deployment, Model, expert_slots
+from supertile.targets.engines.engine import engine_named
+from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.layer_placements import dealt_map, layers_of
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.plan_types import PlanFile
@@ -25,19 +27,26 @@ def dealt_loads(loads: Loads, deployment: Deployment, model: Model) -> PlacedLoa
     return PlacedLoads.of(placed, load, loads.source, DEALT)
 
 
-def planned_loads(plan: PlanFile, loads: Loads | None, file: str) -> PlacedLoads:
+def planned_loads(
+    plan: PlanFile, loads: Loads | None, file: str, setting: EngineSetting
+) -> PlacedLoads:
     """The loads, or those that the plan was made for, with the experts where the plan has them.
 
-    `file` is that of the plan. UserErrors: `command.plan_loads` where neither are known,
-    `placement.plan_experts`.
+    Replicas share an expert's tokens by the rule of the engine that the plan was made for, if it
+    was made for one. `file` is that of the plan. UserErrors: `command.plan_loads` where neither
+    are known, `placement.plan_experts`, `engine.unknown`.
     """
+    engine = engine_named(plan.engine) if plan.engine else None
+    where = PLANNED if engine is None else f"{PLANNED}, split by {engine.title}"
     numbers = [layer.layer for layer in plan.layers]
     if loads is None:
         if plan.load is None:
             raise UserError("command.plan_loads", file=file)
-        return PlacedLoads.of(plan.placement, plan.load, plan.loads, PLANNED)
+        placed = plan.placement if engine is None else engine.split(plan.placement, setting)
+        return PlacedLoads.of(placed, plan.load, plan.loads, where)
     load, found = loads.total, plan.placement.experts
     if found != load.shape[1]:
         raise UserError("placement.plan_experts", experts=load.shape[1], found=found)
     placed = layers_of(plan.placement, numbers, loads.layers)
-    return PlacedLoads.of(placed, load, loads.source, PLANNED)
+    placed = placed if engine is None else engine.split(placed, setting)
+    return PlacedLoads.of(placed, load, loads.source, where)

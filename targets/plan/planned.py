@@ -12,15 +12,27 @@ from functools import cached_property
 import numpy as np
 
 from supertile.ir.placement import IDLE
+from supertile.targets.cost.placed_loads import PlacedLoads
+from supertile.targets.deploy import parse_deployment
 from supertile.targets.engines.engine import Engine
 from supertile.targets.engines.setting import EngineSetting
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
+from supertile.targets.placement.expert_map import (
+    ExpertMap,
+    Floats,
+    Integers,
+    over_mean,
+    replicas,
+)
 from supertile.targets.placement.migrate import Move
 from supertile.targets.placement.objective import SlotCosts, rank_seconds
+from supertile.targets.plan.comparison import (
+    EPLB,
+    PLANNED,
+    ROUND_ROBIN,
+    StepFigures,
+    gain_text,
+)
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, Scalar, Shares
-
-PLANNED = "planned"
-"""The name of the side that the plan is."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Planned:
     """time or tokens: what the fullest rank has least of."""
     before: ExpertMap
     before_name: str
-    """ "dealt" for what a deployment has without a plan, "current" for a plan that is in use."""
+    """Of the current placement: "round-robin" where no plan is in use, or "in use"."""
     after: ExpertMap
     bound: Floats
     """[L]: least possible largest load of a rank."""
@@ -54,6 +66,8 @@ class Planned:
     pairs: int
     """Token-expert pairs of a batch on all ranks."""
     seconds: float
+    dealt: ExpertMap | None = None
+    """Experts dealt round-robin, where something else is the current placement."""
     baseline: ExpertMap | None = None
     """What EPLB makes of the same loads and slots, where it can."""
     expected: Floats | None = None
@@ -62,6 +76,8 @@ class Planned:
     expected_baseline: Floats | None = None
     scenarios: str = ""
     """What `expected` is a mean over."""
+    steps: Mapping[str, StepFigures] = field(default_factory=dict)
+    """Placement -> a step with it, where steps were costed."""
     moves: tuple[Move, ...] | None = None
     """From what was there before, if a plan in use was given."""
     moved_bytes: int = 0
@@ -101,7 +117,12 @@ class Planned:
 
     @cached_property
     def _sides(self) -> tuple[tuple[str, ExpertMap], ...]:
-        sides = [(self.before_name, self.before), ("EPLB", self.baseline), (PLANNED, self.after)]
+        sides = (
+            (ROUND_ROBIN, self.dealt),
+            (self.before_name, self.before),
+            (EPLB, self.baseline),
+            (PLANNED, self.after),
+        )
         return tuple((name, self.split(placed)) for name, placed in sides if placed is not None)
 
     def split(self, placement: ExpertMap) -> ExpertMap:
@@ -127,6 +148,24 @@ class Planned:
             value, bound = self.loads[PLANNED].max(axis=1), self.bound
         return np.where(bound > 0, value / np.where(bound > 0, bound, 1.0), 1.0)
 
+    @property
+    def phase(self) -> str:
+        return parse_deployment(self.deployment).phase
+
+    @property
+    def gain(self) -> str:
+        """One sentence on what the plan gives; nothing where no steps were costed."""
+        if not self.steps:
+            return ""
+        return gain_text(self.steps, self.before_name, self.device_unit, self.phase)
+
+    def placed_loads(self) -> dict[str, PlacedLoads]:
+        """Placement -> the loads as it brings them to ranks."""
+        return {
+            name: PlacedLoads.of(one, self.load, self.loads_source, name)
+            for name, one in self.sides()
+        }
+
     def headlines(self) -> Iterator[tuple[str, str, str]]:
         """(name, value, what it is) of the figures that matter most."""
         sides = dict(self.sides())
@@ -142,6 +181,12 @@ class Planned:
         if self.expected is not None:
             yield "expected balancedness", f"{self.expected.mean():.4f}", self.scenarios
         yield "planned in", f"{self.seconds:.2f} s", "wall time of planning"
+
+    def _compared(self, name: str) -> dict[str, float]:
+        """The figures of a placement that plan.json holds."""
+        fullest = float(over_mean(self.loads[name]).max(axis=1).mean())
+        step = self.steps.get(name)
+        return {"load_over_mean": fullest, **({} if step is None else step.as_dict())}
 
     def plan_file(self) -> PlanFile:
         """What plan.json holds."""
@@ -172,6 +217,7 @@ class Planned:
             layers=layers,
             load=self.load,
             bounds=self.bounds,
+            comparison={name: self._compared(name) for name, _ in self.sides()},
             communication=self.choices,
             evidence=self.evidence,
             notes=self.notes,

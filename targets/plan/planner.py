@@ -34,6 +34,7 @@ from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
+from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import expert_layers
@@ -136,7 +137,8 @@ def make_plan(request: Request) -> Planned:
         shares=request.shares,
         objective=request.objective,
         before=before,
-        before_name="dealt" if request.current is None else "in use",
+        before_name=ROUND_ROBIN if request.current is None else IN_USE,
+        dealt=None if request.current is None else dealt_map(model.experts, slots, len(load)),
         after=after,
         bound=bound,
         bound_seconds=seconds_bound(load, slots, request.costs, bound, request.pairs),

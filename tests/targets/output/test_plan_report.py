@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,4 +73,27 @@ def test_thousands_of_ranks_are_few_points_and_the_fullest_is_one() -> None:
     loads[4000] = 5
     drawn = rank_picture([("planned", loads)])
     assert drawn.count(",") < 500
-    assert 'points="52.0,33.' in drawn  # at the top of the picture
+    assert 'points="52.0,35.' in drawn  # at the top of the picture
+
+
+def test_the_axis_fits_what_was_made_for_the_loads() -> None:
+    """Placements within 2 % stand apart; one that is eight times as uneven stops at the edge."""
+    sides = [
+        ("round-robin", np.array([[8.0, 0, 0, 0, 0, 0, 0, 0]])),
+        ("EPLB", np.array([[1.02] + [6.98 / 7] * 7])),
+        ("planned", np.ones((1, 8))),
+    ]
+    drawn = layer_picture([0], sides, np.ones(1), ("EPLB", "planned"))
+    heights = [float(found) for found in re.findall(r'cy="([\d.]+)"', drawn)]
+    assert heights[0] == 26 < heights[1] < heights[2] - 50
+    assert "round-robin, fullest rank: 8 to 8, beyond the axis" in drawn
+    assert drawn.count("beyond the axis") == 1
+    assert ">1.01<" in drawn, "the grid has values between the two"
+    whole = layer_picture([0], sides, np.ones(1))
+    assert "beyond the axis" not in whole and ">6<" in whole
+
+
+def test_ranks_beyond_the_axis_are_told_in_the_legend() -> None:
+    sides = [("round-robin", np.array([4.0, 0, 0, 0])), ("planned", np.ones(4))]
+    drawn = rank_picture(sides, ("planned",))
+    assert "round-robin: 0 to 4, beyond the axis" in drawn

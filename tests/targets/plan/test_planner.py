@@ -60,7 +60,7 @@ def test_the_real_model_is_balanced_exactly() -> None:
     assert check_map(planned.after, planned.load) == []
     assert fullest(planned, "planned") == pytest.approx(planned.bound, rel=1e-9)
     assert (fullest(planned, "EPLB") > planned.bound * 1.01).all()
-    assert (fullest(planned, "dealt") > planned.bound * 5).all()
+    assert (fullest(planned, "round-robin") > planned.bound * 5).all()
     assert (planned.rank_seconds(planned.after) < planned.rank_seconds(planned.before)).all()
     layer = planned.plan_file().layers[2]
     assert (layer.layer, layer.balancedness, layer.ratio) == (
@@ -78,7 +78,7 @@ def test_no_plan_beats_its_bound(slots: str, shares: str) -> None:
     planned = plan(f"phase=decode ep=4 batch=64 {slots}", shares=shares)
     assert check_map(planned.after, planned.load) == []
     assert (fullest(planned, "planned") >= planned.bound * (1 - 1e-9)).all()
-    assert (fullest(planned, "planned") <= fullest(planned, "dealt") * (1 + 1e-9)).all()
+    assert (fullest(planned, "planned") <= fullest(planned, "round-robin") * (1 + 1e-9)).all()
 
 
 def test_a_plan_reads_back_and_is_the_same_again(tmp_path: Path) -> None:
