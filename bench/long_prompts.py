@@ -17,7 +17,7 @@ from pathlib import Path
 
 TOKENS = (512, 1024, 4096)
 CHUNK = 512
-COMPARED = re.compile(r"^  ([\d,]+) (?:route|selection)s? compared, (\d+) differ", re.MULTILINE)
+COMPARED = re.compile(r"^  ([\d,]+) (?:route|selection)s? compared, (\d+) differs?", re.MULTILINE)
 LOGITS = re.compile(r"^  logits with (.*): at most (\S+) apart, .*; (\d+) of", re.MULTILINE)
 NO_TIES = re.compile(r"^error: (\d+) choices? differs? from", re.MULTILINE)
 SECONDS = re.compile(r"tokens fed in ([\d.]+) s")
@@ -62,15 +62,17 @@ def row(folder: Path, count: int) -> tuple[str, ...]:
         *("--against", folder / f"reference_{count}.npz", "--chunk", str(CHUNK)),
     )
     command = [sys.executable, "-m", "supertile.cli.main", "run", "deepseek_v4", *options]
-    found = subprocess.run(command, capture_output=True, text=True)
-    print(found.stdout + found.stderr, flush=True)
-    compared = COMPARED.findall(found.stdout)
-    errors = {how: (error, above) for how, error, above in LOGITS.findall(found.stdout)}
-    if found.returncode not in (0, 1) or not compared or not errors:
+    finished = subprocess.run(command, capture_output=True, text=True)
+    print(finished.stdout + finished.stderr, flush=True)
+    compared = COMPARED.findall(finished.stdout)
+    errors = {how: (error, above) for how, error, above in LOGITS.findall(finished.stdout)}
+    if finished.returncode not in (0, 1) or not compared or not errors:
         sys.exit("supertile run failed")
-    ours, theirs = errors.get("our choices", ("", "")), errors.get("the reference's choices")
-    no_ties = NO_TIES.search(found.stderr)
-    seconds = SECONDS.search(found.stdout)
+    # Without a difference there is one run, whose choices are those of both.
+    equal = errors.get("equal choices", ("", ""))
+    ours, theirs = (errors.get(f"{side} choices", equal) for side in ("our", "the reference's"))
+    no_ties = NO_TIES.search(finished.stderr)
+    seconds = SECONDS.search(finished.stdout)
     assert seconds is not None
     return (
         f"{count:,}",
@@ -78,7 +80,7 @@ def row(folder: Path, count: int) -> tuple[str, ...]:
         str(sum(int(number) for _, number in compared)),
         no_ties[1] if no_ties else "0",
         *ours,
-        *(theirs or errors["equal choices"]),
+        *theirs,
         seconds[1],
     )
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 LEVELS = ("graph", "placed", "fused")
 LIMIT = 1e-4
-"""Of logits, float32: how far those of one position may be apart at most."""
+"""Of logits, float32: how far those of a position may be apart at most."""
 LISTED = 20  # differences that are printed; those that are no ties come first
+HEADER = (
+    *("choice", "sequence", "token", "ours", "reference's"),
+    *("our scores of the two", "reference's scores", "margin", "ulp", ""),
+)
 
 
 def check_against(options: argparse.Namespace) -> None:
@@ -46,8 +50,9 @@ def report(follower: Follower, pinned: Generated, free: NDArray[Any]) -> None:
     reference, differences = follower.reference, follower.differences
     print(f"against {reference.file}")
     for is_route, what in ((True, "route"), (False, "selection")):
-        number = sum(one.is_route is is_route for one in differences)
-        print(f"  {_count(follower.compared[is_route], what)} compared, {number} differ")
+        number = sum(difference.is_route is is_route for difference in differences)
+        differ = "1 differs" if number == 1 else f"{number} differ"
+        print(f"  {_count(follower.compared[is_route], what)} compared, {differ}")
     if follower.scores_apart:
         name, apart = max(follower.scores_apart.items(), key=lambda pair: pair[1])
         print(f"  scores at most {apart:.1e} apart, of {name}")
@@ -94,31 +99,26 @@ def _print_differences(differences: Sequence[Difference]) -> None:
     """One line each, those that are no ties first."""
     if not differences:
         return
-    ordered = sorted(differences, key=lambda one: (one.is_tie, one.sequence, one.token))
-    rows = [HEADER, *(_row(one) for one in ordered[:LISTED])]
+    ordered = sorted(differences, key=lambda item: (item.is_tie, item.sequence, item.token))
+    rows = [HEADER, *(_row(difference) for difference in ordered[:LISTED])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         print(f"  {name.ljust(widths[0])}  {'  '.join(numbers)}".rstrip())
     if len(ordered) > LISTED:
-        ties = sum(one.is_tie for one in ordered[LISTED:])
+        ties = sum(difference.is_tie for difference in ordered[LISTED:])
         print(f"  and {len(ordered) - LISTED} more, {ties} of them ties")
 
 
-HEADER = (
-    *("choice", "sequence", "token", "ours", "reference's"),
-    *("our scores of the two", "reference's scores", "margin", "ulp", ""),
-)
-
-
-def _row(one: Difference) -> tuple[str, ...]:
+def _row(difference: Difference) -> tuple[str, ...]:
     """Of several that are swapped the pair that decides: see `Difference`."""
-    more = f" (+{one.swapped - 1})" if one.swapped > 1 else ""
+    more = f" (+{difference.swapped - 1})" if difference.swapped > 1 else ""
     return (
-        *(one.name, str(one.sequence), str(one.token), f"{one.ours}{more}", f"{one.theirs}{more}"),
-        *(_pair(one.our_scores), _pair(one.their_scores)),
-        *(_number(one.margin, ".2g"), _number(one.ulps, ".0f")),
-        "tie" if one.is_tie else "no tie",
+        *(difference.name, str(difference.sequence), str(difference.token)),
+        *(f"{difference.ours}{more}", f"{difference.theirs}{more}"),
+        *(_pair(difference.our_scores), _pair(difference.their_scores)),
+        *(_number(difference.margin, ".2g"), _number(difference.ulps, ".0f")),
+        "tie" if difference.is_tie else "no tie",
     )
 
 
@@ -132,7 +132,8 @@ def _number(value: float | None, form: str) -> str:
 
 def _refuse(follower: Follower, errors: NDArray[Any]) -> None:
     """Raise where a difference is no tie, or an error is left that no choice explains."""
-    file, real = follower.reference.file, [one for one in follower.differences if not one.is_tie]
+    file = follower.reference.file
+    real = [item for item in follower.differences if not item.is_tie]
     if real:
         raise _no_tie(follower, real)
     if (errors > LIMIT).any():
@@ -143,23 +144,23 @@ def _no_tie(follower: Follower, real: Sequence[Difference]) -> UserError:
     """Tells the difference with the largest margin, or one without scores."""
     from supertile.runtime.selections import TIE_ULPS
 
-    worst = max(real, key=lambda one: float("inf") if one.ulps is None else one.ulps)
-    found = f"{worst.name} at token {worst.token} of sequence {worst.sequence}"
-    hint = "look at what comes before it, where the first difference is: --trace"
+    worst = max(real, key=lambda item: float("inf") if item.ulps is None else item.ulps)
+    where = f"{worst.name} at token {worst.token} of sequence {worst.sequence}"
+    hint = "compare what comes before it, which --trace writes"
     apart = follower.scores_apart.get(worst.name, 0.0)
     if worst.margin is None:
         hint = f"add {worst.name}.scores to the file: without scores no tie can be told"
     else:
-        found += f", margin {worst.margin:.2g} ({worst.ulps:.0f} ulp)"
-        found += f", where scores of the two sides are up to {apart:.1e} apart"
+        where += f", margin {worst.margin:.2g} ({worst.ulps:.0f} ulp)"
+        where += f", where scores of the two sides are up to {apart:.1e} apart"
         if worst.margin <= apart:
-            hint = "rounding before it may explain a margin that small; --trace shows what it reads"
+            hint = "rounding before it may explain so small a margin: compare that, by --trace"
     return UserError(
         "reference.differs",
         count=_count(len(real), "choice") + (" differs" if len(real) == 1 else " differ"),
         file=follower.reference.file,
         ulps=TIE_ULPS,
-        found=found,
+        found=where,
         hint=hint,
     )
 

@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace, job: Job) -> int:
 def _generated(
     ready: _Ready, options: argparse.Namespace, job: Job
 ) -> tuple[Generated, Follower | None]:
-    """What a run gives, and what it found out about the reference, if there is one."""
+    """What a run gives, and who compared it with the reference, if there is one."""
     from supertile.runtime.follow import Follower
     from supertile.runtime.generate import Request
 
@@ -391,9 +391,9 @@ def _generator(ready: _Ready, weights: str, progress: Bar | None, job: Job) -> G
     executor: Executor
     if ready.reference is not None:
         assert recorder is not None, "it knows the tokens of each call"
-        found = selections(plan, "logits")
+        wanted = selections(plan, "logits")
         executor = Follower(
-            plan, held.get, reference=ready.reference, recorder=recorder, selections=found
+            plan, held.get, reference=ready.reference, recorder=recorder, selections=wanted
         )
     elif ready.level == "scheduled":
         executor = ScheduledExecutor(plan, held.get)

@@ -40,7 +40,9 @@ class Follower(Executor):
     """By selection: how far both sides' scores are apart at most, of what a token may see."""
 
     def __post_init__(self) -> None:
-        self._selections = {(id(one.step), one.layer): one for one in self.selections}
+        self._selections = {
+            (id(selection.step), selection.layer): selection for selection in self.selections
+        }
 
     def observed(
         self, step: Step, registers: Any, results: list[Any], layer: int | None
@@ -109,8 +111,8 @@ class _Call:
     def refuse_other_table(self, ours: Array, differs: Array) -> None:
         """Raise where the reference goes by another table than the checkpoint's."""
         for row in differs[:1].tolist():
-            wanted, found = ours[row].tolist(), self.chosen[row].tolist()
-            raise self._error("reference.table", row, wanted=wanted, found=found)
+            ours_here, theirs = ours[row].tolist(), self.chosen[row].tolist()
+            raise self._error("reference.table", row, wanted=ours_here, found=theirs)
 
     def scores_apart(self, ours: Array, count: Array) -> float:
         """How far the scores of both sides, [T, N] and [T, N'], are apart at most."""
@@ -127,16 +129,16 @@ class _Call:
             row, column = wrong[0].tolist()
             last = int(count[row]) - 1
             wanted = f"0 to {last}" if last >= 0 else "-1: the token sees nothing to choose"
-            found = int(self.chosen[row, column])
-            raise self._error("reference.beyond", row, wanted=wanted, found=found)
+            chosen = int(self.chosen[row, column])
+            raise self._error("reference.beyond", row, wanted=wanted, found=chosen)
 
     def _check_number(self, wanted: Array) -> None:
         ordered = np.sort(self.chosen)
         fresh = (ordered >= 0) & np.diff(ordered, prepend=-1).astype(np.bool_)
         number = np.count_nonzero(fresh, axis=-1)
         for row in np.flatnonzero(number != wanted)[:1].tolist():
-            found = int(number[row])
-            raise self._error("reference.count", row, wanted=int(wanted[row]), found=found)
+            least, distinct = int(wanted[row]), int(number[row])
+            raise self._error("reference.count", row, wanted=least, found=distinct)
 
     def _check_scores(self, scores: Array, count: Array) -> None:
         size = scores.shape[-1]

@@ -59,25 +59,28 @@ def read_reference(
     return Reference(
         path,
         logits,
-        {one.name: _filled(check.choices(one), one.width) for one in present},
         {
-            one.name: check.floats(one.scores_name, one.candidates)
-            for one in present
-            if one.scores_name in arrays
+            selection.name: _filled(check.choices(selection), selection.width)
+            for selection in present
+        },
+        {
+            selection.name: check.floats(selection.scores_name, selection.candidates)
+            for selection in present
+            if selection.scores_name in arrays
         },
     )
 
 
 def _refuse_names(path: str, arrays: Arrays, wanted: Sequence[Selection]) -> None:
     """Nothing is missing, nothing is there that nobody reads."""
-    found = ", ".join(arrays) or "nothing"
+    present = ", ".join(arrays) or "nothing"
     needed = {"logits": "logits [B, S, V]"}
     for selection in wanted:
         if selection.is_scored:
             needed[selection.name] = f"{selection.name} [B, S, {selection.width}]"
     for name, text in needed.items():
         if name not in arrays:
-            raise UserError("reference.missing", file=path, name=name, wanted=text, found=found)
+            raise UserError("reference.missing", file=path, name=name, wanted=text, found=present)
     known = [*needed, *TOKENS, *UNREAD, *(selection.name for selection in wanted)]
     known += [selection.scores_name for selection in wanted if selection.is_scored]
     for name in arrays:
@@ -98,8 +101,8 @@ def _check_tokens(path: str, arrays: Arrays, rows: Sequence[Array]) -> None:
             or ids.shape[1] < longest
             or ids.dtype.kind not in "iu"
         ):
-            wanted, found = f"integers [{batch}, {longest}]", f"{ids.dtype} {list(ids.shape)}"
-            raise UserError("reference.shape", file=path, name=name, wanted=wanted, found=found)
+            wanted, shape = f"integers [{batch}, {longest}]", f"{ids.dtype} {list(ids.shape)}"
+            raise UserError("reference.shape", file=path, name=name, wanted=wanted, found=shape)
         for sequence, row in enumerate(rows):
             wrong = np.flatnonzero(ids[sequence, : len(row)] != row)
             if len(wrong):
@@ -148,30 +151,30 @@ class _Checker:
 
     def floats(self, name: str, width: int | None) -> Array:
         """An array [B, S', width]; None: any width."""
-        held = self.arrays[name]
-        if held.dtype.kind != "f" or held.dtype.itemsize < 4:
+        array = self.arrays[name]
+        if array.dtype.kind != "f" or array.dtype.itemsize < 4:
             raise self._wrong_dtype(name, "float32 or float64")
-        if not self._fits(held) or (width is not None and held.shape[2] != width):
+        if not self._fits(array) or (width is not None and array.shape[2] != width):
             raise self._wrong_shape(name, "N" if width is None else width)
-        return held
+        return array
 
     def choices(self, selection: Selection) -> Array:
         """An array [B, S', n], n at most the width of the selection."""
-        held = self.arrays[selection.name]
-        if held.dtype.kind != "i":
+        array = self.arrays[selection.name]
+        if array.dtype.kind != "i":
             raise self._wrong_dtype(selection.name, "signed integers")
-        if not self._fits(held) or held.shape[2] > selection.width:
+        if not self._fits(array) or array.shape[2] > selection.width:
             raise self._wrong_shape(selection.name, f"{selection.width} or fewer")
-        return held
+        return array
 
-    def _fits(self, held: Array) -> bool:
-        return held.ndim == 3 and len(held) == self.batch and held.shape[1] >= self.tokens
+    def _fits(self, array: Array) -> bool:
+        return array.ndim == 3 and len(array) == self.batch and array.shape[1] >= self.tokens
 
     def _wrong_shape(self, name: str, width: object) -> UserError:
         wanted = f"[{self.batch}, {self.tokens} or more, {width}]"
-        found = list(self.arrays[name].shape)
-        return UserError("reference.shape", file=self.file, name=name, wanted=wanted, found=found)
+        shape = list(self.arrays[name].shape)
+        return UserError("reference.shape", file=self.file, name=name, wanted=wanted, found=shape)
 
     def _wrong_dtype(self, name: str, wanted: str) -> UserError:
-        found = self.arrays[name].dtype
-        return UserError("reference.dtype", file=self.file, name=name, wanted=wanted, found=found)
+        dtype = self.arrays[name].dtype
+        return UserError("reference.dtype", file=self.file, name=name, wanted=wanted, found=dtype)

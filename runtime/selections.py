@@ -73,8 +73,8 @@ def _named(plan: ModulePlan, entry: str) -> Iterator[tuple[Step, int | None, str
             for number, kind in enumerate(step.properties["kinds"]):
                 inner = plan.functions[step.properties["functions"][kind]]
                 prefix, of_layer = f"{step.properties['label']}.{number}.", _routes(inner)
-                for one in filter(is_watched, inner.steps):
-                    yield one, number, prefix, id(one) in of_layer
+                for inside in filter(is_watched, inner.steps):
+                    yield inside, number, prefix, id(inside) in of_layer
         elif is_watched(step):
             yield step, None, plan.prefix(entry), id(step) in routes
 
@@ -82,14 +82,14 @@ def _named(plan: ModulePlan, entry: str) -> Iterator[tuple[Step, int | None, str
 def _routes(function: FunctionPlan) -> set[int]:
     """Ids of the steps that say which experts tokens go to."""
     writers: dict[int, Step] = {}
-    found = set()
+    routes = set()
     for step in function.steps:
         if isinstance(step.op, graph.Dispatch | comm.Dispatch):
             chosen = step.inputs[1]
             if isinstance(chosen, int) and chosen in writers:
-                found.add(id(writers[chosen]))
+                routes.add(id(writers[chosen]))
         writers.update(dict.fromkeys(step.outputs, step))
-    return found
+    return routes
 
 
 # ---- where two runs differ -----------------------------------------------------------------------
@@ -149,7 +149,7 @@ def difference(
 ) -> Difference:
     """Of one token, at (sequence, token): what we and the reference choose, [k] each, -1 for none,
     as many on both sides, and both sides' scores [N]."""
-    ours, theirs = (np.asarray(held)[np.asarray(held) >= 0] for held in chosen)
+    ours, theirs = (choice[choice >= 0] for choice in chosen)
     only_ours, only_theirs = np.setdiff1d(ours, theirs), np.setdiff1d(theirs, ours)
     our_scores, their_scores = scores
     deciding = our_scores if their_scores is None else their_scores

@@ -32,10 +32,13 @@ def reference() -> Arrays:
     return dict(arrays(CASE, "reference.npz"))
 
 
-def follow(changed: Arrays, folder: Path, chunk: int | None = None) -> tuple[Follower, Array]:
+def follow(
+    changed: Arrays, folder: Path, chunk: int | None = None, lengths: tuple[int, int] = (72, 72)
+) -> tuple[Follower, Array]:
     """A run against these arrays: who followed, and the logits."""
     np.savez(folder / "reference.npz", **changed)
-    model, rows = shared_model(CASE), list(arrays(CASE, "reference.npz")["input_ids"])
+    model, ids = shared_model(CASE), arrays(CASE, "reference.npz")["input_ids"]
+    rows = [row[:length] for row, length in zip(ids, lengths, strict=True)]
     wanted = list(selections(model.plan, "logits"))
     read = read_reference(str(folder / "reference.npz"), wanted, rows, VOCABULARY)
     recorder = Recorder()
@@ -51,14 +54,34 @@ def follow(changed: Arrays, folder: Path, chunk: int | None = None) -> tuple[Fol
 def test_every_difference_is_a_tie_of_zeros(tmp_path: Path, chunk: int | None) -> None:
     follower, logits = follow(reference(), tmp_path, chunk)
     assert len(follower.differences) == 20
-    assert all(one.is_tie and one.their_scores == (0, 0) for one in follower.differences)
-    assert not any(one.is_route for one in follower.differences)
+    assert all(
+        difference.is_tie and difference.their_scores == (0, 0)
+        for difference in follower.differences
+    )
+    assert not any(difference.is_route for difference in follower.differences)
     assert apart(logits, reference()["logits"]) < 1e-4
 
 
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_what_is_past_the_end_of_a_sequence_is_not_read(tmp_path: Path, chunk: int | None) -> None:
+    changed = reference()
+    for name in ("logits", f"{INDEX}.scores", f"{CHOSEN}.scores"):
+        changed[name] = changed[name].copy()
+        changed[name][1, 50:] = np.nan
+    for name in (INDEX, CHOSEN, "input_ids"):
+        changed[name] = changed[name].copy()
+        changed[name][1, 50:] = -7
+    follower, logits = follow(changed, tmp_path, chunk, lengths=(72, 50))
+    assert follower.compared == {True: 4 * 122, False: 2 * 122}
+    assert all(difference.is_tie for difference in follower.differences)
+    assert apart(logits[1, :50], changed["logits"][1, :50]) < 1e-4
+
+
 def test_selections_are_named_in_the_order_of_their_making() -> None:
-    found = list(selections(shared_model(CASE).plan, "logits"))
-    assert [(one.name, one.is_route, one.is_scored, one.width) for one in found] == [
+    chosen = list(selections(shared_model(CASE).plan, "logits"))
+    assert [
+        (choice.name, choice.is_route, choice.is_scored, choice.width) for choice in chosen
+    ] == [
         ("layers.0.ffn.router.chosen", True, False, 2),
         ("layers.1.attn.far.index", False, True, 8),
         ("layers.1.ffn.router.chosen", True, False, 2),

@@ -28,8 +28,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def reference() -> Arrays:
-    with np.load(CASE / "reference.npz") as held:
-        return dict(held)
+    with np.load(CASE / "reference.npz") as file:
+        return dict(file)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def against(tmp_path, capsys):
     def run(arrays: Arrays, options: str = "", file: str = "reference.npz") -> tuple[int, str]:
         path = tmp_path / file
         if path.suffix == ".safetensors":
-            save_file({name: np.ascontiguousarray(held) for name, held in arrays.items()}, path)
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
         else:
             np.savez(path, **arrays)
         line = f"run deepseek_v4 --config {CASE} --weights {CASE} --tokens {CASE}/reference.npz"
@@ -52,8 +52,8 @@ def against(tmp_path, capsys):
 
 def errors(output: str) -> dict[str, float]:
     """With whose choices -> the largest difference of logits."""
-    found = re.findall(r"logits with (.*): at most (\S+) apart", output)
-    return {how: float(error) for how, error in found}
+    shown = re.findall(r"logits with (.*): at most (\S+) apart", output)
+    return {how: float(error) for how, error in shown}
 
 
 # Ways of running that all end with the same choices to compare.
@@ -92,12 +92,12 @@ def test_the_logits_written_are_those_with_the_choices_of_the_reference(against,
 
 
 def test_an_own_run_is_equal_and_needs_no_second_one(against, tmp_path):
-    own = tmp_path / "own.npz"
+    path = tmp_path / "own.npz"
     line = f"run deepseek_v4 --config {CASE} --weights {CASE} --tokens {CASE}/reference.npz"
-    assert main(shlex.split(f"{line} -o {own} --trace '*.chosen,*.far.index'")) == 0
-    with np.load(own) as held:
+    assert main(shlex.split(f"{line} -o {path} --trace '*.chosen,*.far.index'")) == 0
+    with np.load(path) as file:
         code, output = against(
-            {name: held[name] for name in held.files if "layers.2.attn" not in name}
+            {name: file[name] for name in file.files if "layers.2.attn" not in name}
         )
     assert code == 0
     assert errors(output) == {"equal choices": 0.0}

@@ -43,10 +43,10 @@ def blind(tmp_path_factory):
     for model, case in (("deepseek_v4", "deepseek_v4_ties"), ("deepseek_v3", "deepseek_v3")):
         folders[model] = tmp_path_factory.mktemp(model)
         tensors = load_file(DATA / case / "model.safetensors")
-        for name, held in tensors.items():
-            is_router = ".gate." in name and held.dtype == np.float32  # integers are a table
+        for name, tensor in tensors.items():
+            is_router = ".gate." in name and tensor.dtype == np.float32  # integers are a table
             if is_router or name.endswith("indexer.wq_b.weight"):
-                tensors[name] = np.zeros_like(held)
+                tensors[name] = np.zeros_like(tensor)
         save_file(tensors, folders[model] / "model.safetensors")
     return folders
 
@@ -66,7 +66,7 @@ def first(blind, tmp_path_factory):
 
 def test_of_all_experts_the_first_are_chosen(first):
     for model in ("deepseek_v4", "deepseek_v3"):
-        routes = {name: held for name, held in first[model].items() if name.endswith(".chosen")}
+        routes = {name: chosen for name, chosen in first[model].items() if name.endswith(".chosen")}
         scored = [name for name in routes if model == "deepseek_v3" or name[7] in "23"]
         assert scored
         for name in scored:
@@ -83,15 +83,15 @@ def test_of_all_blocks_the_first_are_chosen(first):
 
 @pytest.mark.parametrize("options", WAYS)
 def test_natural_ties_of_blocks_fall_alike(first, options, tmp_path):
-    found = logits_of("deepseek_v4", DATA / "deepseek_v4_ties", options, tmp_path)
-    assert np.abs(found["logits"] - first["ties"]["logits"]).max() < TOLERANCE
+    written = logits_of("deepseek_v4", DATA / "deepseek_v4_ties", options, tmp_path)
+    assert np.abs(written["logits"] - first["ties"]["logits"]).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("options", ("--chunk 5", "--ep 4 --tp 2", "--level tiled"))
 @pytest.mark.parametrize("model", ["deepseek_v4", "deepseek_v3"])
 def test_experts_and_groups_of_one_score_fall_alike(blind, first, model, options, tmp_path):
-    found = logits_of(model, blind[model], options, tmp_path)
-    assert np.abs(found["logits"] - first[model]["logits"]).max() < TOLERANCE
+    written = logits_of(model, blind[model], options, tmp_path)
+    assert np.abs(written["logits"] - first[model]["logits"]).max() < TOLERANCE
 
 
 def test_another_rule_would_be_found_out(first, monkeypatch, tmp_path):
@@ -103,5 +103,5 @@ def test_another_rule_would_be_found_out(first, monkeypatch, tmp_path):
         return np.where(order < there, order, -1).astype(np.int32)
 
     monkeypatch.setitem(graph_ops.FUNCTIONS, graph.TopK, last_of_equal)
-    found = logits_of("deepseek_v4", DATA / "deepseek_v4_ties", "", tmp_path)
-    assert np.abs(found["logits"] - first["ties"]["logits"]).max() > 1
+    written = logits_of("deepseek_v4", DATA / "deepseek_v4_ties", "", tmp_path)
+    assert np.abs(written["logits"] - first["ties"]["logits"]).max() > 1

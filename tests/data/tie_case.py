@@ -72,7 +72,7 @@ def write_model(folder: Path, model: Any) -> None:
 
     tensors = oracle_cases.released(model, "V4")
     save_file(
-        {name: np.ascontiguousarray(held) for name, held in tensors.items()},
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
         folder / "model.safetensors",
     )
     settings = json.dumps(oracle_cases.settings_of(model), indent=1, sort_keys=True)

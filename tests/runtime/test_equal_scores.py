@@ -87,9 +87,9 @@ def test_the_smaller_index_is_chosen_and_never_more_than_k(
     way: str, case: tuple[Array, npt.NDArray[np.int64], int]
 ) -> None:
     scores, count, k = case
-    found = WAYS[way](scores, count, k)
+    chosen = WAYS[way](scores, count, k)
     pairs = zip(scores.tolist(), count.tolist(), strict=True)
-    assert found.tolist() == [rule(row, number, k) for row, number in pairs]
+    assert chosen.tolist() == [rule(row, number, k) for row, number in pairs]
 
 
 def test_routers_choose_from_all() -> None:
