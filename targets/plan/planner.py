@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -25,16 +25,18 @@ from supertile.targets.placement.check import check_map
 from supertile.targets.placement.dealt_ranks import deal_ranks
 from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.full_slots import full_slots
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.placement.migrate import Migration, migrate
-from supertile.targets.placement.objective import SlotCosts, seconds_bound
+from supertile.targets.placement.objective import SlotCosts, rank_seconds, seconds_bound
 from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN
+from supertile.targets.plan.engine_plan import best_of_each_layer, filled
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import expert_layers
@@ -95,6 +97,16 @@ class Request:
     def setting(self) -> EngineSetting:
         return engine_setting(self.machine, self.config, self.deployment)
 
+    @property
+    def own_shares(self) -> bool:
+        """Whether tokens may be split otherwise than evenly: by the plan, or by the engine."""
+        return self.shares == "weighted" or self.engine is not None
+
+    @property
+    def full_slots(self) -> bool:
+        """Whether every slot must hold a replica that takes tokens."""
+        return self.shares == "equal" and self.engine is not None and self.engine.full_slots
+
     def split(self, placement: ExpertMap) -> ExpertMap:
         """The placement with the shares of tokens that the engine gives its slots."""
         return placement if self.engine is None else self.engine.split(placement, self.setting)
@@ -112,7 +124,7 @@ def make_plan(request: Request) -> Planned:
     scenarios = _scenarios(request, "planning")
     before = _before(request, load, slots)
     baselines = _eplb(request, load, slots)
-    placed = _placed(request, baselines, scenarios)
+    placed = _for_engine(request, _placed(request, baselines, scenarios), baselines)
     after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
     seconds = time.perf_counter() - start
     problems = check_map(after, load)
@@ -120,7 +132,7 @@ def make_plan(request: Request) -> Planned:
         raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
     baseline = baselines[0] if baselines else None
     expected = _expected(request, before, baseline, after)
-    bound = (placement_bound if request.shares == "weighted" else equal_bound)(load, slots)
+    bound = (placement_bound if request.own_shares else equal_bound)(load, slots)
     split = request.split(after)
     travel = travel_of(request.machine, request.config, request.deployment, load, split)
     return Planned(
@@ -215,6 +227,31 @@ def _placed(
     return found if request.shares == "weighted" else _even(found)
 
 
+def _for_engine(request: Request, placed: ExpertMap, baselines: Sequence[ExpertMap]) -> ExpertMap:
+    """The placement, labelled unless there is one in use; for an engine that wants every slot full,
+    of each layer the filled candidate that is best under its split."""
+    if not request.full_slots:
+        return placed if request.current is not None else _labelled(request, placed)
+    load, slots = request.loads.total, request.slots
+    candidates = [placed]
+    if request.objective == "time" and request.robust is None:
+        candidates.append(plan_map(load, slots, "equal", baselines=baselines))
+    full = filled(candidates, load)
+    if request.current is None:
+        full = [_labelled(request, one) for one in full]
+    return best_of_each_layer([*full, *filled(baselines, load)], partial(_engine_cost, request))
+
+
+def _engine_cost(request: Request, placement: ExpertMap) -> Floats:
+    """[L]: what the objective counts on the fullest rank, as the engine splits the tokens."""
+    load, split = request.loads.total, request.split(placement)
+    if request.objective == "tokens":
+        largest: Floats = split.loads(load).max(axis=1)
+        return largest
+    slowest: Floats = rank_seconds(split, load, request.costs, request.pairs).max(axis=1)
+    return slowest
+
+
 def _even(map: ExpertMap) -> ExpertMap:
     return ExpertMap.equal(map.experts, map.slots, map.expert)
 
@@ -222,12 +259,12 @@ def _even(map: ExpertMap) -> ExpertMap:
 def _reached(
     request: Request, placed: ExpertMap, before: ExpertMap, loads: Floats
 ) -> tuple[ExpertMap, Migration | None]:
-    """Labelled for the machine's domains; from a plan in use by at most so many moves.
+    """The placement with its shares rounded; from a plan in use by at most so many moves.
 
     `loads` are the forecast [L, E], or scenarios [S, L, E] of it.
     """
     if request.current is None:
-        return _rounded(request, _labelled(request, placed)), None
+        return _rounded(request, placed), None
     scenarios = loads.reshape(-1, *loads.shape[-2:])
     bytes_of_one = round(request.config.expert_layer.expert_bytes)
     moved = migrate(before, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
@@ -244,6 +281,8 @@ def _labelled(request: Request, placed: ExpertMap) -> ExpertMap:
 
 
 def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
+    if request.full_slots:
+        return full_slots(map, request.loads.total)
     if request.shares == "equal":
         return _even(map)
     return exact_shares(fill_idle(map, request.loads.total))

@@ -1,0 +1,93 @@
+"""Plans for engines: every slot is full, and by the engine's own rule they are better than EPLB."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supertile.cli.inputs import config_path
+from supertile.frontend.hf_config import read_config
+from supertile.ir.errors import UserError
+from supertile.ir.placement import IDLE
+from supertile.targets.deploy import parse_deployment
+from supertile.targets.engines.engine import engine_named, engine_names
+from supertile.targets.machine import load_machine
+from supertile.targets.placement.check import check_map
+from supertile.targets.plan.argument import loads_from
+from supertile.targets.plan.exports import export_text
+from supertile.targets.plan.model import expert_layers
+from supertile.targets.plan.planned import PLANNED, Planned
+from supertile.targets.plan.planner import Request, make_plan
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+def request(loads: str = "lognormal:0.5", **more: object) -> Request:
+    """Three layers of DeepSeek-V3 on two nodes, 32 experts more than one of each."""
+    config = read_config(config_path("deepseek_v3"))
+    found = loads_from(loads, expert_layers(config))
+    few = replace(found, counts=found.counts[:, :3], layers=found.layers[:3])
+    values = {"shares": "equal", "loads": few, **more}
+    return Request(
+        model="deepseek_v3",
+        config_name="deepseek_v3",
+        config=config,
+        machine=load_machine("h200"),
+        deployment=parse_deployment("phase=decode ep=16 batch=64 slots=288"),
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def largest(planned: Planned, name: str) -> np.ndarray:
+    found: np.ndarray = planned.loads[name].max(axis=1)
+    return found
+
+
+def test_without_an_engine_slots_stay_idle_and_no_engine_takes_the_plan() -> None:
+    planned = make_plan(request())
+    assert (planned.after.expert == IDLE).any()
+    with pytest.raises(UserError, match="sglang cannot leave a slot idle"):
+        export_text(planned.plan_file(), "sglang")
+
+
+@pytest.mark.parametrize("name", engine_names())
+@pytest.mark.parametrize("objective", ["time", "tokens"])
+def test_for_an_engine_every_slot_is_full(name: str, objective: str) -> None:
+    planned = make_plan(request(engine=engine_named(name), objective=objective))
+    assert (planned.after.expert != IDLE).all()
+    assert check_map(planned.after, planned.load) == []
+    assert export_text(planned.plan_file(), name).text
+    if objective == "tokens":
+        assert (largest(planned, PLANNED) <= largest(planned, "EPLB")).all()
+    else:
+        sides = dict(planned.sides())
+        seconds = [planned.rank_seconds(sides[side]) for side in (PLANNED, "EPLB")]
+        assert (seconds[0] <= seconds[1]).all()
+
+
+def test_loads_whose_replicas_do_not_fit_fill_every_slot() -> None:
+    """Counts of replicas that balance this layer best leave some without a rank that lacks them."""
+    row = json.loads((DATA / "cold_experts.json").read_text())
+    asked = request(objective="tokens")
+    counts = np.array([[row]], np.float64)
+    loads = replace(asked.loads, counts=counts, layers=asked.loads.layers[:1])
+    planned = make_plan(replace(asked, loads=loads, engine=engine_named("sglang")))
+    assert (planned.after.expert != IDLE).all()
+    assert (largest(planned, PLANNED) < largest(planned, "EPLB")).all()
+
+
+def test_the_figures_of_a_plan_are_by_the_split_of_its_engine() -> None:
+    engine = engine_named("vllm-ascend")
+    asked = request(engine=engine)
+    planned = make_plan(asked)
+    loads = engine.rank_loads(planned.after, planned.load, asked.setting)
+    plan = planned.plan_file()
+    assert plan.engine == "vllm-ascend"
+    for row, layer in enumerate(plan.layers):
+        assert layer.balancedness == loads[row].mean() / loads[row].max()
+        assert layer.max_load == loads[row].max()
+    assert (planned.after.loads(planned.load) != loads).any()
