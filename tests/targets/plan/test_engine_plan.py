@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_models import model_on
 
-from supertile.cli.inputs import config_path
-from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
 from supertile.ir.placement import IDLE
 from supertile.targets.deploy import parse_deployment
@@ -28,14 +27,14 @@ DATA = Path(__file__).parents[2] / "data"
 
 def request(loads: str = "lognormal:0.5", **more: object) -> Request:
     """Three layers of DeepSeek-V3 on two nodes, 32 experts more than one of each."""
-    config = read_config(config_path("deepseek_v3"))
-    found = loads_from(loads, expert_layers(config))
+    model = model_on("deepseek_v3", "h200")
+    found = loads_from(loads, expert_layers(model))
     few = replace(found, counts=found.counts[:, :3], layers=found.layers[:3])
     values = {"shares": "equal", "loads": few, **more}
     return Request(
         model="deepseek_v3",
         config_name="deepseek_v3",
-        config=config,
+        config=model,
         machine=load_machine("h200"),
         deployment=parse_deployment("phase=decode ep=16 batch=64 slots=288"),
         **values,  # type: ignore[arg-type]
