@@ -64,8 +64,7 @@ def equal_layer(
 
     `greedy` are EPLB's counts [E].
     """
-    packed = [_packed(load, counts, slots) for counts in _counts(load, slots, greedy)]
-    packed.sort(key=_largest)
+    packed = _tries(load, slots, greedy)
     enough = bound * (1 + ENOUGH)
     for bins in packed[:EXCHANGED]:
         bins.lower(STEPS, enough)
@@ -77,6 +76,20 @@ def equal_layer(
     best = min(packed, key=_largest)
     assert best.label is not None
     return best.label, best.bin
+
+
+def _tries(load: Floats, slots: Integers, greedy: Integers) -> list[Bins]:
+    """Packed, best first; no counts whose largest part alone is above what others reach."""
+    packed: list[Bins] = []
+    level = np.inf
+    seen: set[bytes] = set()
+    for counts in _counts(load, slots, greedy):
+        if counts.tobytes() in seen or (load / counts).max() > level:
+            continue
+        seen.add(counts.tobytes())
+        packed.append(_packed(load, counts, slots))
+        level = min(level, _largest(packed[-1]))
+    return sorted(packed, key=_largest)
 
 
 class _Climb:

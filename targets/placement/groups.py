@@ -1,15 +1,14 @@
 """Search of a layer's weighted placement where too few slots are spare to share between all ranks.
 
-Starts: groups built one by one under the least limit that works; ranks filled one by one, likewise;
-the best placement of equal shares. Then experts are exchanged between the groups of each start, and
-each group is filled evenly. Loads in units of the mean.
+Starts: ranks filled one by one under about the least limit that works, and the best placement of
+equal shares. Ranks that share no expert with others fall into groups of a start: experts are
+exchanged between those, and each group is filled evenly. Loads in units of the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,29 +16,55 @@ from supertile.targets.placement.equal import equal_layer
 from supertile.targets.placement.exchange import Bins
 from supertile.targets.placement.expert_map import Floats, Integers
 from supertile.targets.placement.fill import Pieces, fill
-from supertile.targets.placement.grouping import Groups, connected, grouped
 from supertile.targets.placement.one_slot import replica_counts
 
-BISECTIONS = 8
-THRIFT = (0.0, 0.5, 1.0, 2.0)
-PATIENCE = (1.0, 2.0, 0.5)
+BISECTIONS = 7
+PATIENCE = (2.0, 1.0)
 STEPS = 300
 """Of exchange between groups."""
 STEP_UP = 1.02
 """From a limit that did not work to the next."""
+MOST = 1e12
+"""Times the mean load of a rank: more than all loads together."""
 ENOUGH = 2e-4
 """Over the bound, where a layer's search ends."""
 
-Found = TypeVar("Found")
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each rank [G] and of each expert [E]."""
+
+    rank: Integers
+    expert: Integers
+
+
+def connected(pieces: Pieces, ranks: int, experts: int) -> Groups:
+    """The groups of a placement: ranks that hold an expert in common are in the same."""
+    parent = list(range(ranks))
+
+    def root(rank: int) -> int:
+        while parent[rank] != rank:
+            parent[rank] = rank = parent[parent[rank]]
+        return rank
+
+    first = [-1] * experts
+    for rank, expert in zip(pieces.rank.tolist(), pieces.expert.tolist(), strict=True):
+        if first[expert] < 0:
+            first[expert] = rank
+        a, b = sorted((root(first[expert]), root(rank)))
+        parent[b] = a
+    _, group = np.unique([root(rank) for rank in range(ranks)], return_inverse=True)
+    return Groups(group, group[first])
 
 
 def search(load: Floats, slots: Integers, lowest: float) -> Pieces:
     """The best found, of loads [E], slots [G]; no largest load of a rank is below `lowest`."""
     best, level = None, np.inf
     for start in _starts(load, slots, lowest):
-        pieces = _exchanged(load, slots, start, lowest) if isinstance(start, Groups) else start
-        if largest(pieces, len(slots)) < level:
-            best, level = pieces, largest(pieces, len(slots))
+        parted = connected(start, len(slots), len(load))
+        for pieces in (start, _exchanged(load, slots, parted, lowest)):
+            if largest(pieces, len(slots)) < level:
+                best, level = pieces, largest(pieces, len(slots))
         if level <= lowest * (1 + ENOUGH):
             break
     assert best is not None
@@ -51,28 +76,36 @@ def largest(pieces: Pieces, ranks: int) -> float:
     return float(np.bincount(pieces.rank, pieces.amount, minlength=ranks).max())
 
 
-def _starts(load: Floats, slots: Integers, lowest: float) -> Iterator[Groups | Pieces]:
-    for thrift in THRIFT:
-        found = _least(partial(grouped, load, slots, thrift), lowest)
-        if found is not None:
-            yield found
+def _starts(load: Floats, slots: Integers, lowest: float) -> Iterator[Pieces]:
+    """Those first that take least time."""
     for patience in PATIENCE:
-        pieces = _filled(load, slots, lowest, np.full(len(slots), patience))
-        yield pieces
-        yield connected(pieces, len(slots), len(load))
-    pieces = _equal(load, slots, lowest)
-    yield pieces
-    yield connected(pieces, len(slots), len(load))
+        yield _filled(load, slots, lowest, np.full(len(slots), patience))
+    yield _equal(load, slots, lowest)
 
 
 def _filled(load: Floats, slots: Integers, lowest: float, patience: Floats) -> Pieces:
-    def at(limit: float) -> Pieces | None:
-        found = fill(load, slots, limit, patience)
-        return found and Pieces(found.rank, found.expert, found.amount * limit)
+    """Under about the least limit from `lowest` on that works."""
 
-    found = _least(at, lowest)
-    assert found is not None  # any load fits under the sum of all
-    return found
+    def at(limit: float) -> Pieces | None:
+        pieces = fill(load, slots, limit, patience)
+        return pieces and Pieces(pieces.rank, pieces.expert, pieces.amount * limit)
+
+    low = high = lowest or 1.0
+    step, filled = STEP_UP, at(low)
+    if filled is not None:
+        return filled
+    while filled is None:
+        low, high, step = high, high * step, step * STEP_UP
+        filled = at(high)
+        assert filled is not None or high < MOST, "any loads fit under a limit far above their sum"
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        tighter = at(middle)
+        if tighter is None:
+            low = middle
+        else:
+            filled, high = tighter, middle
+    return filled
 
 
 def _equal(load: Floats, slots: Integers, lowest: float) -> Pieces:
@@ -80,25 +113,6 @@ def _equal(load: Floats, slots: Integers, lowest: float) -> Pieces:
     expert, rank = equal_layer(load, slots, lowest, counts)
     amount = (load / np.bincount(expert, minlength=len(load)))[expert]
     return Pieces(rank, expert, amount)
-
-
-def _least(at: Callable[[float], Found | None], lowest: float) -> Found | None:
-    """What `at` finds for about the least limit from `lowest` on where it finds something."""
-    low = high = lowest or 1.0
-    step, found = STEP_UP, at(low)
-    if found is not None:
-        return found
-    while found is None and step < 1e9:
-        low, high, step = high, high * step, step * STEP_UP
-        found = at(high)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        tighter = at(middle)
-        if tighter is None:
-            low = middle
-        else:
-            found, high = tighter, middle
-    return found
 
 
 def _exchanged(load: Floats, slots: Integers, start: Groups, lowest: float) -> Pieces:

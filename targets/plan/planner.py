@@ -26,6 +26,7 @@ from supertile.targets.placement.dealt_ranks import deal_ranks
 from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.full_slots import full_slots
+from supertile.targets.placement.group_bound import raised_bound
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.placement.migrate import Migration, migrate
@@ -132,8 +133,8 @@ def make_plan(request: Request) -> Planned:
         raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
     baseline = baselines[0] if baselines else None
     expected = _expected(request, before, baseline, after)
-    bound = (placement_bound if request.own_shares else equal_bound)(load, slots)
     split = request.split(after)
+    bound = _bound(request, load, slots, split)
     travel = travel_of(request.machine, request.config, request.deployment, load, split)
     return Planned(
         model=request.model,
@@ -320,6 +321,12 @@ def _eplb(request: Request, load: Floats, slots: Integers) -> list[ExpertMap]:
         chosen = own_balance(load, total, ranks, setting.groups or 1, setting.nodes)
     anywhere = own_balance(load, total, ranks)
     return [chosen] if np.array_equal(chosen.expert, anywhere.expert) else [chosen, anywhere]
+
+
+def _bound(request: Request, load: Floats, slots: Integers, split: ExpertMap) -> Floats:
+    """[L]: the least possible largest load of a rank, as far as it is known beside the plan."""
+    quick = (placement_bound if request.own_shares else equal_bound)(load, slots)
+    return raised_bound(load, slots, quick, split.loads(load).max(axis=1))
 
 
 # ---- scenarios ---------------------------------------------------------------------------------
