@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
+    from supertile.targets.plan.exports import Drafts
     from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.loads import Loads
     from supertile.targets.plan.plan_types import PlanFile
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
     planned = compared(goal, module, planned)
     plan = planned.plan_file()
     if options.output:
-        _write(options.output, engines, plan, planned)
+        _write(options.output, engines, plan, planned, _drafts(request))
     if options.json:
         from supertile.targets.plan.plan_file import plan_text
 
@@ -305,24 +306,32 @@ def _loader(options: argparse.Namespace, exports: Sequence[str]) -> Engine | Non
     return None if name is None else engine_named(name)
 
 
+def _drafts(request: Request) -> Drafts:
+    from supertile.targets.plan.exports import Drafts
+
+    layers = request.config.values.get("num_nextn_predict_layers", 0)
+    count = layers if isinstance(layers, int) else 0
+    return Drafts(count, request.deployment.mtp is not None)
+
+
 # ---- what is written ---------------------------------------------------------------------------
 
 
-def _write(folder: str, engines: list[str], plan: PlanFile, planned: Planned) -> None:
+def _write(
+    folder: str, engines: list[str], plan: PlanFile, planned: Planned, drafts: Drafts
+) -> None:
     """plan.json, report.html and a file for each engine: all of them or none."""
-    from supertile.targets.engines.engine import engine_named
     from supertile.targets.output.plan_report import plan_report
     from supertile.targets.output.write import write_together
-    from supertile.targets.plan.exports import export_text
+    from supertile.targets.plan.exports import export_files
     from supertile.targets.plan.plan_file import plan_text
 
     texts = {"plan.json": plan_text(plan), "report.html": plan_report(planned)}
     for engine in engines:
-        made = export_text(plan, engine)
-        name = f"{engine}{engine_named(engine).suffixes[0]}"
-        texts[name] = made.text
-        for note in made.notes:
-            print(f"{name}: {note}", file=sys.stderr)
+        for name, made in export_files(plan, engine, drafts).items():
+            texts[name] = made.text
+            for note in made.notes:
+                print(f"{name}: {note}", file=sys.stderr)
     write_together(texts, folder)
 
 

@@ -81,7 +81,7 @@ PLAN_TEXTS: dict[str, Text] = {
     ),
     # Files of serving engines
     "plan.interface": Text(
-        "there is no such interface of a policy of vLLM",
+        "there is no such interface of vLLM",
         expected="{expected}, for the engine vllm alone",
         found="{found!r:.60}",
         suggestion="{hint}",
@@ -102,6 +102,12 @@ PLAN_TEXTS: dict[str, Text] = {
         expected="an expert in each slot",
         found="idle slots: {found}",
         suggestion="plan with fewer slots, so that no rank has more than there are experts",
+    ),
+    "plan.export_dense": Text(
+        "the map of vLLM's pull request {number} has rows of experts for every layer",
+        expected="a model whose layers all have experts",
+        found="{found} dense layers",
+        suggestion="export for the interface pr49572, or the policy",
     ),
     "plan.export_redundant": Text(
         "{engine} refuses a model with so many replicas",

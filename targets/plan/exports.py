@@ -23,6 +23,7 @@ from supertile.ir.files import write_text
 from supertile.ir.placement import IDLE
 from supertile.targets.engines.engine import Engine, engine_named
 from supertile.targets.plan.export_vllm import INTERFACES, policy_module
+from supertile.targets.plan.export_vllm_map import MAPS, map_notes, map_text
 from supertile.targets.plan.plan_types import PlanFile
 
 Rows = list[list[int]]
@@ -36,16 +37,33 @@ class Export:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Drafts:
+    """The draft layers of a model. No loads of theirs are known: they get the default layout."""
+
+    layers: int = 0
+    running: bool = False
+    """Whether the deployment drafts."""
+
+
+NO_DRAFTS = Drafts()
+
+
 def export(
-    plan: PlanFile, engine: str, path: str | Path, interface: str | None = None
+    plan: PlanFile,
+    engine: str,
+    path: str | Path,
+    interface: str | None = None,
+    drafts: Drafts = NO_DRAFTS,
 ) -> tuple[str, ...]:
     """Write the plan for an engine, and return what its user should know.
 
-    `interface` is for vLLM alone: one of `export_vllm.INTERFACES`. Errors: those of `export_text`,
-    and `plan.export_suffix` where the engine would not load a file of this name.
+    `interface` is for vLLM alone: one of `export_vllm.INTERFACES` or `export_vllm_map.MAPS`.
+    Errors: those of `export_text`, and `plan.export_suffix` where the engine would not load a file
+    of this name.
     """
-    made = export_text(plan, engine, interface)
-    known = engine_named(engine).suffixes
+    made = export_text(plan, engine, interface, drafts)
+    known = (".json",) if interface in MAPS else engine_named(engine).suffixes
     suffix = os.path.splitext(str(path))[1]
     if suffix not in known:
         expected, found = " or ".join(known), suffix or "no suffix"
@@ -55,25 +73,39 @@ def export(
     text = (
         made.text
         if suffix != ".json" or engine_named(engine).name != "trtllm"
-        else _tensorrt_json(plan)
+        else _tensorrt_json(plan, drafts)
     )
     write_text(path, text)
     return made.notes
 
 
-def export_text(plan: PlanFile, engine: str, interface: str | None = None) -> Export:
+def export_files(plan: PlanFile, engine: str, drafts: Drafts = NO_DRAFTS) -> dict[str, Export]:
+    """By name, all files for an engine: for vLLM maps beside the policy. Errors: `export_text`."""
+    suffix = engine_named(engine).suffixes[0]
+    files = {f"{engine}{suffix}": export_text(plan, engine, None, drafts)}
+    if engine_named(engine).name != "vllm":
+        return files
+    for interface, form in MAPS.items():
+        if not form.every_layer or len(plan.layers) == plan.model_layers:
+            files[f"{engine}-{interface}.json"] = export_text(plan, engine, interface, drafts)
+    return files
+
+
+def export_text(
+    plan: PlanFile, engine: str, interface: str | None = None, drafts: Drafts = NO_DRAFTS
+) -> Export:
     """The plan for an engine. Errors: `engine.unknown`, `plan.export_uneven`, `.export_idle`,
-    `.export_redundant`, `.interface`.
+    `.export_redundant`, `.export_dense`, `.interface`.
     """
-    loader = engine_named(engine)
-    if interface is not None and (loader.name != "vllm" or interface not in INTERFACES):
-        known, hint = ", ".join(INTERFACES), nearest(interface, INTERFACES)
+    loader, interfaces = engine_named(engine), (*INTERFACES, *MAPS)
+    if interface is not None and (loader.name != "vllm" or interface not in interfaces):
+        known, hint = ", ".join(interfaces), nearest(interface, interfaces)
         raise UserError("plan.interface", found=interface, expected=known, hint=hint)
     _check_even(plan, engine)
     if loader.full_slots:
         _check_idle(plan, engine)
     _check_redundant(plan, loader)
-    made = TEXT_OF[loader.name](plan, interface or INTERFACES[0])
+    made = TEXT_OF[loader.name](plan, interface or INTERFACES[0], drafts)
     return Export(made.text, (*made.notes, *_share_notes(plan, engine)))
 
 
@@ -115,6 +147,12 @@ def _rows(plan: PlanFile) -> Rows:
     return rows
 
 
+def _default_row(plan: PlanFile) -> list[int]:
+    """What engines put into the slots of a layer that they have no placement for."""
+    experts = plan.placement.experts
+    return [slot % experts for slot in range(int(plan.placement.slots.sum()))]
+
+
 def _redundant(plan: PlanFile) -> int:
     return int(plan.placement.slots.sum()) - plan.placement.experts
 
@@ -122,16 +160,18 @@ def _redundant(plan: PlanFile) -> int:
 # ---- SGLang
 
 
-def _sglang(plan: PlanFile) -> Export:
+def _sglang(plan: PlanFile, drafts: Drafts) -> Export:
     """`physical_to_logical_map` [model layers, P]; dense layers have the engine's own default."""
-    total, experts = int(plan.placement.slots.sum()), plan.placement.experts
-    rows: Rows = [[slot % experts for slot in range(total)]] * plan.model_layers
+    rows: Rows = [_default_row(plan)] * plan.model_layers
     for layer, row in zip(plan.layers, _rows(plan), strict=True):
         rows[layer.layer] = row
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     text = f'{{"physical_to_logical_map":[\n{lines}\n]}}\n'
     flags = f"--ep-size {plan.placement.ranks} --ep-num-redundant-experts {_redundant(plan)}"
-    return Export(text, (f"start SGLang with {flags} --init-expert-location and this file",))
+    notes = [f"start SGLang with {flags} --init-expert-location and this file"]
+    if drafts.running:
+        notes.append("draft layers have no row: SGLang keeps its own layout for them")
+    return Export(text, tuple(notes))
 
 
 # ---- vllm-ascend
@@ -156,8 +196,7 @@ def _vllm_ascend(plan: PlanFile) -> Export:
     option = '{"eplb_config":{"expert_map_path":"FILE"}}'
     notes = (
         f"start vllm-ascend on {plan.placement.ranks} ranks with --additional-config '{option}'",
-        "a layer of drafts takes the engine's default; rank r sends an expert's tokens to replica "
-        "r mod their number",
+        "a layer of drafts takes the engine's default",
     )
     return Export(text, notes)
 
@@ -165,24 +204,37 @@ def _vllm_ascend(plan: PlanFile) -> Export:
 # ---- TensorRT-LLM
 
 
-def _tensorrt(plan: PlanFile) -> Export:
-    """YAML; layers with experts alone, by their number in the model."""
+def _tensorrt(plan: PlanFile, drafts: Drafts) -> Export:
+    """YAML; layers with experts alone, by their number in the model, drafts after the last."""
     lines = [f"num_slots: {int(plan.placement.slots.sum())}", "initial_global_assignments:"]
-    for layer, row in zip(plan.layers, _rows(plan), strict=True):
-        lines.append(f"  {layer.layer}: {json.dumps(row)}")
+    for layer, row in _assignments(plan, drafts).items():
+        lines.append(f"  {layer}: {json.dumps(row)}")
     lines.append("layer_updates_per_iter: 0")
-    note = (
+    notes = [
         f"name this file as moe_config.load_balancer, with moe_expert_parallel_size "
         f"{plan.placement.ranks}"
-    )
-    return Export("\n".join([*lines, ""]), (note,))
+    ]
+    if drafts.running:
+        notes.append("draft layers have a row with the default layout: their loads are not known")
+    elif drafts.layers:
+        notes.append(
+            "the deployment does not draft, so draft layers have no row: an engine that drafts "
+            "does not start with this file"
+        )
+    return Export("\n".join([*lines, ""]), tuple(notes))
 
 
-def _tensorrt_json(plan: PlanFile) -> str:
+def _assignments(plan: PlanFile, drafts: Drafts) -> dict[int, list[int]]:
+    rows = {layer.layer: row for layer, row in zip(plan.layers, _rows(plan), strict=True)}
+    if drafts.running:
+        last = plan.model_layers + drafts.layers
+        rows |= {layer: _default_row(plan) for layer in range(plan.model_layers, last)}
+    return rows
+
+
+def _tensorrt_json(plan: PlanFile, drafts: Drafts) -> str:
     """The same as JSON, whose keys are words: what reads it must make numbers of them."""
-    assignments = {
-        str(layer.layer): row for layer, row in zip(plan.layers, _rows(plan), strict=True)
-    }
+    assignments = {str(layer): row for layer, row in _assignments(plan, drafts).items()}
     table: Mapping[str, object] = {
         "num_slots": int(plan.placement.slots.sum()),
         "initial_global_assignments": assignments,
@@ -194,23 +246,39 @@ def _tensorrt_json(plan: PlanFile) -> str:
 # ---- vLLM
 
 
-def _vllm(plan: PlanFile, interface: str) -> Export:
+def _vllm(plan: PlanFile, interface: str, drafts: Drafts) -> Export:
+    if interface in MAPS:
+        return _vllm_map(plan, interface, drafts)
     text = policy_module(_rows(plan), plan.placement.experts, plan.placement.ranks, interface)
     config = json.dumps({"num_redundant_experts": _redundant(plan)})
-    notes = (
+    notes = [
         f"start vLLM on {plan.placement.ranks} ranks with --enable-eplb --eplb-config '{config}', "
         "and call install() of this module in each of its processes",
         "vLLM starts with its own layout; the plan is in force from the first rearrangement on, "
         "after step_interval steps",
-    )
-    unseen = "no released vLLM with this interface was at hand: try it first"
-    return Export(text, (*notes, unseen) if interface == "plan" else notes)
+    ]
+    if drafts.running:
+        notes.append("draft layers are left to the policy that was there before")
+    if interface == "plan":
+        notes.append("no released vLLM with this interface was at hand: try it first")
+    return Export(text, tuple(notes))
 
 
-TEXT_OF: Mapping[str, Callable[[PlanFile, str], Export]] = {
-    "sglang": lambda plan, _: _sglang(plan),
+def _vllm_map(plan: PlanFile, form: str, drafts: Drafts) -> Export:
+    """Rows of all layers and of the model's draft layers, or of the layers with experts alone."""
+    rows = _rows(plan)
+    if MAPS[form].every_layer:
+        dense = plan.model_layers - len(rows)
+        if dense:
+            raise UserError("plan.export_dense", number=form.removeprefix("pr"), found=dense)
+        rows += [_default_row(plan)] * drafts.layers
+    return Export(map_text(rows), map_notes(form, plan.placement.ranks, _redundant(plan)))
+
+
+TEXT_OF: Mapping[str, Callable[[PlanFile, str, Drafts], Export]] = {
+    "sglang": lambda plan, _, drafts: _sglang(plan, drafts),
     "vllm": _vllm,
-    "vllm-ascend": lambda plan, _: _vllm_ascend(plan),
-    "trtllm": lambda plan, _: _tensorrt(plan),
+    "vllm-ascend": lambda plan, _, __: _vllm_ascend(plan),
+    "trtllm": lambda plan, _, drafts: _tensorrt(plan, drafts),
 }
-"""Of a plan and an interface of vLLM's, by the name of the engine."""
+"""Of a plan, an interface of vLLM's and draft layers, by the name of the engine."""

@@ -23,6 +23,7 @@ def test_a_plan_its_page_and_its_exports(
     line = [*DEPLOYED, "--loads", "zipf:0.8", "--export", engines, "-o", str(tmp_path)]
     assert main(line) == 0
     names = {"plan.json", "report.html", "sglang.json", "vllm.py", "vllm-ascend.json"}
+    names |= {"vllm-pr53022.json", "vllm-pr49572.json"}
     assert {path.name for path in tmp_path.iterdir()} == names | {"tensorrt-llm.yaml"}
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert [layer["layer"] for layer in plan["layers"]] == list(range(6))

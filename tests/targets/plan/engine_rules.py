@@ -45,9 +45,15 @@ def sglang_map(text: str, layers: int, experts: int, redundant: int, ep: int) ->
 
 
 def ascend_layer(text: str, layer: int, experts: int, ep: int) -> tuple[Array, int]:
-    """[D, S]: the experts of each device in the layer at a position; and the redundant experts."""
+    """[D, S]: the experts of each device in the layer at a position; and the redundant experts.
+
+    The layer after the last is that of drafts: the default layout in as many slots as layer 0 has.
+    """
     data = json.loads(text)
-    assert layer < data["moe_layer_count"]
+    assert layer <= data["moe_layer_count"] == len(data["layer_list"])
+    if layer == data["moe_layer_count"]:
+        total = sum(len(device["device_expert"]) for device in data["layer_list"][0]["device_list"])
+        return (np.arange(total) % experts).reshape(ep, -1), total - experts
     devices = [device["device_expert"] for device in data["layer_list"][layer]["device_list"]]
     assert len(devices) == ep
     placement = np.array(devices, np.int32)  # rows of equal length
@@ -79,6 +85,7 @@ def tensorrt_table(text: str) -> dict[str, Any]:
 
 
 def tensorrt_map(text: str, moe: list[int], experts: int, ep: int) -> dict[int, list[int]]:
+    """By layer; `moe` are the layers that the engine looks up, those of drafts among them."""
     table = tensorrt_table(text)
     assert table["layer_updates_per_iter"] == 0 and table["num_slots"] % ep == 0
     assignments: dict[int, list[int]] = table["initial_global_assignments"]
@@ -89,6 +96,31 @@ def tensorrt_map(text: str, moe: list[int], experts: int, ep: int) -> dict[int, 
 
 
 # ---- vLLM
+
+
+def vllm_static_map(
+    text: str, layers: int, drafts: int, experts: int, redundant: int, groups: int = 1
+) -> Array:
+    """[N, P]: what the static map of pull request 53022 is checked for."""
+    rows = json.loads(text)
+    if isinstance(rows[0], int):
+        rows = [rows] * (layers + drafts)
+    assert len(rows) == layers + drafts
+    for row in rows:
+        assert all(type(expert) is int for expert in row)
+        assert len(row) == experts + redundant and set(row) == set(range(experts))
+        if redundant == 0 and groups > 1:
+            blocks = np.reshape(row, (groups, -1)) // (experts // groups)
+            assert all(len(set(block)) == 1 for block in blocks.tolist())
+    return np.array(rows)
+
+
+def vllm_initial_map(text: str, moe_layers: int, experts: int, redundant: int) -> Array:
+    """[L, P]: what the initial map of pull request 49572 is checked for."""
+    rows = np.array(json.loads(text))
+    assert rows.shape == (moe_layers, experts + redundant)
+    assert all(set(row) == set(range(experts)) for row in rows.tolist())
+    return rows
 
 
 class Before:

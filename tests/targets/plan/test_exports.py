@@ -14,17 +14,24 @@ from engine_rules import (
     load_policy,
     sglang_map,
     tensorrt_map,
+    vllm_initial_map,
+    vllm_static_map,
 )
 from plan_models import ROWS, even, plan_of, weighted
 
 from supertile.ir.errors import UserError
 from supertile.targets.engines.engine import engine_names
 from supertile.targets.plan.export_vllm import INTERFACES
-from supertile.targets.plan.exports import export, export_text
+from supertile.targets.plan.export_vllm_map import MAPS
+from supertile.targets.plan.exports import Drafts, export, export_files, export_text
 from supertile.targets.plan.plan_types import PlanFile
 
 PLAN = plan_of(even())
 WINDOW = np.zeros((2, 4))
+
+
+DEFAULT = [0, 1, 2, 3, 0, 1]
+"""What an engine puts into the slots of a layer without a placement."""
 
 
 def error(plan: PlanFile, engine: str, interface: str | None = None) -> UserError:
@@ -60,6 +67,60 @@ def test_tensorrt_loads_the_plan(tmp_path, suffix):
     export(PLAN, "tensorrt-llm", path)
     found = tensorrt_map(path.read_text(), [1, 3], experts=4, ep=3)
     assert list(found.values()) == ROWS
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_tensorrt_has_a_row_for_each_draft_layer_that_runs(tmp_path, suffix):
+    """Without one the engine ends with a KeyError, so a deployment that drafts has it."""
+    path = tmp_path / f"balancer{suffix}"
+    notes = export(PLAN, "trtllm", path, drafts=Drafts(2, running=True))
+    found = tensorrt_map(path.read_text(), [1, 3, 4, 5], experts=4, ep=3)
+    assert list(found.values()) == [*ROWS, DEFAULT, DEFAULT]
+    assert "draft layers have a row" in notes[-1]
+    notes = export(PLAN, "trtllm", path, drafts=Drafts(2, running=False))
+    assert sorted(tensorrt_map(path.read_text(), [1, 3], experts=4, ep=3)) == [1, 3]
+    assert "does not start with this file" in notes[-1]
+
+
+def test_other_engines_say_what_becomes_of_drafts():
+    drafts = Drafts(1, running=True)
+    for engine, told in {
+        "sglang": "draft layers have no row",
+        "vllm": "draft layers are left to the policy",
+        "vllm-ascend": "a layer of drafts takes the engine's default",
+    }.items():
+        assert told in export_text(PLAN, engine, drafts=drafts).notes[-1]
+    slots = sglang_map(export_text(PLAN, "sglang", drafts=drafts).text, 4, 4, 2, 3)
+    assert len(slots) == 4
+    placement, _ = ascend_layer(export_text(PLAN, "vllm-ascend", drafts=drafts).text, 2, 4, 3)
+    assert placement.ravel().tolist() == DEFAULT
+
+
+def test_maps_of_vllm_lie_beside_the_policy():
+    every = plan_of(even(), numbers=(0, 1), model_layers=2)
+    files = export_files(every, "vllm", Drafts(1))
+    assert list(files) == ["vllm.py", "vllm-pr53022.json", "vllm-pr49572.json"]
+    static = vllm_static_map(files["vllm-pr53022.json"].text, 2, 1, experts=4, redundant=2)
+    assert static.tolist() == [*ROWS, DEFAULT]
+    assert vllm_initial_map(files["vllm-pr49572.json"].text, 2, 4, 2).tolist() == ROWS
+    for number, option in (("53022", "expert_map_path"), ("49572", "initial_expert_map_path")):
+        (note,) = files[f"vllm-pr{number}.json"].notes
+        assert f"pull request {number}, which is in no release" in note and f'"{option}"' in note
+
+
+def test_a_static_map_is_for_models_without_dense_layers():
+    assert list(export_files(PLAN, "vllm")) == ["vllm.py", "vllm-pr49572.json"]
+    found = error(PLAN, "vllm", "pr53022")
+    assert found.code == "plan.export_dense" and found.found == "2 dense layers"
+
+
+def test_a_map_of_vllm_is_json(tmp_path):
+    for form in MAPS:
+        with pytest.raises(UserError) as caught:
+            export(plan_of(even(), (0, 1), model_layers=2), "vllm", tmp_path / "map.py", form)
+        assert caught.value.expected == "a name that ends with .json"
+    export(PLAN, "vllm", tmp_path / "map.json", "pr49572")
+    assert json.loads((tmp_path / "map.json").read_text()) == ROWS
 
 
 def test_vllm_gets_the_plan_from_its_policy(tmp_path, monkeypatch):
