@@ -35,11 +35,14 @@ HALF_PI = (
 """pi / 2 in parts; products of the first two with numbers of up to 20 bits are exact."""
 LARGEST_ANGLE = 2.0**26
 ROOT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
+HALF_LOG_TWO_PI = float.fromhex("0x1.d67f1c864beb5p-1")
+LAST_PRODUCT = 16
 OVERFLOW = 1100.0  # e to the power of this, and 2 as well, is beyond float64
 
 _EXP = tuple(1 / factorial(n) for n in range(14, -1, -1))
 _EXPM1 = tuple(1 / factorial(n) for n in range(15, 0, -1))
 _ATANH = tuple(1 / n for n in range(23, 0, -2))
+_STIRLING = (1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 _SIN = tuple((-1) ** n / factorial(2 * n + 1) for n in range(8, -1, -1))
 _COS = tuple((-1) ** n / factorial(2 * n) for n in range(9, -1, -1))
 
@@ -83,10 +86,23 @@ def log1p(x: npt.ArrayLike) -> F64:
 
 
 def power(base: npt.ArrayLike, exponent: npt.ArrayLike) -> F64:
-    """base^exponent for bases above 0; ValueError for others."""
-    if np.any(np.asarray(base) <= 0):
-        raise ValueError(f"powers are of numbers above 0, got {base!r}")
-    return exp(np.asarray(exponent, np.float64) * log(base))
+    """base^exponent for bases from 0 on, 0^0 = 1; ValueError for negative bases."""
+    if np.any(np.asarray(base) < 0):
+        raise ValueError(f"powers are of numbers from 0 on, got {base!r}")
+    exponents = np.asarray(exponent, np.float64)
+    with np.errstate(invalid="ignore"):
+        result: F64 = np.where(exponents == 0, 1.0, exp(exponents * log(base)))
+    return result
+
+
+def log_factorial(n: npt.ArrayLike) -> F64:
+    """log(n!) of whole numbers from 0 on, by Stirling's series and from 16 down by products."""
+    value = np.asarray(n, np.float64)
+    small = _FACTORIALS[np.minimum(value, LAST_PRODUCT).astype(np.int64)]
+    x = np.maximum(value, LAST_PRODUCT) + 1
+    series = _polynomial(1 / (x * x), _STIRLING) / x
+    result: F64 = (x - 0.5) * log(x) - x + HALF_LOG_TWO_PI + series
+    return np.where(value <= LAST_PRODUCT, small, result)
 
 
 def cos_sin(x: npt.ArrayLike) -> tuple[F64, F64]:
@@ -143,3 +159,6 @@ def _scaled(value: F64, exponent: F64) -> F64:
     with np.errstate(over="ignore", under="ignore"):
         scaled: F64 = np.ldexp(value, np.where(known, exponent, 0).astype(np.int32))
     return np.where(known, scaled, np.nan)
+
+
+_FACTORIALS = _log(np.array([float(factorial(n)) for n in range(LAST_PRODUCT + 1)]))

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from supertile.ir import portable_math
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import IDLE, WHOLE, Placement
 from supertile.runtime.copies import Copies, copies_of
@@ -248,9 +249,8 @@ def chosen_chance(held: NDArray[Any], experts: int, choices: int) -> Floats:
     """
     counts, where = np.unique(np.asarray(held), return_inverse=True)
     share = counts[:, None] / (experts - np.arange(choices))
-    with np.errstate(divide="ignore"):
-        missed = np.log1p(-np.minimum(share, 1.0)).sum(axis=1)
-    result: Floats = -np.expm1(missed)[where]
+    missed = portable_math.log1p(-np.minimum(share, 1.0)).sum(axis=1)
+    result: Floats = -portable_math.expm1(missed)[where]
     return result
 
 

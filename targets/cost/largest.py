@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from supertile.ir import portable_math
 from supertile.targets.cost.chance import normal_below, tail_factor
 
 Floats = NDArray[np.float64]
@@ -56,10 +57,9 @@ def _counted(means: Floats, ranks: Integers) -> float:
     low = max(0, math.floor(top - FAR * math.sqrt(top)))
     # FAR deviations of a Poisson variable with a small mean are less far than those of a normal.
     counts = np.arange(low, math.ceil(top + FAR * math.sqrt(top)) + 40, dtype=np.float64)
-    factorials = math.lgamma(low + 1) + np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
-    with np.errstate(divide="ignore"):
-        logs = np.maximum(np.log(means), -1e3)
-    chances = np.exp(logs[:, None] * counts - means[:, None] - factorials)
+    factorials = portable_math.log_factorial(counts)
+    logs = np.maximum(portable_math.log(means), -1e3)
+    chances = portable_math.exp(logs[:, None] * counts - means[:, None] - factorials)
     # Added from the largest count on: what is above a count, without the rounding of 1 - F.
     above = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1] - chances
     return low + float((1 - _all_below(1 - above, ranks)).sum())
@@ -71,12 +71,12 @@ def _integrated(means: Floats, ranks: Integers) -> float:
     points = top + np.linspace(-FAR, FAR, POINTS) * math.sqrt(top)
     # x = m + sqrt(m) w + (w^2 - 1) / 6 (Cornish and Fisher), solved for w.
     roots = np.sqrt(means)[:, None]
-    w = 3 * (np.sqrt(roots**2 + 2 / 3 * (points - means[:, None] + 1 / 6)) - roots)
+    w = 3 * (np.sqrt(roots * roots + 2 / 3 * (points - means[:, None] + 1 / 6)) - roots)
     missed = 1 - _all_below(normal_below(w), ranks)
     return float(points[0] + np.sum((missed[1:] + missed[:-1]) / 2 * np.diff(points)))
 
 
 def _all_below(below: Floats, ranks: Integers) -> Floats:
     """The chance that all ranks are below: the product of `below` [values, x], each so often."""
-    found: Floats = np.prod(np.clip(below, 0.0, 1.0) ** ranks[:, None], axis=0)
+    found: Floats = np.prod(portable_math.power(np.clip(below, 0.0, 1.0), ranks[:, None]), axis=0)
     return found

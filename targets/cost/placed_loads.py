@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from supertile.ir import portable_math
 from supertile.targets.cost.largest import expected_largest
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, over_mean
 
@@ -70,10 +71,11 @@ class PlacedLoads:
         rank = np.repeat(np.arange(len(self.counts)), self.counts)
         total = totals[:, rank]
         part = np.where(total > 0, self.slots / np.where(total > 0, total, 1.0), 0.0)
-        with np.errstate(divide="ignore"):
-            missed = np.log1p(-part)
+        missed = portable_math.log1p(-part)
         rows_of_ranks = (self.ranks * rows[:, None])[:, rank]
-        touched = np.where(part > 0, -np.expm1(np.maximum(missed, -1e3) * rows_of_ranks), 0.0)
+        touched = np.where(
+            part > 0, -portable_math.expm1(np.maximum(missed, -1e3) * rows_of_ranks), 0.0
+        )
         share = self._by_rank(touched).max(axis=1) / self.counts.max()
         return float(share.mean())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from supertile.ir import portable_math
-from supertile.ir.portable_math import cos_sin, exp, expm1, log, log1p, power
+from supertile.ir.portable_math import cos_sin, exp, expm1, log, log1p, log_factorial, power
 
 STORED = [
     "0x1.1ed3fe64fc541p+2",
@@ -63,11 +63,18 @@ def test_values_at_the_edges():
     for function, points, values in cases:
         assert np.array_equal(function(points), values, equal_nan=True), function.__name__
     assert all(np.isnan(x) for x in cos_sin(nan))
+    assert power([0, 0, 1, inf], [0, 2, 1e9, 0]).tolist() == [1, 0, 1, 1]
+
+
+def test_logarithms_of_factorials():
+    counts = np.concatenate([np.arange(60), [1e3, 12345, 1e6, 1e9]])
+    true = [math.lgamma(n + 1) for n in counts.tolist()]
+    assert np.allclose(log_factorial(counts), true, rtol=1e-14, atol=1e-15)
 
 
 def test_what_has_no_value_is_refused():
-    with pytest.raises(ValueError, match="above 0"):
-        power(-2.0, 0.5)
+    with pytest.raises(ValueError, match="from 0 on"):
+        power([1.0, -2.0], 0.5)
     with pytest.raises(ValueError, match="67108864 radians"):
         cos_sin([0.0, portable_math.LARGEST_ANGLE * 2])
 
