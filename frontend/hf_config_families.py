@@ -272,7 +272,11 @@ def _v3_magnitudes(keys: Keys, table: str) -> tuple[float, float]:
 
 def _yarn_magnitude(factor: float, weight: float) -> float:
     """0.1 weight ln(factor) + 1: YaRN's correction for the longer context (arXiv 2309.00071)."""
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+    if factor <= 1:
+        return 1.0
+    from supertile.ir import portable_math  # brings NumPy, which few configs need
+
+    return 0.1 * weight * float(portable_math.log(factor)) + 1.0
 
 
 # ---- Llama

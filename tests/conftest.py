@@ -3,7 +3,14 @@
 from zlib import crc32
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pytest import MonkeyPatch, TempPathFactory
+
+# No property depends on how fast or how busy a machine is, nor on the day that it is tried.
+settings.register_profile(
+    "test", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("test")
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from html import escape
 
 import numpy as np
@@ -136,7 +137,7 @@ def _range(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def _levels(low: float, top: float) -> list[float]:
     """Round values for the grid, about five of them."""
-    step = 10 ** np.floor(np.log10((top - low) / 4))
+    step = float(f"1e{Decimal((top - low) / 4).adjusted()}")
     step *= next(factor for factor in (1, 2, 5, 10) if (top - low) / (step * factor) <= 6)
     first = np.ceil(round(low / step, 6)) * step
     return [float(value) for value in np.arange(first, top, step).round(9)]

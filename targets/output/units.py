@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 
 LARGE = ("", "k", "M", "G", "T", "P", "E")
 SMALL = ("s", "ms", "µs", "ns")
@@ -53,7 +54,7 @@ def _digits(value: float, digits: int = 3) -> str:
     """`digits` significant digits, without trailing zeros and without an exponent."""
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    decimals = max(0, digits - 1 - Decimal(value).adjusted())
     text = f"{value:.{min(decimals, 9)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

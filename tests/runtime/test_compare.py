@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from supertile.ir.text import parse_module
 from supertile.passes.driver import InternalError, Options, run_passes
 from supertile.passes.pipeline import parse_pipeline
 from supertile.passes.rewriting import Equivalence, Pass
+from supertile.runtime import graph_ops
 from supertile.runtime.compare import NumericCheck, tolerance_of
 from supertile.runtime.observe import NumericError, _steps_apart
 from supertile.runtime.plan import plan_module
@@ -75,6 +77,29 @@ def compared(old: str, new: str, equivalence: str = "exact") -> list[str]:
     check = NumericCheck(before)
     check.compare("change", equivalence, before, after)
     return check.lines
+
+
+def test_a_library_that_adds_by_place_is_not_taken_for_the_pass(monkeypatch):
+    """Every call of this product turns the order of its terms a little further."""
+    calls = count()
+
+    def turning(x, w):
+        order = np.roll(np.arange(x.shape[-1]), next(calls))
+        total = np.zeros((*x.shape[:-1], len(w)), np.float32)
+        for term in order.tolist():
+            total += x[..., term, None] * w[:, term]
+        return total
+
+    monkeypatch.setitem(graph_ops.FUNCTIONS, graph.Linear, turning)
+    same = "graph.subtract %x, %n", "graph.subtract  %x, %n"
+    renamed = SECOND.replace("%n, %w", "%n, %w2").replace(
+        "    %b", f'    %w2 = graph.weight {{checkpoint = "w"}} : () -> {WEIGHT}\n    %b', 1
+    )
+    assert compared(*same) == ["change: changes nothing"]
+    [line] = compared(SECOND, renamed)
+    assert line.endswith("of exact arithmetic: the library adds in another order")
+    with pytest.raises(NumericError):
+        compared(SECOND, SPLIT)
 
 
 # ---- the op to blame ---------------------------------------------------------------------------
