@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
+    from supertile.targets.plan.current import InUse
     from supertile.targets.plan.exports import Drafts
     from supertile.targets.plan.hashed import HashedTokens
     from supertile.targets.plan.loads import Loads
@@ -124,7 +125,9 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=natural, default=0, metavar="N", help="default 0")
     command.add_argument(
-        "--current", metavar="F", help="plan.json of the plan in use, which the new one comes from"
+        "--current",
+        metavar="F",
+        help="what is in use, which the new plan comes from: plan.json, or the file of an engine",
     )
     command.add_argument(
         "--moves", type=natural, metavar="M", help="move at most M experts from the plan in use"
@@ -186,7 +189,6 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
     from supertile.cli.deployed_model import deployed_model
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.machine import load_machine
-    from supertile.targets.plan.plan_file import read_plan
     from supertile.targets.plan.planner import Request, Robustness
 
     if options.deploy is None:
@@ -212,12 +214,21 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
         objective=options.objective or _objective(options.deploy),
         robust=Robustness(options.drift, options.scenarios) if options.robust else None,
         seed=options.seed,
-        current=None if options.current is None else read_plan(options.current),
+        current=_current(options, model, deployment),
         moves=options.moves,
         engine=engine,
     )
     names = (options.model, options.config)
     return request, Goal(names, config, machine, deployment, read=model), module
+
+
+def _current(options: argparse.Namespace, model: Model, deployment: Deployment) -> InUse | None:
+    from supertile.targets.plan.current import read_current
+    from supertile.targets.plan.model import expert_layers
+
+    if options.current is None:
+        return None
+    return read_current(options.current, expert_layers(model), deployment.ep)
 
 
 def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:

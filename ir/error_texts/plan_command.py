@@ -26,6 +26,20 @@ PLAN_COMMAND_TEXTS: dict[str, Text] = {
         found="{found}",
         suggestion="plan for the same ranks, slots and model, or leave --current out",
     ),
+    "current.unknown": Text(
+        "{file} is no placement in a form that is known",
+        expected="plan.json, or a file of SGLang (physical_to_logical_map), vllm-ascend "
+        "(layer_list), TensorRT-LLM (initial_global_assignments) or vLLM (a map, or Supertile's "
+        "policy)",
+        found="{found}",
+    ),
+    "current.yaml": Text("{file} is not YAML that can be read", found="{reason}"),
+    "current.value": Text(
+        "`{key}` of the placement in use is wrong in {file}",
+        expected="{expected}",
+        found="{found}",
+        suggestion="name the file for this model and these ranks",
+    ),
     "plan.redundancy": Text(
         "--redundancy is no number of slots and no memory",
         expected="slots in all, such as 32, or bytes of each rank, such as 2GB",

@@ -81,6 +81,11 @@ class PlanFile:
     engine: str = ""
     """The engine by whose split rule the figures of the layers are; empty: by the shares."""
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of its layers in the model."""
+        return tuple(layer.layer for layer in self.layers)
+
     def __post_init__(self) -> None:
         if len(self.layers) != self.placement.layers:
             raise ValueError(f"{len(self.layers)} layers, {self.placement.layers} rows of slots")

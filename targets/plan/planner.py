@@ -37,6 +37,7 @@ from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN
+from supertile.targets.plan.current import InUse
 from supertile.targets.plan.engine_plan import best_of_each_layer, filled
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
@@ -72,7 +73,7 @@ class Request:
     objective: str = "time"
     robust: Robustness | None = None
     seed: int = 0
-    current: PlanFile | None = None
+    current: InUse | PlanFile | None = None
     moves: int | None = None
     hashed: HashedTokens | None = None
     """Token ids whose traffic through layers that are routed by them is counted."""
@@ -132,7 +133,7 @@ def make_plan(request: Request) -> Planned:
     if problems:
         raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
     baseline = baselines[0] if baselines else None
-    expected = _expected(request, before, baseline, after)
+    expected = _expected(request, without_twins(before), baseline, after)
     split = request.split(after)
     bound = _bound(request, load, slots, split)
     travel = travel_of(request.machine, request.config, request.deployment, load, split)
@@ -188,8 +189,7 @@ def _before(request: Request, load: Floats, slots: Integers) -> ExpertMap:
     if request.current is None:
         return dealt_map(experts, slots, layers)
     held = request.current.placement
-    numbers = tuple(layer.layer for layer in request.current.layers)
-    found = (held.experts, held.slots.tolist(), numbers)
+    found = (held.experts, held.slots.tolist(), request.current.numbers)
     if found != (experts, slots.tolist(), request.loads.layers):
         raise _other_plan(request, held)
     return held
@@ -268,7 +268,8 @@ def _reached(
         return _rounded(request, placed), None
     scenarios = loads.reshape(-1, *loads.shape[-2:])
     bytes_of_one = round(request.config.expert_layer.expert_bytes)
-    moved = migrate(before, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
+    start = without_twins(before)
+    moved = migrate(start, placed, scenarios, expert_bytes=bytes_of_one, most=request.moves)
     return _rounded(request, moved.map), moved
 
 

@@ -56,3 +56,23 @@ def test_an_unknown_engine_is_told_before_anything_is_planned(
     assert main([*EP32, "--engine", "triton"]) == 1
     told = capsys.readouterr().err
     assert "no serving engine is known as triton" in told and "sglang, trtllm, vllm" in told
+
+
+def test_a_plan_comes_from_the_file_that_an_engine_has_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["plan", "deepseek_v4", "--config", str(DATA / "deepseek_v4"), "--target", "h200"]
+    deployed = [*model, "--deploy", "phase=decode ep=4 batch=64 slots=12", "--shares", "equal"]
+    first = [*deployed, "--loads", "zipf:0.8,seed=1", "--export", "sglang", "-o", str(tmp_path)]
+    assert main(first) == 0
+    in_use = str(tmp_path / "sglang.json")
+    told = {}
+    for moves in ("0", "4"):
+        line = [*deployed, "--loads", "zipf:0.8,seed=2", "--current", in_use, "--moves", moves]
+        capsys.readouterr()
+        assert main([*line, "--engine", "sglang"]) == 0
+        told[moves] = capsys.readouterr().out
+    assert "moves from the plan in use: 0 experts" in told["0"]
+    assert "moves from the plan in use: 4 experts" in told["4"]
+    assert main([*model, "--deploy", "phase=decode ep=4 batch=64", "--current", in_use]) == 1
+    assert "the plan in use is not for this deployment" in capsys.readouterr().err
