@@ -102,9 +102,10 @@ class LargestExperts:
         if alone.sum() <= self.spare:
             return int(alone.sum())
         sets = (np.arange(2 ** len(alone))[:, None] >> np.arange(len(alone))) & 1
-        together = self.costs(sets @ self.load[: len(alone)], sets.sum(axis=1), limit)
+        loads = (sets * self.load[: len(alone)]).sum(axis=1)
+        together = self.costs(loads, sets.sum(axis=1), limit)
         together[0] = 0
-        return int(alone.sum()) - most_saved(sets, sets @ alone - together)
+        return int(alone.sum()) - most_saved(sets, (sets * alone).sum(axis=1) - together)
 
     def costs(self, load: Floats, count: Integers, limit: float) -> Integers:
         """c(A) of sets [N] of so much load and so many experts; above `spare` it is one more."""
@@ -138,5 +139,7 @@ def most_saved(sets: Integers, saving: Integers) -> int:
     if solution.status != 0:
         return int(saving.max()) * int(sets.shape[1])
     price: Floats = np.maximum(solution.x, LEAST_PRICE)
-    dearer = max(1.0, float((least / (rows @ price)).max()))  # so that no set breaks them
+    dearer = max(
+        1.0, float((least / (rows * price).sum(axis=1)).max())
+    )  # so that no set breaks them
     return math.floor(float(price.sum()) * dearer + SAFE)

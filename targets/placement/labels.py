@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 
@@ -94,7 +95,10 @@ def locality(map: ExpertMap, domain: int, pairs: Floats | None = None) -> Locali
     together = None
     if pairs is not None:
         served = _in_domains(map, map.share, map.rank // domain)
-        of_layers = [(of * (chosen @ of)).sum() for of, chosen in zip(served, pairs, strict=True)]
+        of_layers = [
+            (of * portable_math.product(chosen, of)).sum()
+            for of, chosen in zip(served, pairs, strict=True)
+        ]
         together = float(np.mean(of_layers))
     return Locality(domain, in_one, float(near.mean()), together)
 
@@ -124,7 +128,8 @@ class _Exchanges:
         self.count = [_in_domains(map, held, of[map.rank]) for of in self.domains]
         self.chosen = []
         if pairs is not None:
-            self.chosen = [pairs @ _in_domains(map, map.share, of[map.rank]) for of in self.domains]
+            served = (_in_domains(map, map.share, of[map.rank]) for of in self.domains)
+            self.chosen = [portable_math.product(pairs, of_domain) for of_domain in served]
         self.itself = self._itself()
 
     def take_best(self, ranks: Integers) -> None:

@@ -121,7 +121,7 @@ def _assignment(current: ExpertMap, wanted: ExpertMap, layer: int) -> Integers:
     for of, expert in zip(holds, (current.expert[layer], wanted.expert[layer]), strict=True):
         held = expert != IDLE
         of[current.rank[held], expert[held]] = 1
-    overlap = holds[0] @ holds[1].T
+    overlap = holds[0] @ holds[1].T  # exact: whole numbers
     unlike = current.slots[:, None] != current.slots
     _, source = linear_sum_assignment(np.where(unlike, -1e6, overlap), maximize=True)
     return np.asarray(source, np.int64)

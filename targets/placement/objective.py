@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.bounds import worth_bound
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
@@ -43,7 +44,7 @@ class SlotCosts:
 
     def read(self, tokens: Floats) -> Floats:
         """Seconds to read the weights of slots with so many tokens each, in the same shape."""
-        found: Floats = -np.expm1(-tokens) * self.weights
+        found: Floats = -portable_math.expm1(-tokens) * self.weights
         return found
 
     def seconds(self, read: Floats, tokens: Floats) -> Floats:

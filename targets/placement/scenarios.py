@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from supertile.ir import portable_math
 from supertile.targets.placement.expert_map import Floats
 from supertile.targets.placement.inputs import checked_load
 
@@ -41,7 +42,7 @@ def forecast_scenarios(
     random = _random(count, pairs, seed, stream)
     drifted = np.broadcast_to(forecast, (count, *forecast.shape))
     if drift:
-        drifted = forecast * np.exp(drift * random.standard_normal(drifted.shape))
+        drifted = forecast * portable_math.exp(drift * random.standard_normal(drifted.shape))
     return _batches(drifted, forecast.sum(axis=1), pairs, random)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.packing import pack
@@ -64,7 +65,9 @@ def ring_start(slots: Integers, rule: CountRule, seed: int, number: int, noise: 
 def noisy_start(slots: Integers, seed: int, number: int) -> Start:
     def place(load: Floats, layer: int) -> Integers:
         random = np.random.default_rng([seed, 1, number, layer])
-        return packed_layer(load * np.exp(PACKING_NOISE * random.standard_normal(len(load))), slots)
+        return packed_layer(
+            load * portable_math.exp(PACKING_NOISE * random.standard_normal(len(load))), slots
+        )
 
     return Start("noisy packing", place)
 

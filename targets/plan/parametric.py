@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from supertile.ir import portable_math
 from supertile.ir.errors import UserError
 from supertile.runtime.checkpoint import Checkpoint, Format
 from supertile.targets.plan.load_text import LoadsText
@@ -97,7 +98,7 @@ def _layer(text: LoadsText, model: ExpertLayers, layer: int) -> Floats:
         first = np.asarray(text.value * random.standard_normal(model.experts), np.float64)
     else:
         ranks = random.permutation(model.experts) + 1.0
-        first = -text.value * np.log(ranks)
+        first = -text.value * portable_math.log(ranks)
     return _windows(first, text, random) * TOKENS * model.chosen
 
 
@@ -106,7 +107,7 @@ def _windows(first: Floats, text: LoadsText, random: np.random.Generator) -> Flo
     steps = text.drift * random.standard_normal((text.windows, len(first)))
     steps[0] = 0
     logs = first + np.cumsum(steps, axis=0)
-    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    weights = portable_math.exp(logs - logs.max(axis=1, keepdims=True))
     parts: Floats = weights / weights.sum(axis=1, keepdims=True)
     return parts
 
@@ -115,7 +116,7 @@ def token_frequency(text: LoadsText, vocabulary: int) -> Floats:
     """[W, V]: the part of each token id, by Zipf's law with the exponent `tokens`."""
     random = np.random.default_rng([text.seed, 0, WORDS])
     ranks = random.permutation(vocabulary) + 1.0
-    return _windows(-(text.tokens or 0.0) * np.log(ranks), text, random)
+    return _windows(-(text.tokens or 0.0) * portable_math.log(ranks), text, random)
 
 
 def _weighed(table: Integers, weights: Floats, experts: int) -> Floats:

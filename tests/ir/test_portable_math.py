@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from supertile.ir import portable_math
-from supertile.ir.portable_math import cos_sin, exp, expm1, log, log1p, log_factorial, power
+from supertile.ir.portable_math import (
+    cos_sin,
+    exp,
+    expm1,
+    log,
+    log1p,
+    log_factorial,
+    power,
+    product,
+)
 
 STORED = [
     "0x1.1ed3fe64fc541p+2",
@@ -70,6 +79,20 @@ def test_logarithms_of_factorials():
     counts = np.concatenate([np.arange(60), [1e3, 12345, 1e6, 1e9]])
     true = [math.lgamma(n + 1) for n in counts.tolist()]
     assert np.allclose(log_factorial(counts), true, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("terms", [0, 1, 40, portable_math.TERMS + 3])
+def test_products_are_near_and_in_no_order(terms):
+    a, b = RANDOM.standard_normal((2, 3, terms)), RANDOM.standard_normal((terms, 4))
+    result = product(a, b)
+    largest = np.abs(a).max(-1, initial=0)[..., None] * np.abs(b).max(0, initial=0)
+    assert (np.abs(result - a @ b) <= (terms * 2.0**-38 + 1e-15) * largest).all()
+    assert product(a[1:, 2], b).tobytes() == result[1:, 2].tobytes()
+    if terms <= portable_math.TERMS:
+        order = RANDOM.permutation(terms)
+        assert product(a[..., order], b[order]).tobytes() == result.tobytes()
+    assert product(a[0], b[:, 0]).tobytes() == np.ascontiguousarray(result[0, :, 0]).tobytes()
+    assert product(a[0, 0], b[:, 0]) == result[0, 0, 0]
 
 
 def test_what_has_no_value_is_refused():
