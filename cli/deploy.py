@@ -168,16 +168,14 @@ class Goal:
         return options if self.deployment is None else options | self._deployed()
 
     def _deployed(self) -> dict[str, dict[str, Any]]:
-        from supertile.ir.comm_work import ARRIVED
+        from supertile.cli.expert_kernels import tiles_of
         from supertile.targets.cost.sizes import own_tokens, sizes_of
-        from supertile.targets.tile_limits import tile_options
 
         assert self.deployment is not None
         one, values = self.deployment, sizes_of(self.deployment, self.model)
         tokens = int(values["T"])
-        tiles = tile_options(self.machine, tokens, one.batch, one.context)
         options = {
-            "choose-tiles": tiles | {"arrived": int(values[ARRIVED])},
+            "choose-tiles": tiles_of(self.machine, self.model, one),
             "build-schedule": {"tokens": tokens, "batch": one.batch, "context": one.context},
         }
         options["shard-attention"] = group_options(one.tp, one.ep)

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from supertile.cli.deploy import Goal
     from supertile.frontend.hf_config import Config
+    from supertile.targets.comm.layer_table import LayerRow
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
+    from supertile.targets.machine_types import Machine
     from supertile.targets.plan.current import InUse
     from supertile.targets.plan.exports import Drafts
     from supertile.targets.plan.hashed import HashedTokens
@@ -187,6 +189,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
     of the main model."""
     from supertile.cli.deploy import Goal
     from supertile.cli.deployed_model import deployed_model
+    from supertile.cli.expert_kernels import ExpertKernels
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.machine import load_machine
     from supertile.targets.plan.planner import Request, Robustness
@@ -209,6 +212,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
         machine=machine,
         deployment=deployment,
         loads=loads,
+        works=ExpertKernels(module, machine, model),
         hashed=hashed,
         shares=options.shares,
         objective=options.objective or _objective(options.deploy),
@@ -355,8 +359,7 @@ SWEPT = {"ep": 2**20, "batch": 2**31}
 
 def _sweep(options: argparse.Namespace) -> int:
     """A layer of experts at every number of ranks and batch, on each of the machines."""
-    from supertile.cli.deployed_model import deployed_model
-    from supertile.targets.comm.layer_table import layer_table_text, moe_layer_table
+    from supertile.targets.comm.layer_table import layer_table_text
     from supertile.targets.machine import load_machine
 
     given = {
@@ -372,21 +375,25 @@ def _sweep(options: argparse.Namespace) -> int:
     points = _points(options.sweep)
     module, config = _module(options)
     machines = [load_machine(name.strip()) for name in options.target.split(",")]
-    rows = [
-        row
-        for machine in machines
-        for row in moe_layer_table(
-            machine,
-            deployed_model(module, config, machine).expert_layer,
-            points["ep"],
-            points["batch"],
-        )
-    ]
+    rows = [row for machine in machines for row in _table_on(machine, module, config, points)]
     if options.json:
         print(json.dumps([row.as_dict() for row in rows], indent=1, allow_nan=False))
         return 0
     print(layer_table_text(rows))
     return 0
+
+
+def _table_on(
+    machine: Machine, module: ModuleOp, config: Config, points: dict[str, list[int]]
+) -> list[LayerRow]:
+    from supertile.cli.deployed_model import deployed_model
+    from supertile.cli.expert_kernels import ExpertKernels
+    from supertile.targets.comm.layer_table import moe_layer_table
+
+    model = deployed_model(module, config, machine)
+    _ = model.expert_layer  # a dense model has no such table
+    works = ExpertKernels(module, machine, model)
+    return moe_layer_table(machine, model, works, points["ep"], points["batch"])
 
 
 def _points(text: str) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.cli.deployed_model import deployed_model
+from supertile.cli.expert_kernels import ExpertKernels
 from supertile.cli.inputs import config_path, model_path
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import Config, read_config
@@ -25,6 +26,13 @@ def graph_module(config: str, numerics: str = "deployed") -> ModuleOp:
     """The main model under a config, at the graph level; not to be changed."""
     held = config_of(config)
     return build_model(model_path(held.family), held, numerics, ["logits"])
+
+
+@cache
+def kernels_on(config: str, machine: str = "ascend-910c") -> ExpertKernels:
+    """The expert kernels of a model on a machine, by deployment."""
+    model = model_on(config, machine)
+    return ExpertKernels(graph_module(config), load_machine(machine), model)
 
 
 @cache

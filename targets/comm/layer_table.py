@@ -1,6 +1,6 @@
-"""What a layer of experts costs at many numbers of ranks and batches, from formulas alone.
+"""What a layer of experts costs at many numbers of ranks and batches, with tiles for each.
 
-    rows = moe_layer_table(machine, layer, eps=(8, 64, 384), batches=(1, 16, 64, 256))
+    rows = moe_layer_table(machine, model, works, eps=(8, 64, 384), batches=(1, 16, 64, 256))
     print(layer_table_text(rows))
 
 For decoding with balanced routing, one token a sequence, `batch` sequences on each rank. Where the
@@ -13,12 +13,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
 from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import layer_bounds
-from supertile.targets.comm.layer_time import PHASES, LayerTime, layer_time, weakest_evidence
+from supertile.targets.comm.choice import exchanges
+from supertile.targets.comm.expert_kernels import WorksOf, kernel_experts
+from supertile.targets.comm.layer_time import (
+    PHASES,
+    ExpertTime,
+    LayerTime,
+    time_of_exchanges,
+    weakest_evidence,
+)
 from supertile.targets.cost.chance import touched_share
+from supertile.targets.deploy import Deployment, Model, parse_deployment
 from supertile.targets.machine_types import Machine
 
 LIMIT = 1e-3
@@ -57,28 +67,37 @@ class LayerRow:
 
 
 def moe_layer_table(
-    machine: Machine, sizes: ExpertLayer, eps: Sequence[int], batches: Sequence[int]
+    machine: Machine,
+    model: Model,
+    works: WorksOf,
+    eps: Sequence[int],
+    batches: Sequence[int],
 ) -> list[LayerRow]:
     """A row for each number of ranks and each batch, in the order given.
 
-    `sizes` are those of a module for this machine. UserError where a figure that every route needs
-    is unknown.
+    `model` and `works` are read from a module for this machine. UserError for a dense model, and
+    where a figure that every route needs is unknown.
     """
-    return [row for ep in eps for row in _rows_of(machine, sizes, ep, batches)]
+    return [row for ep in eps for row in _rows_of(machine, model, works, ep, batches)]
 
 
 def _rows_of(
-    machine: Machine, sizes: ExpertLayer, ep: int, batches: Sequence[int]
+    machine: Machine, model: Model, works: WorksOf, ep: int, batches: Sequence[int]
 ) -> Iterable[LayerRow]:
-    tokens = np.array(batches, np.float64)
+    sizes, tokens = model.expert_layer, np.array(batches, np.float64)
+    sent = exchanges(sizes.row, ep, sizes.experts, sizes.choices, tokens)
+    slots = -(-sizes.experts // ep)
+    rows = np.broadcast_to(sent["dispatch"].copies, tokens.shape)
+    touched = touched_share(rows, float(slots))
     try:
-        held = layer_time(machine, sizes, ep, tokens)
+        experts = _experts(machine, works, _deployments(ep, batches), rows, touched)
+        held = time_of_exchanges(machine, sent, slots, experts)
     except UserError as error:
         if error.code != "cost.reach":
             raise
         text = f"at most {error.values['limit']} {machine.device_unit}s are connected"
         return [LayerRow(machine.name, ep, batch, obstacle=text) for batch in batches]
-    touched = touched_share(tokens * sizes.choices, float(held.slots))
+    touched = touched_share(tokens * sizes.choices, float(slots))
     bounds = layer_bounds(machine, sizes, held.exchanges, held.slots, touched)
     overlapped = np.broadcast_to(bounds.overlapped, tokens.shape)
     serial = np.broadcast_to(bounds.serial, tokens.shape)
@@ -87,6 +106,31 @@ def _rows_of(
         _row(machine, held, ep, batch, n, float(overlapped[n]), float(serial[n]), room)
         for n, batch in enumerate(batches)
     ]
+
+
+def _deployments(ep: int, batches: Sequence[int]) -> list[Deployment]:
+    """Decoding on so many ranks, each with sequences of its own."""
+    return [parse_deployment(f"phase=decode ep={ep} batch={batch}") for batch in batches]
+
+
+def _experts(
+    machine: Machine,
+    works: WorksOf,
+    deployments: Sequence[Deployment],
+    rows: NDArray[np.float64],
+    touched: NDArray[np.float64],
+) -> ExpertTime:
+    """Of all points: each has tiles of its own."""
+    times = [
+        kernel_experts(machine, works(one), rows[n : n + 1], touched[n : n + 1])
+        for n, one in enumerate(deployments)
+    ]
+    arithmetic, weights, kernels = (
+        np.concatenate([np.broadcast_to(getattr(time, name), (1,)) for time in times])
+        for name in ("arithmetic", "weights", "kernels")
+    )
+    figures = dict.fromkeys(path for time in times for path in time.figures)
+    return ExpertTime(times[0].launch, arithmetic, weights, tuple(figures), kernels)
 
 
 def _row(

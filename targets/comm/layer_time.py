@@ -2,8 +2,9 @@
 
     experts = launch + max(operations / rate reached, weights with rows / bandwidth reached)
 
-No module is compiled, so that a table of thousands of points takes a second. Tiles are left out:
-what a compiled kernel takes is in `cost/kernel.py`, above this by what tiles waste.
+This leaves tiles out. Plans and tables take the time of the experts from their tiled kernels
+(`expert_kernels.py`), which is above this by what tiles waste. Where ways to run a layer are
+compared that no module has, such as a shared expert on ranks of its own, all are in closed form.
 """
 
 from __future__ import annotations
@@ -33,9 +34,13 @@ class ExpertTime:
     arithmetic: Value
     weights: Value
     figures: tuple[str, ...]
+    kernels: Value | None = None
+    """Of the tiled kernels, one after the other; None: in closed form, which leaves tiles out."""
 
     @property
     def seconds(self) -> Value:
+        if self.kernels is not None:
+            return self.kernels
         return self.launch + np.maximum(self.arithmetic, self.weights)
 
 
@@ -97,19 +102,20 @@ class LayerTime:
 
 
 def layer_time(machine: Machine, sizes: ExpertSizes, ranks: int, tokens: Value) -> LayerTime:
-    """The layer with balanced routing, the fewest slots, and `tokens` [B] on each rank."""
+    """The layer in closed form: balanced routing, the fewest slots, `tokens` [B] on each rank."""
     sent = exchanges(sizes.row, ranks, sizes.experts, sizes.choices, tokens)
-    return time_of_exchanges(machine, sizes, sent, -(-sizes.experts // ranks))
+    slots = -(-sizes.experts // ranks)
+    experts = expert_time(machine, sizes, sent["dispatch"].copies, slots)
+    return time_of_exchanges(machine, sent, slots, experts)
 
 
 def time_of_exchanges(
-    machine: Machine, sizes: ExpertSizes, sent: Mapping[str, Exchange], slots: int
+    machine: Machine, sent: Mapping[str, Exchange], slots: int, experts: ExpertTime
 ) -> LayerTime:
-    """The layer that sends these, on a rank with `slots` experts."""
+    """The layer that sends these, on a rank with `slots` experts that take this time."""
     held = {name: alternatives(machine, one) for name, one in sent.items()}
     best = {name: fastest(one) if one else np.zeros(1, int) for name, one in held.items()}
-    rows = sent["dispatch"].copies
-    return LayerTime(sent, held, best, expert_time(machine, sizes, rows, slots), slots)
+    return LayerTime(sent, held, best, experts, slots)
 
 
 def weakest_evidence(machine: Machine, paths: tuple[str, ...]) -> str:

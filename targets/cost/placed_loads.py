@@ -60,13 +60,17 @@ class PlacedLoads:
 
     def fullest(self, rows: float) -> FullestRank:
         """In a batch that brings each rank so many rows on average."""
-        largest = np.array([expected_largest(means) for means in self.ranks * rows]) / rows
-        by_chance = largest / self.ranks.max(axis=1)
-        return FullestRank(float(largest.mean()), self._touched(rows * by_chance))
+        largest, touched = self.by_layer(rows)
+        return FullestRank(float(largest.mean()), float(touched.mean()))
 
-    def _touched(self, rows: Floats) -> float:
-        """With `rows` [L] on a rank of the mean load: a slot with the part p of a rank's n rows
-        has one with the chance 1 - (1 - p)^n, as in `chance.touched_share`."""
+    def by_layer(self, rows: float) -> tuple[Floats, Floats]:
+        """The same layer by layer, [L] and [L]."""
+        largest = np.array([expected_largest(means) for means in self.ranks * rows]) / rows
+        return largest, self._touched(rows * largest / self.ranks.max(axis=1))
+
+    def _touched(self, rows: Floats) -> Floats:
+        """[L], with `rows` [L] on a rank of the mean load: a slot with the part p of a rank's n
+        rows has one with the chance 1 - (1 - p)^n, as in `chance.touched_share`."""
         totals = self._by_rank(self.slots)
         rank = np.repeat(np.arange(len(self.counts)), self.counts)
         total = totals[:, rank]
@@ -76,8 +80,8 @@ class PlacedLoads:
         touched = np.where(
             part > 0, -portable_math.expm1(np.maximum(missed, -1e3) * rows_of_ranks), 0.0
         )
-        share = self._by_rank(touched).max(axis=1) / self.counts.max()
-        return float(share.mean())
+        share: Floats = self._by_rank(touched).max(axis=1) / self.counts.max()
+        return share
 
     def _by_rank(self, values: Floats) -> Floats:
         """[L, G]: sums over the slots [L, P] of each rank."""

@@ -16,6 +16,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from supertile.ir.errors import UserError
+from supertile.targets.comm.expert_kernels import WorksOf
 from supertile.targets.deploy import Deployment, Model, deployment_text, expert_slots
 from supertile.targets.engines.engine import Engine, own_balance
 from supertile.targets.engines.setting import EngineSetting, engine_setting
@@ -69,6 +70,8 @@ class Request:
     machine: Machine
     deployment: Deployment
     loads: Loads
+    works: WorksOf
+    """From a deployment to the kernels of a layer's experts."""
     shares: Shares = "weighted"
     objective: str = "time"
     robust: Robustness | None = None
@@ -136,7 +139,8 @@ def make_plan(request: Request) -> Planned:
     expected = _expected(request, without_twins(before), baseline, after)
     split = request.split(after)
     bound = _bound(request, load, slots, split)
-    travel = travel_of(request.machine, request.config, request.deployment, load, split)
+    works = request.works(request.deployment)
+    travel = travel_of(request.machine, request.config, request.deployment, load, split, works)
     return Planned(
         model=request.model,
         config=request.config_name,

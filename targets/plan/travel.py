@@ -14,6 +14,7 @@ import numpy as np
 from supertile.ir.expert_layer import ExpertLayer
 from supertile.targets.bounds import LayerBounds, hide_condition, layer_bounds
 from supertile.targets.comm.choice import Choice, choice_lines, choose, exchanges
+from supertile.targets.comm.expert_kernels import Works, kernel_experts
 from supertile.targets.comm.layer_time import (
     PHASES,
     LayerTime,
@@ -21,8 +22,7 @@ from supertile.targets.comm.layer_time import (
     weakest_evidence,
 )
 from supertile.targets.comm.shared_expert import shared_options
-from supertile.targets.cost.chance import touched_share
-from supertile.targets.cost.largest import expected_largest
+from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.cost.route import Exchange
 from supertile.targets.cost.sizes import own_tokens
 from supertile.targets.deploy import Deployment, Model
@@ -37,6 +37,8 @@ class Travel:
     """Lines for people, and the same for plan.json."""
 
     lines: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Dispatch, experts and combine of the slowest layer."""
     choices: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the slowest layer, by what bounds it."""
@@ -44,33 +46,35 @@ class Travel:
 
 
 def travel_of(
-    machine: Machine, model: Model, deployment: Deployment, load: Floats, placed: ExpertMap
+    machine: Machine,
+    model: Model,
+    deployment: Deployment,
+    load: Floats,
+    placed: ExpertMap,
+    works: Works,
 ) -> Travel:
-    """Routes, times and bounds of the layers as planned; nothing travels on one rank."""
+    """Routes, times and bounds of the layers as planned; nothing travels on one rank.
+
+    `works` are the kernels of a layer's experts, tiled for the deployment.
+    """
     if placed.ranks == 1:
         return Travel()
     sizes = model.expert_layer
     tokens = own_tokens(deployment, model)
-    tails = _tails(load, placed, tokens * sizes.choices)
+    loads = PlacedLoads.of(placed, load, "", "")
+    tails, touched = loads.by_layer(tokens * sizes.choices)
     balanced = exchanges(sizes.row, placed.ranks, sizes.experts, sizes.choices, tokens)
     sent = {
         name: replace(one, tail=tails, tokens=np.full(len(tails), tokens))
         for name, one in balanced.items()
     }
-    layers = time_of_exchanges(machine, sizes, sent, int(placed.slots.max()))
+    experts = kernel_experts(machine, works, tokens * sizes.choices * tails, touched)
+    layers = time_of_exchanges(machine, sent, int(placed.slots.max()), experts)
     worst = int(np.argmax(layers.total))
     single = {
         name: replace(one, tail=float(tails[worst]), tokens=tokens) for name, one in sent.items()
     }
-    return _told(machine, sizes, layers, single, worst)
-
-
-def _tails(load: Floats, placed: ExpertMap, rows: float) -> Floats:
-    """[L]: rows of the fullest rank over the average; `rows` is the average of a rank."""
-    loads = placed.loads(load)
-    mean = loads.mean(axis=1, keepdims=True)
-    means = np.where(mean > 0, loads / np.where(mean > 0, mean, 1.0), 1.0) * rows
-    return np.array([expected_largest(one) for one in means]) / rows
+    return _told(machine, sizes, layers, single, worst, float(touched[worst]))
 
 
 def _told(
@@ -79,10 +83,9 @@ def _told(
     layers: LayerTime,
     single: Mapping[str, Exchange],
     worst: int,
+    touched: float,
 ) -> Travel:
     choices = {name: choose(machine, one) for name, one in single.items()}
-    rows = float(np.asarray(single["dispatch"].copies))
-    touched = float(touched_share(rows, float(layers.slots)))
     bounds = layer_bounds(machine, sizes, single, layers.slots, touched)
     condition = hide_condition(machine, sizes, single)
     seconds = {phase: float(np.asarray(layers.seconds(phase))[worst]) for phase in PHASES}
@@ -101,6 +104,7 @@ def _told(
     ]
     return Travel(
         lines=tuple(lines),
+        seconds=seconds,
         choices={name: _choice(one) for name, one in choices.items()},
         bounds={name: float(value) for name, value in _bounds(bounds).items()},
         evidence=evidence,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployed_models import model_on
+from deployed_models import kernels_on, model_on
 
 from supertile.ir.errors import UserError
 from supertile.ir.expert_layer import ExpertLayer
@@ -95,7 +95,8 @@ def test_operations_of_published_layers_are_within_the_peak() -> None:
 
 
 def table(machine: str, eps: tuple[int, ...], batches: tuple[int, ...]):
-    return moe_layer_table(load_machine(machine), sizes(machine), eps, batches)
+    model, works = model_on("deepseek_v4_pro", machine), kernels_on("deepseek_v4_pro", machine)
+    return moe_layer_table(load_machine(machine), model, works, eps, batches)
 
 
 def test_a_row_for_each_point_in_order() -> None:
@@ -110,9 +111,11 @@ def test_a_row_for_each_point_in_order() -> None:
 
 
 def test_what_takes_most() -> None:
-    found = {(r.ep, r.batch): r.dominates for r in table("ascend-910c", (32, 384, 8192), (16, 256))}
+    rows = table("ascend-910c", (32, 384, 8192), (4, 16, 256))
+    found = {(row.ep, row.batch): row.dominates for row in rows}
     assert found[32, 16] == "experts: weights"
-    assert found[384, 16] == "dispatch: start-up"
+    assert found[384, 4] == "dispatch: start-up"
+    assert found[384, 16] == "experts: weights"
     assert found[384, 256] == "experts: arithmetic"
     assert found[8192, 256] == "combine: bytes"
 
@@ -136,7 +139,8 @@ def test_ranks_that_do_not_fit_or_do_not_reach_each_other_say_so() -> None:
     assert row.obstacle == "194 GB of experts, 64 GB a die" and row.total is not None
     held = load_machine("h200")
     alone: Machine = replace(held, domains=held.domains[:1])
-    rows = moe_layer_table(alone, sizes("h200"), (8, 16), (1,))
+    model, works = model_on("deepseek_v4_pro", "h200"), kernels_on("deepseek_v4_pro", "h200")
+    rows = moe_layer_table(alone, model, works, (8, 16), (1,))
     assert [row.total is None for row in rows] == [False, True]
     assert rows[1].obstacle == "at most 8 gpus are connected"
     text = layer_table_text(rows)

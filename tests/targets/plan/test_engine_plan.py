@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployed_models import model_on
+from deployed_models import kernels_on, model_on
 
 from supertile.ir.errors import UserError
 from supertile.ir.placement import IDLE
@@ -35,6 +35,7 @@ def request(loads: str = "lognormal:0.5", **more: object) -> Request:
         model="deepseek_v3",
         config_name="deepseek_v3",
         config=model,
+        works=kernels_on("deepseek_v3", "h200"),
         machine=load_machine("h200"),
         deployment=parse_deployment("phase=decode ep=16 batch=64 slots=288"),
         **values,  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployed_models import model_on
+from deployed_models import kernels_on, model_on
 
 from supertile.ir.errors import UserError
 from supertile.targets.deploy import parse_deployment
@@ -35,6 +35,7 @@ def request(
         machine=load_machine("ascend-910c"),
         deployment=parse_deployment(deployment),
         loads=loads_from(loads, expert_layers(model)),
+        works=kernels_on(config),
         **more,  # type: ignore[arg-type]
     )
 

@@ -1,0 +1,161 @@
+"""compile, plan and --sweep say the same of a layer of experts: bytes, weights and time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from deployed_models import config_of, graph_module, kernels_on, model_on
+from xdsl.dialects.builtin import ModuleOp
+
+from supertile.cli.deploy import Goal, with_options
+from supertile.cli.deployed_model import deployed_model
+from supertile.cli.expert_kernels import ExpertKernels
+from supertile.cli.inputs import model_path
+from supertile.frontend.build import build_model
+from supertile.frontend.hf_config import Config
+from supertile.ir import comm
+from supertile.ir.comm_work import copy_bytes
+from supertile.passes.driver import Options, run_passes
+from supertile.passes.pipeline import PIPELINE, load_pass
+from supertile.targets.comm.layer_table import moe_layer_table
+from supertile.targets.cost.placed_loads import PlacedLoads
+from supertile.targets.deploy import expert_slots, parse_deployment
+from supertile.targets.deployment_timeline import Question, deployment_timeline, read_tiled
+from supertile.targets.machine import load_machine, machine_names
+from supertile.targets.placement.layer_placements import dealt_map
+from supertile.targets.plan.argument import loads_from
+from supertile.targets.plan.loads_on_ranks import dealt_loads
+from supertile.targets.plan.model import expert_layers
+from supertile.targets.plan.travel import Travel, travel_of
+from supertile.targets.timeline import Program, Task, Timeline
+
+MODELS = ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3", "qwen3_30b_a3b")
+MACHINES = [name for name in machine_names() if name != "numpy"]  # which has no times
+RANKS, BATCH = 8, 64
+DEPLOYMENT = f"phase=decode ep={RANKS} batch={BATCH} context=4096"
+
+
+def last_layer(name: str) -> Config:
+    """A model at its real sizes with one layer, which has experts."""
+    config = config_of(name)
+    return replace(config, layers=config.layers[-1:], draft_layers=())
+
+
+def compiled(
+    config: Config, machine: str, loads: str = "", forgotten: tuple[str, ...] = ()
+) -> tuple[ModuleOp, Timeline]:
+    """The tiled module of `supertile compile` and its step; `forgotten` keys are gone once the
+    module is built."""
+    deployment = parse_deployment(DEPLOYMENT)
+    goal = Goal(("m", "c"), config, load_machine(machine), deployment)
+    module = build_model(model_path(config.family), config, "deployed", goal.entries)
+    goal = replace(goal, config=without(config, forgotten)).of_module(module)
+    names = [name for phase, name in PIPELINE if phase != "scheduled"]
+    passes = with_options([load_pass(name)() for name in names], goal.pass_options(), None)
+    run_passes(module, passes, Options(verify=False))
+    placed = None if not loads else dealt(goal, loads)
+    question = Question("m", "c", goal.model, goal.machine, deployment, ("logits",), placed)
+    return module, deployment_timeline(read_tiled(module, question), module, question)
+
+
+def dealt(goal: Goal, loads: str) -> PlacedLoads:
+    assert goal.deployment is not None
+    return dealt_loads(loads_from(loads, expert_layers(goal.model)), goal.deployment, goal.model)
+
+
+def without(config: Config, keys: tuple[str, ...]) -> Config:
+    assert set(keys) <= set(config.values)
+    values = {key: value for key, value in config.values.items() if key not in keys}
+    return replace(config, values=values)
+
+
+def phases(timeline: Timeline) -> dict[str, float]:
+    """Seconds of dispatch, the kernels that wait for it before combine, and combine."""
+    (program,) = (one for one in timeline.programs if one.name.startswith("layers"))
+    (dispatch,) = (n for n, task in enumerate(program.tasks) if task.name == "dispatch")
+    (combine,) = (n for n, task in enumerate(program.tasks) if task.name == "combine")
+    between = followers(program, dispatch) - followers(program, combine) - {combine}
+    kernels = [program.tasks[n] for n in between if waited_for(program, combine, n)]
+    tasks: dict[str, list[Task]] = {
+        "dispatch": [program.tasks[dispatch]],
+        "experts": kernels,
+        "combine": [program.tasks[combine]],
+    }
+    return {name: sum(task.duration for task in held) for name, held in tasks.items()}
+
+
+def followers(program: Program, first: int) -> set[int]:
+    """Tasks that wait for one, directly or not."""
+    found: set[int] = set()
+    for number, task in enumerate(program.tasks):
+        if first in task.waits or found.intersection(task.waits):
+            found.add(number)
+    return found
+
+
+def waited_for(program: Program, last: int, number: int) -> bool:
+    return number in program.tasks[last].waits or last in followers(program, number)
+
+
+# ---- compile and the table ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", MODELS)
+def test_compile_and_sweep_agree_on_every_model_and_machine(name: str, machine: str) -> None:
+    config, model = last_layer(name), model_on(name, machine)
+    module, timeline = compiled(config, machine)
+    layer = model.expert_layer
+    combine = next(op for op in module.walk() if isinstance(op, comm.Combine))
+    dispatch = combine.origin.owner
+    assert isinstance(dispatch, comm.Dispatch)
+    assert copy_bytes(dispatch, combine) == layer.row
+    slots = -(-layer.experts // RANKS)
+    stored = dict(timeline.memory.parts)["expert weights"]
+    assert stored == pytest.approx(slots * layer.expert_bytes, rel=1e-12)
+    works = kernels_on(name, machine)
+    (row,) = moe_layer_table(load_machine(machine), model, works, (RANKS,), (BATCH,))
+    expected = phases(timeline)
+    for phase, seconds in expected.items():
+        assert getattr(row, phase) == pytest.approx(seconds, rel=1e-9), phase
+
+
+# ---- compile and plan --------------------------------------------------------------------------
+
+KEYS = {
+    "deepseek_v4_pro": ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
+                        "expert_dtype", "n_shared_experts", "num_hash_layers", "hidden_size"),
+    "deepseek_v3": ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
+                    "n_shared_experts", "first_k_dense_replace", "hidden_size"),
+    "qwen3_30b_a3b": ("num_experts", "num_experts_per_tok", "moe_intermediate_size",
+                      "hidden_size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "machine"), [*zip(KEYS, ("ascend-910c", "h200", "h200"), strict=True)]
+)
+def test_plan_says_the_same_and_neither_needs_the_keys_of_the_config(
+    name: str, machine: str
+) -> None:
+    """Once the module is built, the keys about experts are deleted."""
+    config = last_layer(name)
+    _, timeline = compiled(config, machine, "uniform")
+    _, forgetful = compiled(config, machine, "uniform", forgotten=KEYS[name])
+    assert forgetful == timeline
+    travel = planned(name, machine, ())
+    assert planned(name, machine, KEYS[name]) == travel
+    assert travel.seconds == pytest.approx(phases(timeline), rel=1e-9)
+
+
+def planned(name: str, machine: str, forgotten: tuple[str, ...]) -> Travel:
+    """What `supertile plan` says of one layer with its experts dealt, its loads alike."""
+    module, held = graph_module(name), load_machine(machine)
+    model = deployed_model(module, without(config_of(name), forgotten), held)
+    deployment, works = parse_deployment(DEPLOYMENT), ExpertKernels(module, held, model)
+    load = loads_from("uniform", expert_layers(model)).total[-1:]
+    slots = np.array(expert_slots(deployment, model))
+    placed = dealt_map(load.shape[1], slots, 1)
+    return travel_of(held, model, deployment, load, placed, works(deployment))
