@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
@@ -134,69 +134,85 @@ class _Exchanges:
 
     def take_best(self, ranks: Integers) -> None:
         """The exchange of what `ranks` [L] hold that is best in each layer, where there is one."""
-        gain = self._gains(ranks)
+        layers = np.flatnonzero(self._may_gain(ranks))
+        if not layers.size:
+            return
+        gain = self._gains(layers, ranks[layers])
         other = gain.argmax(axis=1)
-        layers = np.flatnonzero(gain[self.every, other] > LEAST_GAIN)
-        if layers.size:
-            self._exchange(layers, ranks[layers], other[layers])
+        better = gain[np.arange(len(layers)), other] > LEAST_GAIN
+        if better.any():
+            layers = layers[better]
+            self._exchange(layers, ranks[layers], other[better])
 
-    def _gains(self, ranks: Integers) -> Floats:
-        """[L, G]: of exchanging `ranks` [L] with each rank."""
-        between = self._between(ranks)
+    def _may_gain(self, ranks: Integers) -> NDArray[np.bool_]:
+        """[L]: whether to look for an exchange. Without pairs only replicas that share a domain
+        with another of their expert are to go, and each has its turn."""
+        if self.pairs is not None:
+            return np.ones(len(ranks), bool)
+        expert, held, _ = self._of_slots(self.every, ranks)
+        rows = self.every[:, None], expert
+        inside = [
+            self.count[level][(*rows, domain[ranks][:, None])]
+            for level, domain in enumerate(self.domains)
+        ]
+        return np.asarray((np.stack(inside) * held > 1).any(axis=(0, 2)))
+
+    def _gains(self, layers: Integers, ranks: Integers) -> Floats:
+        """[N, G]: of exchanging `ranks` [N] of `layers` [N] with each rank."""
+        between = self._between(layers, ranks)
         gain = np.zeros(between.shape)
         for level, domain in enumerate(self.domains):
-            here = domain[ranks]
-            to_theirs = self._attraction_of(ranks, level)[:, domain]
-            to_ours = self._attraction_to(level, np.broadcast_to(here[:, None], self.expert.shape))
-            at_home = self._attraction_to(level, domain[self.map.rank][None]) - self.itself
-            moved = to_theirs + to_ours - at_home - at_home[self.every, ranks][:, None]
-            gain += np.where(domain != here[:, None], moved - 2 * between, 0.0)
+            here = domain[ranks][:, None]
+            to_theirs = self._attraction_of(layers, ranks, level)[:, domain]
+            to_ours = self._attraction_to(layers, level, here)
+            at_home = (
+                self._attraction_to(layers, level, domain[self.map.rank]) - self.itself[layers]
+            )
+            moved = to_theirs + to_ours - at_home - np.take_along_axis(at_home, ranks[:, None], 1)
+            gain += np.where(domain != here, moved - 2 * between, 0.0)
         slots = self.map.slots
         return np.where(slots == slots[ranks][:, None], gain, -np.inf)
 
     def _held(self, expert: Integers) -> tuple[Integers, Floats]:
         return np.maximum(expert, 0), (expert != IDLE).astype(np.float64)
 
-    def _rank_slots(self, ranks: Integers) -> tuple[Integers, Floats, Floats]:
-        """(expert, held, share) [N, most slots] of `ranks` [N] in as many layers."""
-        return self._of_slots(self.every, ranks)
-
     def _of_slots(self, layers: Integers, ranks: Integers) -> tuple[Integers, Floats, Floats]:
+        """(expert, held, share) [N, most slots] of `ranks` [N] of `layers` [N]."""
         offset = np.arange(int(self.map.slots.max()))
         inside = offset < self.map.slots[ranks][:, None]
         slot = np.where(inside, self.starts[ranks][:, None] + offset, 0)
         expert, held = self._held(self.expert[layers[:, None], slot])
         return expert, held * inside, self.share[layers[:, None], slot] * inside
 
-    def _attraction_of(self, ranks: Integers, level: int) -> Floats:
-        """[L, D]: of what `ranks` [L] hold to each domain."""
-        expert, held, share = self._rank_slots(ranks)
-        rows = self.every[:, None], expert
+    def _attraction_of(self, layers: Integers, ranks: Integers, level: int) -> Floats:
+        """[N, D]: of what `ranks` [N] hold to each domain."""
+        expert, held, share = self._of_slots(layers, ranks)
+        rows = layers[:, None], expert
         worth = -self.apart * (held[:, :, None] * self.count[level][rows]).sum(axis=1)
         if self.pairs is not None:
             worth += (share[:, :, None] * self.chosen[level][rows]).sum(axis=1)
         return np.asarray(worth)
 
-    def _attraction_to(self, level: int, domain: Integers) -> Floats:
-        """[L, G]: of what each rank holds to the domain given for its slots [L or 1, P]."""
-        expert, held = self._held(self.expert)
-        at = self.every[:, None], expert, domain
+    def _attraction_to(self, layers: Integers, level: int, domain: Integers) -> Floats:
+        """[N, G]: of what each rank holds to the domain given for its slots [N or 1, P]."""
+        expert, held = self._held(self.expert[layers])
+        at = layers[:, None], expert, domain
         worth = -self.apart * held * self.count[level][at]
         if self.pairs is not None:
-            worth += self.share * self.chosen[level][at]
+            worth += self.share[layers] * self.chosen[level][at]
         return np.add.reduceat(worth, self.starts, axis=1)
 
-    def _between(self, ranks: Integers) -> Floats:
-        """[L, G]: the attraction of what `ranks` [L] hold to what each rank holds."""
-        own, own_held, own_share = self._rank_slots(ranks)
-        expert, held = self._held(self.expert)
+    def _between(self, layers: Integers, ranks: Integers) -> Floats:
+        """[N, G]: the attraction of what `ranks` [N] hold to what each rank holds."""
+        own, own_held, own_share = self._of_slots(layers, ranks)
+        expert, held = self._held(self.expert[layers])
         worth = np.zeros(expert.shape)
         for slot in range(own.shape[1]):
             same = own[:, slot, None] == expert
             worth -= self.apart * held * own_held[:, slot, None] * same
             if self.pairs is not None:
-                chosen = self.pairs[self.every[:, None], own[:, slot, None], expert]
-                worth += own_share[:, slot, None] * self.share * chosen
+                chosen = self.pairs[layers[:, None], own[:, slot, None], expert]
+                worth += own_share[:, slot, None] * self.share[layers] * chosen
         return np.add.reduceat(worth, self.starts, axis=1)
 
     def _itself(self) -> Floats:

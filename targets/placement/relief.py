@@ -29,7 +29,9 @@ def best_replacement(
     `tight` [S, E] are the tight sets under the loads [S, E], split by `share` [S, P].
     """
     ranks = int(rank[-1]) + 1
-    sets = np.unique(tight[~tight.all(axis=1)], axis=0)
+    sets = np.array(
+        list({inside.tobytes(): inside for inside in tight[~tight.all(axis=1)]}.values())
+    )
     if not len(sets):
         return None
     covers = np.array([_covered(expert, rank, inside, ranks) for inside in sets])

@@ -71,11 +71,18 @@ class Resplit:
 
 
 def resplit(
-    map: ExpertMap, loads: Floats, *, within: float = 1e-3, rounds: int = 64, exact: bool = True
+    map: ExpertMap,
+    loads: Floats,
+    *,
+    within: float = 1e-3,
+    rounds: int = 64,
+    exact: bool = True,
+    above: Floats | None = None,
 ) -> Resplit:
     """The best split of the loads [S, L, E] over the replicas of `map`.
 
-    Scaling stops when all scenarios of a layer have a gap of at most `within`, or after `rounds`.
+    Scaling stops when all scenarios of a layer have a gap of at most `within`, or after `rounds`;
+    or when its `expected` is certain not to get above `above` [L].
     If `exact`, flows solve the others to about 1e-6; else `gap` tells what is open. ValueError
     where an expert has a load and no replica, or the loads do not fit the map.
     """
@@ -83,7 +90,10 @@ def resplit(
     loads = graph.checked(loads)
     block = max(1, BLOCK // (len(loads) * map.expert.shape[1]))
     blocks = [np.arange(map.layers)[start : start + block] for start in range(0, map.layers, block)]
-    found = [_block(graph.layers(of), loads[:, of], within, rounds, exact) for of in blocks]
+    least = np.zeros(map.layers) if above is None else above
+    found = [
+        _block(graph.layers(of), loads[:, of], least[of], within, rounds, exact) for of in blocks
+    ]
     parts = zip(*((of.share, of.upper, of.lower, of.tight, of.mean) for of in found), strict=True)
     return Resplit(*(np.concatenate(part, axis=1) for part in parts))
 
@@ -165,7 +175,10 @@ class ReplicaGraph:
         slots = self.map.slots
         if (slots == slots[0]).all():
             split = values.reshape(*values.shape[:2], len(slots), -1)
-            return np.asarray(split.sum(axis=3))
+            sums = split[..., 0].copy()
+            for place in range(1, split.shape[3]):  # a sum over so short an axis takes much longer
+                sums += split[..., place]
+            return sums
         return np.add.reduceat(values, self.rank_starts, axis=2)
 
     def of_ranks(self, values: NDArray[T]) -> NDArray[T]:
@@ -173,13 +186,17 @@ class ReplicaGraph:
         return np.repeat(values, self.map.slots, axis=2)
 
 
-def _block(graph: ReplicaGraph, loads: Floats, within: float, rounds: int, exact: bool) -> Resplit:
-    found = _scaled(graph, loads, within, rounds)
+def _block(
+    graph: ReplicaGraph, loads: Floats, above: Floats, within: float, rounds: int, exact: bool
+) -> Resplit:
+    found = _scaled(graph, loads, above, within, rounds)
     return _solved(graph, loads, found, within) if exact else found
 
 
-def _scaled(graph: ReplicaGraph, loads: Floats, within: float, rounds: int) -> Resplit:
-    """Scaling; layers leave when all of their scenarios are solved."""
+def _scaled(
+    graph: ReplicaGraph, loads: Floats, above: Floats, within: float, rounds: int
+) -> Resplit:
+    """Scaling; layers leave when all of their scenarios are solved, or cannot get above `above`."""
     map = graph.map
     scenarios, ranks = len(loads), map.ranks
     shape = (scenarios, map.layers)
@@ -193,7 +210,8 @@ def _scaled(graph: ReplicaGraph, loads: Floats, within: float, rounds: int) -> R
         if round in CHECKED_AFTER or round == rounds:
             _keep(part, weights, ranked, current, open_layers, (share, upper, lower, tight))
             apart = upper[:, open_layers] > lower[:, open_layers] * (1 + within)
-            stays = apart.any(axis=0)
+            most = _ratio(mean[:, open_layers], lower[:, open_layers]).mean(axis=0)
+            stays = apart.any(axis=0) & (most > above[open_layers])
             if round == rounds or not stays.any():
                 break
             if not stays.all():

@@ -109,7 +109,9 @@ class _Search:
     def value(self, layers: Integers, expert: Integers) -> Floats:
         map = ExpertMap.equal(self.forecast.shape[1], self.slots, expert)
         loads = self.scenarios[:, layers]
-        return resplit(map, loads, within=WITHIN, rounds=ROUNDS, exact=False).expected
+        least = self.expected[layers]
+        split = resplit(map, loads, within=WITHIN, rounds=ROUNDS, exact=False, above=least)
+        return split.expected
 
     def plan(self) -> RobustPlan:
         graph = ExpertMap.equal(self.forecast.shape[1], self.slots, self.expert)
