@@ -24,6 +24,7 @@ from xdsl.dialects.builtin import (
     IntAttr,
     StringAttr,
     SymbolRefAttr,
+    UnitAttr,
     i32,
 )
 from xdsl.ir import Attribute, Dialect, ParametrizedAttribute, SSAValue, TypeAttribute
@@ -48,7 +49,6 @@ from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
-from supertile.ir.comm import check_waves
 from supertile.ir.comm_route import RouteAttr
 from supertile.ir.expert_plan import ANY_PLACEMENT
 from supertile.ir.op import Integer, Integers, SupertileOp
@@ -109,6 +109,67 @@ class CostAttr(ParametrizedAttribute):
         return [ArrayAttr(numbers)]
 
 
+@irdl_attr_definition
+class WaveAttr(ParametrizedAttribute):
+    """A run of the slots of a rank: `#sched.wave<1, slots 2 to 3 of 8>`, numbers from 0 on.
+
+    The wave with number 0 begins at slot 0, the last one ends with the last slot.
+    """
+
+    name = "sched.wave"
+    numbers: ArrayAttr[IntAttr] = param_def()
+
+    @staticmethod
+    def of(number: int, first: int, stop: int, width: int) -> WaveAttr:
+        return WaveAttr(ArrayAttr([IntAttr(n) for n in (number, first, stop, width)]))
+
+    @property
+    def number(self) -> int:
+        return self.numbers.data[0].data
+
+    @property
+    def slots(self) -> range:
+        """The slots of the wave; ranks with fewer slots have fewer of them."""
+        return range(self.numbers.data[1].data, self.numbers.data[2].data)
+
+    @property
+    def width(self) -> int:
+        """The slots of all waves: those of the fullest rank."""
+        return self.numbers.data[3].data
+
+    @property
+    def is_first(self) -> bool:
+        return self.number == 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.slots.stop == self.width
+
+    def verify(self) -> None:
+        if len(self.numbers) != 4 or not 0 <= self.slots.start < self.slots.stop <= self.width:
+            raise VerifyException("a wave is a number, and a run of the slots that there are")
+        if self.number < 0 or self.is_first != (self.slots.start == 0):
+            raise VerifyException("wave 0, and no other, begins at slot 0")
+
+    def print_parameters(self, printer: Printer) -> None:
+        first, last = self.slots.start, self.slots.stop - 1
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.number}, slots {first} to {last} of {self.width}")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            number = parser.parse_integer()
+            parser.parse_punctuation(",")
+            parser.parse_keyword("slots")
+            first = parser.parse_integer()
+            parser.parse_keyword("to")
+            last = parser.parse_integer()
+            parser.parse_keyword("of")
+            width = parser.parse_integer()
+        return [ArrayAttr([IntAttr(n) for n in (number, first, last + 1, width)])]
+
+
 class SchedOp(SupertileOp, ABC):
     """An op of the sched dialect."""
 
@@ -129,6 +190,11 @@ class Program(SchedOp):
     The arena has `arena` bytes; at some point of the program `live` of them hold values that are
     still needed, so that no arena is smaller. `bounds` are tokens, sequences and context that the
     buffers are made for, in the bytes of `memory`.
+
+    A window of layers has `halves`: of its actions each is for one half of the sequences. So many
+    results have a part for each half, and so many inputs, the last ones, are what the second half
+    left in the window before; the results behind the first ones are what it leaves now. With
+    `begun` the first so many results hold what the window before has written.
     """
 
     name = "sched.program"
@@ -140,6 +206,8 @@ class Program(SchedOp):
     bounds = prop_def(Integers)
     arena = prop_def(Integer)
     live = prop_def(Integer)
+    halves = opt_prop_def(Integers)
+    begun_ = opt_prop_def(Integer, prop_name="begun")
     body = region_def("single_block")
     traits = traits_def(IsolatedFromAbove())
 
@@ -154,11 +222,20 @@ class Program(SchedOp):
             raise VerifyException("memory for a result is a reference")
         if not isinstance(self.body.block.last_op, End):
             raise VerifyException("a program ends with sched.end")
+        if self.halves is not None and len(self.halves.get_values()) != 2:
+            raise VerifyException("halves are a number of results and a number of inputs")
+        if any((op.half is None) != (self.halves is None) for op in self.actions):
+            raise VerifyException("actions of a window, and no others, are for one half each")
 
     @property
     def outputs(self) -> Sequence[SSAValue]:
         """The memory for results."""
         return self.body.block.args[self.inputs.value.data :]
+
+    @property
+    def begun(self) -> int:
+        """How many results, the first ones, hold something when the program starts."""
+        return 0 if self.begun_ is None else self.begun_.value.data
 
     @property
     def end(self) -> End:
@@ -219,11 +296,17 @@ class View(SchedOp):
 
 
 class Action(SchedOp, ABC):
-    """Something that runs on a lane once all it waits for has ended, and then gives its event."""
+    """Something that runs on a lane once all it waits for has ended, and then gives its event.
+
+    `half`: 0 or 1, of the two micro-batches of a call; of arguments and results of the program it
+    uses the part of its sequences. `behind`: it belongs to the layer before that of the program.
+    """
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     lane = prop_def(StringAttr)
     cost = opt_prop_def(CostAttr)
+    half = opt_prop_def(Integer)
+    behind = opt_prop_def(UnitAttr)
     event = result_def(EventType)
 
     @property
@@ -241,21 +324,65 @@ class Action(SchedOp, ABC):
         self.properties["operandSegmentSizes"] = DenseArrayBase.from_list(i32, groups)
         self.operands = [*kept, *events]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it belongs to the layer before that of the program."""
+        return self.behind is not None
+
+    @property
+    def half_number(self) -> int | None:
+        """Which of two micro-batches; None: all sequences."""
+        return None if self.half is None else self.half.value.data
+
+
+WHOLE, ROWS, SLOTS = SPLITS = (0, 1, 2)
+"""What a wave uses of a piece of memory: all of it, the rows of its slots, or its slots."""
+
 
 @irdl_op_definition
 class Task(Action):
-    """One launch of a kernel. `outputs` are the results that overwrite no operand, in order."""
+    """One launch of a kernel. `outputs` are the results that overwrite no operand, in order.
+
+    With a `wave` the kernel is launched for the slots of the wave alone. `split` says for each of
+    the kernel's inputs and outputs what of it that is, one of `SPLITS`; one more input behind
+    those of the kernel counts the rows of each slot of the rank, which lie one slot after another.
+    """
 
     name = "sched.task"
     inputs = var_operand_def(Memory)
     outputs = var_operand_def(RefType)
     waits = var_operand_def(EventType)
     kernel = prop_def(StringAttr)
+    wave = opt_prop_def(WaveAttr)
+    split = opt_prop_def(Integers)
+
+    def verify_(self) -> None:
+        if (self.wave is None) != (self.split is None):
+            raise VerifyException("a task with a wave, and no other, says what of memory it uses")
+        if self.split is not None:
+            split = self.split.get_values()
+            if len(split) != len(self.operands_of_kernel) + len(self.outputs):
+                raise VerifyException("each input and output of the kernel has its split")
+            if any(one not in SPLITS for one in split):
+                raise VerifyException(f"a split is one of {SPLITS}")
+
+    @property
+    def operands_of_kernel(self) -> Sequence[SSAValue]:
+        """Its inputs without the counts of a wave."""
+        return self.inputs if self.wave is None else self.inputs[:-1]
 
 
 @irdl_op_definition
 class Transfer(Action):
-    """One op of the comm dialect, on a link: `kind` is its name, `waves` those of a dispatch."""
+    """One op of the comm dialect, on a link: `kind` is its name.
+
+    A `wave` of a dispatch carries the rows for its slots. The first one settles how many rows each
+    slot of a rank gets in all, which is one of its outputs; later ones read that behind their
+    other inputs. A wave of a combine brings the rows of its slots back to where they are summed,
+    the place of their choice [T, K, ..], which is its output. The last one has the places that
+    others filled as its last input but one, and its output is the sum; its last input counts rows,
+    as that of a task.
+    """
 
     name = "sched.transfer"
     inputs = var_operand_def(Memory)
@@ -264,14 +391,17 @@ class Transfer(Action):
     kind = prop_def(StringAttr)
     placement = opt_prop_def(ANY_PLACEMENT)
     route = opt_prop_def(RouteAttr)
-    waves = opt_prop_def(Integer)
+    wave = opt_prop_def(WaveAttr)
     ranks = opt_prop_def(Integer)
 
     def verify_(self) -> None:
-        if self.waves is not None:
-            if self.placement is None:
-                raise VerifyException("only what has a placement runs in waves")
-            check_waves(self.waves.value.data, self.placement.width)
+        if self.wave is None:
+            return
+        if self.kind.data not in ("dispatch", "combine"):
+            raise VerifyException(f"{self.kind.data} does not run in waves")
+        if self.placement is not None and self.placement.width != self.wave.width:
+            width = self.placement.width
+            raise VerifyException(f"the wave is of {self.wave.width} slots, ranks have {width}")
 
 
 @irdl_op_definition
@@ -294,7 +424,13 @@ class Layers(Action):
 
     The first layer reads `carried`. Layers write `outputs` and `spares` in turn, each reading what
     the one before has written, and so that the last one writes `outputs`. All lanes are its own.
-    Two `microbatches` of a call use the front and the back of every buffer of a layer.
+
+    With two `microbatches` the programs are windows. Window l runs layer l, but for what its second
+    half does behind combine; that is done by window l + 1, of which there is one more than layers
+    if it is needed. The first one reads `carried`; all of them write `outputs` in place, and those
+    behind it read them there. Half of the `spares` is what windows with an even number leave to
+    the next, the other half what the odd ones leave: function f reads the pieces left_in[f] behind
+    its states, and writes left_out[f] behind the outputs.
     """
 
     name = "sched.layers"
@@ -309,11 +445,25 @@ class Layers(Action):
     uses = prop_def(ArrayAttr[Integers])
     label = prop_def(StringAttr)
     microbatches = opt_prop_def(Integer)
+    left_in = opt_prop_def(ArrayAttr[Integers])
+    left_out = opt_prop_def(ArrayAttr[Integers])
 
     def verify_(self) -> None:
-        kinds = [[tensor_of(v) for v in held] for held in (self.carried, self.outputs, self.spares)]
-        if not kinds[0] == kinds[1] == kinds[2]:
-            raise VerifyException("what is carried, outputs and spares have the same types")
+        carried, outputs, spares = (
+            [tensor_of(v) for v in held] for held in (self.carried, self.outputs, self.spares)
+        )
+        if carried != outputs:
+            raise VerifyException("what is carried and outputs have the same types")
+        if self.microbatches is None:
+            if carried != spares:
+                raise VerifyException("what is carried and spares have the same types")
+            return
+        middle = len(spares) // 2
+        if spares[:middle] != spares[middle:]:
+            raise VerifyException("even and odd windows leave pieces of the same types")
+        for held in (self.left_in, self.left_out):
+            if held is None or len(held) != len(self.functions):
+                raise VerifyException("each window says which pieces it reads and which it leaves")
 
 
 @irdl_op_definition
@@ -332,4 +482,4 @@ OPS: tuple[type[SupertileOp], ...] = (
     Program, Lane, Buffer, View, Task, Transfer, Copy, Layers, End,
 )  # fmt: skip
 
-SCHED = Dialect("sched", list(OPS), [EventType, CostAttr])
+SCHED = Dialect("sched", list(OPS), [EventType, CostAttr, WaveAttr])

@@ -5,10 +5,13 @@
 1. Tasks run kernels that exist, on memory of the types that those take; layers run programs.
 2. Every action names a lane of the program; every event is waited for below where it is given.
 3. Of two actions that touch the same bytes, one of them to write, one waits for the other, directly
-   or through others: there are no races.
+   or through others: there are no races. Rows of different slots are different bytes, and so is
+   what belongs to different halves of the sequences.
 4. Two buffers that share bytes never meet: all users of one come before all users of the other.
 5. Nothing is read that no action before has written; every result is written.
 6. Buffers lie in the arena, and the arena in the capacity if one is given.
+7. In a program with costs no action starts before what it waits for has ended, and of the lane
+   `compute` no two run at once (`sched_costs.py`).
 
 Nothing here knows how programs are made. Sets of actions are integers, bit n for action n.
 """
@@ -16,14 +19,14 @@ Nothing here knows how programs are made. Sets of actions are integers, bit n fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from supertile.ir import sched, tile
-from supertile.ir.microbatches import split_problem
+from supertile.ir.microbatches import SEQUENCES, TOKENS, axes_of, split_problem
 from supertile.ir.op import fits, python_value
 from supertile.ir.tile_access import Access, LaunchAccess, launch_access
 from supertile.ir.types import index, tensor
@@ -41,11 +44,23 @@ class Piece:
     """The argument, the weight, or the buffer."""
     span: tuple[int, int] | None
     """Of a buffer: first byte and end."""
+    slots: tuple[int, int] | None = None
+    """First slot, and end: the rows of these; None: all rows."""
+    half: int | None = None
+    """The half of the sequences; None: both."""
 
     def meets(self, other: Piece) -> bool:
-        if self.span is None or other.span is None:
-            return self.value is other.value
-        return self.span[0] < other.span[1] and other.span[0] < self.span[1]
+        if self.value is other.value:
+            apart = None not in (self.half, other.half) and self.half != other.half
+            return not apart and _overlap(self.slots, other.slots)
+        return self.span is not None and other.span is not None and _overlap(self.span, other.span)
+
+
+def _overlap(first: tuple[int, int] | None, second: tuple[int, int] | None) -> bool:
+    """Whether two runs have something in common; None has all."""
+    if first is None or second is None:
+        return True
+    return first[0] < second[1] and second[0] < first[1]
 
 
 @dataclass
@@ -97,12 +112,30 @@ def traced(program: sched.Program, symbols: Symbols) -> Trace:
     """Order and accesses of all actions."""
     trace = Trace(program.actions, before_each(program.actions))
     launches: dict[str, LaunchAccess] = {}
+    halves = shared_by_halves(program)
     for number, op in enumerate(trace.actions):
-        for value, access in accesses(op, symbols, launches):
-            uses = trace.uses.setdefault(piece_of(value), Uses())
+        for value, access, slots in accesses(op, symbols, launches):
+            piece = piece_of(value, slots)
+            if piece.value in halves:
+                piece = replace(piece, half=op.half_number)
+            uses = trace.uses.setdefault(piece, Uses())
             uses.reads |= access.reads << number
             uses.writes |= access.writes << number
     return trace
+
+
+def shared_by_halves(program: sched.Program) -> set[SSAValue]:
+    """The arguments, and the memory for results, of which each half of the sequences has a part."""
+    if program.halves is None:
+        return set()
+    results, left = program.halves.get_values()
+    arguments = program.body.block.args[: program.inputs.value.data - left]
+    found = {
+        value
+        for value, held in zip(arguments, program.arguments, strict=False)
+        if {TOKENS, SEQUENCES} & {*axes_of(held)}
+    }
+    return found | {*program.outputs[:results]}
 
 
 def before_each(actions: Sequence[sched.Action]) -> list[int]:
@@ -117,37 +150,80 @@ def before_each(actions: Sequence[sched.Action]) -> list[int]:
     return before
 
 
+Slots = tuple[int, int] | None
+"""Slots whose rows an action touches, from the first up to the end; None: all of memory."""
+
+
 def accesses(
     op: sched.Action, symbols: Symbols, launches: dict[str, LaunchAccess]
-) -> Iterator[tuple[SSAValue, Access]]:
+) -> Iterator[tuple[SSAValue, Access, Slots]]:
     """What an action does with each piece of memory that it names; `launches` are those known."""
     match op:
         case sched.Task():
-            kernel = symbols[op.kernel.data]
-            assert isinstance(kernel, tile.Kernel)
-            if op.kernel.data not in launches:
-                launches[op.kernel.data] = launch_access(kernel)
-            held = launches[op.kernel.data]
-            yield from zip(op.inputs, held.inputs, strict=True)
-            yield from zip(op.outputs, held.outputs, strict=True)
+            yield from _accesses_of_task(op, symbols, launches)
+        case sched.Transfer() if op.wave is not None:
+            yield from _accesses_of_wave(op, op.wave)
         case sched.Transfer() | sched.Copy():
-            yield from ((value, READ) for value in op.inputs)
-            yield from ((value, WRITTEN) for value in op.outputs)
+            yield from ((value, READ, None) for value in op.inputs)
+            yield from ((value, WRITTEN, None) for value in op.outputs)
         case sched.Layers():
-            yield from ((value, READ) for value in (*op.carried, *op.shared))
-            yield from ((value, READ | WRITTEN) for value in op.states)
-            yield from ((value, WRITTEN) for value in (*op.outputs, *op.spares))
+            yield from ((value, READ, None) for value in (*op.carried, *op.shared))
+            yield from ((value, READ | WRITTEN, None) for value in op.states)
+            yield from ((value, WRITTEN, None) for value in (*op.outputs, *op.spares))
         case _:
             raise ValueError(f"nothing is known of what {op.name} touches")
 
 
-def piece_of(value: SSAValue) -> Piece:
+def _accesses_of_task(
+    op: sched.Task, symbols: Symbols, launches: dict[str, LaunchAccess]
+) -> Iterator[tuple[SSAValue, Access, Slots]]:
+    kernel = symbols[op.kernel.data]
+    assert isinstance(kernel, tile.Kernel)
+    if op.kernel.data not in launches:
+        launches[op.kernel.data] = launch_access(kernel)
+    held = launches[op.kernel.data]
+    values = [*op.operands_of_kernel, *op.outputs]
+    split = [sched.WHOLE] * len(values) if op.split is None else op.split.get_values()
+    for value, access, part in zip(values, (*held.inputs, *held.outputs), split, strict=True):
+        yield value, access, _slots(op.wave) if part == sched.ROWS else None
+    if op.wave is not None:
+        yield op.inputs[-1], READ, None
+
+
+def _accesses_of_wave(
+    op: sched.Transfer, wave: sched.WaveAttr
+) -> Iterator[tuple[SSAValue, Access, Slots]]:
+    own = _slots(wave)
+    if op.kind.data == "dispatch":
+        yield from ((value, READ, None) for value in op.inputs)
+        for number, value in enumerate(op.outputs):
+            settled = wave.is_first and number == COUNTS
+            yield value, WRITTEN, None if settled else own
+        return
+    rows, origin, *others = op.inputs
+    yield from ((value, READ, own) for value in (rows, origin))
+    for number, value in enumerate(others):
+        # Behind `chosen` the last wave reads what the others brought back.
+        brought = wave.is_last and number == 1
+        yield value, READ, (0, wave.slots.start) if brought else None
+    yield from ((value, WRITTEN, None if wave.is_last else own) for value in op.outputs)
+
+
+COUNTS = 2
+"""The place of the rows of each slot among the results of a dispatch."""
+
+
+def _slots(wave: sched.WaveAttr | None) -> Slots:
+    return None if wave is None else (wave.slots.start, wave.slots.stop)
+
+
+def piece_of(value: SSAValue, slots: Slots = None) -> Piece:
     """The memory that a value stands for, behind views."""
     while isinstance(value, OpResult) and isinstance(value.op, sched.View):
         value = value.op.x
     if isinstance(value, OpResult) and isinstance(value.op, sched.Buffer):
-        return Piece(value, value.op.span)
-    return Piece(value, None)
+        return Piece(value, value.op.span, slots)
+    return Piece(value, None, slots)
 
 
 # ---- the checks --------------------------------------------------------------------------------
@@ -204,11 +280,15 @@ def _race(trace: Trace, first: int, second: int, piece: Piece) -> Problem:
 
 def _check_sharing(trace: Trace) -> Iterator[Problem]:
     """Of two buffers with common bytes one is done with before the other is begun."""
-    buffers = [(piece, uses) for piece, uses in trace.uses.items() if piece.span is not None]
-    for (one, first), (two, second) in combinations(buffers, 2):
+    buffers: dict[SSAValue, tuple[Piece, int]] = {}
+    for piece, uses in trace.uses.items():
+        if piece.span is not None:
+            _, users = buffers.get(piece.value, (piece, 0))
+            buffers[piece.value] = piece, users | uses.all
+    for (one, first), (two, second) in combinations(buffers.values(), 2):
         if not one.meets(two):
             continue
-        if not (_precede(trace, first.all, second.all) or _precede(trace, second.all, first.all)):
+        if not (_precede(trace, first, second) or _precede(trace, second, first)):
             owner = two.value.owner
             assert isinstance(owner, Operation)
             yield owner, f"the buffer is live while another has bytes of it: {one.span}, {two.span}"
@@ -219,18 +299,39 @@ def _precede(trace: Trace, first: int, second: int) -> bool:
 
 
 def _check_contents(program: sched.Program, trace: Trace) -> Iterator[Problem]:
-    """Buffers and results begin undefined."""
-    outputs = set(program.outputs)
+    """Buffers and results begin undefined, but results that a window goes on with."""
+    outputs = {*program.outputs}
+    begun = program.outputs[: program.begun] if program.begun else ()
+    writes: dict[SSAValue, list[tuple[Piece, int]]] = {}
     for piece, uses in trace.uses.items():
-        if piece.span is None and piece.value not in outputs:
+        if uses.writes:
+            writes.setdefault(piece.value, []).append((piece, uses.writes))
+    for piece, uses in trace.uses.items():
+        undefined = piece.span is not None or piece.value in outputs
+        if not undefined or piece.value in begun:
             continue
         for reader in _bits(uses.reads & ~uses.writes):
-            if not trace.before[reader] & uses.writes:
+            if not _is_written(piece, writes.get(piece.value, []), trace.before[reader]):
                 yield trace.actions[reader], "memory is read that nothing has written"
     for value in outputs:
-        uses = trace.uses.get(piece_of(value), Uses())
-        if not uses.writes:
+        if value not in writes:
             yield program.end, "a result is never written"
+
+
+def _is_written(piece: Piece, writes: Sequence[tuple[Piece, int]], before: int) -> bool:
+    """Whether actions of `before` have written all slots of a piece."""
+    found = [one.slots for one, writers in writes if writers & before and one.meets(piece)]
+    if not found or None in found:
+        return bool(found)
+    runs = sorted(run for run in found if run is not None)
+    # Without slots of its own a piece has those that any action writes.
+    known = [one.slots for one, _ in writes if one.slots is not None]
+    start, end = piece.slots or (min(run[0] for run in known), max(run[1] for run in known))
+    for first, stop in runs:
+        if first > start:
+            return False
+        start = max(start, stop)
+    return start >= end
 
 
 def _bits(numbers: int) -> Iterator[int]:
@@ -270,7 +371,8 @@ def _check_task(op: sched.Task, kernel: Operation | None) -> Iterator[Problem]:
         for kind, reused in zip(taken[count:], kernel.reuses.get_values(), strict=True)
         if reused < 0
     ]
-    yield from _check_types(op, f"inputs of @{op.kernel.data}", op.inputs, taken[:count])
+    given = op.operands_of_kernel
+    yield from _check_types(op, f"inputs of @{op.kernel.data}", given, taken[:count])
     yield from _check_types(op, f"outputs of @{op.kernel.data}", op.outputs, own)
 
 
@@ -285,32 +387,81 @@ def _check_layers(op: sched.Layers, symbols: Symbols) -> Iterator[Problem]:
     if any(not 0 <= kind < len(uses) for kind in op.kinds.get_values()):
         yield op, f"kinds are 0 to {len(uses) - 1}, got {list(op.kinds.get_values())}"
         return
-    for symbol, held in zip(op.functions, uses, strict=True):
+    left = _pieces(op)
+    if any(not 0 <= slot < len(op.spares) // 2 for both in left for held in both for slot in held):
+        yield op, f"windows leave {len(op.spares) // 2} pieces, got {left}"
+        return
+    for number, (symbol, held) in enumerate(zip(op.functions, uses, strict=True)):
         name = symbol.root_reference.data
         callee = symbols.get(name)
         if not isinstance(callee, sched.Program):
             yield op, f"there is no program @{name}"
             continue
-        yield from _check_callee(op, callee, held)
+        read, written = [one[number] for one in left] if op.microbatches else ([], [])
+        yield from _check_callee(op, callee, held, read, written)
         yield from _check_split(op, callee)
+    if op.microbatches is not None:
+        yield from _check_windows(op, symbols, *left)
 
 
-def _check_callee(op: sched.Layers, callee: sched.Program, uses: list[int]) -> Iterator[Problem]:
+Pieces = list[list[int]]
+
+
+def _pieces(op: sched.Layers) -> tuple[Pieces, Pieces]:
+    """What each program reads of what was left, and what it leaves."""
+    read, written = (
+        [] if one is None else [list(held) for held in python_value(one)]
+        for one in (op.left_in, op.left_out)
+    )
+    return read, written
+
+
+def _check_callee(
+    op: sched.Layers,
+    callee: sched.Program,
+    uses: list[int],
+    read: list[int],
+    written: list[int],
+) -> Iterator[Problem]:
     arguments = callee.body.block.args[: callee.inputs.value.data]
     rows = [_row(_held(op.states[stack])) for stack in uses]
-    given = [*map(_held, (*op.carried, *op.shared)), index, *rows]
+    left = [_held(op.spares[slot]) for slot in read]
+    given = [*map(_held, (*op.carried, *op.shared)), index, *rows, *left]
     name = callee.sym_name.data
     yield from _check_types(op, f"arguments of @{name}", given, [_held(v) for v in arguments])
     outputs = [_held(v) for v in callee.outputs]
-    yield from _check_types(op, f"results of @{name}", op.outputs, outputs)
+    made = [*op.outputs, *(op.spares[slot] for slot in written)]
+    yield from _check_types(op, f"results of @{name}", made, outputs)
+
+
+def _check_windows(
+    op: sched.Layers, symbols: Symbols, read: Pieces, written: Pieces
+) -> Iterator[Problem]:
+    """Of windows in a row, each reads what the one before it has left, and the last leaves none."""
+    left: list[int] = []
+    for number, kind in enumerate(op.kinds.get_values()):
+        name = op.functions.data[kind].root_reference.data
+        callee = symbols[name]
+        assert isinstance(callee, sched.Program)
+        if callee.halves is None:
+            yield op, f"@{name} is no window"
+        if (number > 0) != (callee.begun > 0):
+            yield op, f"the first window, and no other, reads what is carried: @{name}"
+        if read[kind] != left:
+            yield op, f"@{name} reads the pieces {read[kind]}, the window before leaves {left}"
+        left = written[kind]
+    if left:
+        yield op, f"the last window leaves the pieces {left} to none"
 
 
 def _check_split(op: sched.Layers, callee: sched.Program) -> Iterator[Problem]:
     if op.microbatches is None:
         return
     count = op.microbatches.value.data
-    types = [_held(value) for value in callee.body.block.args[: callee.inputs.value.data]]
-    problem = split_problem(count, len(op.carried), types, [*callee.arguments])
+    left = 0 if callee.halves is None else callee.halves.get_values()[1]
+    inputs = callee.inputs.value.data - left
+    types = [_held(value) for value in callee.body.block.args[:inputs]]
+    problem = split_problem(count, len(op.carried), types, callee.arguments.data[:inputs])
     if problem is not None:
         yield op, problem
 

@@ -14,6 +14,7 @@ write what it reads, that read or write what it overwrites, and for no others. B
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,12 +23,15 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.rewriter import Rewriter
 
-from supertile.ir import tile
+from supertile.ir import graph, sched, tile
+from supertile.ir.op import python_value
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
 from supertile.passes.schedule_memory import plan_arena, spans_of
-from supertile.passes.schedule_program import ProgramBuilder
-from supertile.passes.schedule_sizes import Bounds
-from supertile.passes.schedule_steps import read_function
+from supertile.passes.schedule_program import Frame, ProgramBuilder, frame_of
+from supertile.passes.schedule_sizes import Bounds, buffer_bytes
+from supertile.passes.schedule_steps import LeftPieces, Reading, read_function
+from supertile.passes.schedule_waves import expand_waves
+from supertile.passes.schedule_windows import Layer, windows_of
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,76 @@ class BuildSchedule(Pass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         bounds = Bounds(self.tokens, self.batch, self.context, self.memory)
-        kernels = {held.sym_name.data: held for held in op.ops if isinstance(held, tile.Kernel)}
-        for function in [held for held in op.ops if isinstance(held, FuncOp)]:
-            held = read_function(function, kernels, bounds)
-            arena = plan_arena(held.steps, held.edges, spans_of(held.steps, held.sizes))
-            program = ProgramBuilder(function, held, arena, bounds).build()
+        builder = _Builder(op, bounds)
+        for program, function in builder.programs():
             op.body.block.insert_op_before(program, function)
-            Rewriter.erase_op(function)
-            for _ in held.steps:
+            for _ in program.actions:
                 rewrites_of(ctx).count("schedule a task")
+        for function in builder.functions.values():
+            Rewriter.erase_op(function)
+
+
+class _Builder:
+    """The programs of a module."""
+
+    def __init__(self, module: ModuleOp, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
+        self.kernels = {op.sym_name.data: op for op in module.ops if isinstance(op, tile.Kernel)}
+        calls = [op for function in self.functions.values() for op in function.body.block.ops]
+        layers = [op for op in calls if isinstance(op, graph.Layers)]
+        split = [op for op in layers if op.microbatches is not None and len(op.kinds)]
+        self.windows = {op: windows_of(op, self._layers(op)) for op in split}
+        self.whole = {
+            python_value(symbol)
+            for op in layers
+            if op not in self.windows
+            for symbol in op.functions
+        }
+        """The functions that layers run as they are."""
+
+    def programs(self) -> Iterator[tuple[sched.Program, FuncOp]]:
+        """Each program, and the function that it stands for or belongs to."""
+        windows = {one.name: one for found in self.windows.values() for one in found.programs}
+        lagging = {one.function.sym_name.data for one in windows.values()}
+        left = {
+            op: list(zip(found.slots, found.bytes, strict=True))
+            for op, found in self.windows.items()
+        }
+        for name, function in self.functions.items():
+            for one in windows.values():
+                if one.function is function:
+                    yield self._program(one.frame(), one.reading()), function
+            if name not in lagging or name in self.whole:
+                reading = self._read(function, self.bounds, left)
+                yield self._program(frame_of(function, reading), reading), function
+
+    def _layers(self, op: graph.Layers) -> dict[str, Layer]:
+        """The functions of layers that run in two micro-batches."""
+        found = {}
+        for symbol in op.functions:
+            function = self.functions[python_value(symbol)]
+            bounds, count = self.bounds.of_a_half, len(op.carried)
+            reading = self._read(function, bounds, {})
+            returned = function.get_return_op()
+            assert returned is not None
+            values = returned.operands[:count]
+            sizes = buffer_bytes(function, values, bounds)
+            passed = {
+                root: sizes[value] for root, value in zip(reading.results, values, strict=False)
+            }
+            found[function.sym_name.data] = Layer(function, reading, count, passed)
+        return found
+
+    def _read(self, function: FuncOp, bounds: Bounds, left: LeftPieces) -> Reading:
+        reading = read_function(function, self.kernels, bounds, left)
+        expand_waves(reading, function, self.kernels, bounds)
+        return reading
+
+    def _program(self, frame: Frame, reading: Reading) -> sched.Program:
+        steps, properties = (
+            reading.steps,
+            {op: found.properties() for op, found in self.windows.items()},
+        )
+        arena = plan_arena(steps, reading.edges, spans_of(steps, reading.sizes))
+        return ProgramBuilder(frame, reading, arena, self.bounds, properties).build()

@@ -10,7 +10,26 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 Root = Hashable
-"""Memory that is not part of other memory: an argument, a weight, a result, a buffer."""
+"""Memory: an argument, a weight, a result, a buffer; or a `Part` of one, as which it is used."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of memory: the rows of a wave, or what belongs to one of two micro-batches.
+
+    Parts of one piece of memory with different keys share no bytes.
+    """
+
+    whole: Root
+    key: Hashable
+
+
+def whole_of(root: Root) -> Root:
+    """The memory that a part is of; memory that is no part is its own."""
+    while isinstance(root, Part):
+        root = root.whole
+    return root
+
 
 COMPUTE, LINK = "compute", "link"
 

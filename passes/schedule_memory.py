@@ -1,18 +1,18 @@
 """Places the buffers of a program in one arena: bytes are shared by buffers that never meet.
 
-Two buffers never meet if every user of one ends before the other is written. Where that does not
-follow from what tasks read, edges make it so, but only between tasks of the compute lane, which
-runs them one after the other anyway, and only if no transfer gets more to wait for, or is waited
-for by more: nothing which could overlap with a transfer is held back.
+Two buffers never meet if every user of one ends before any part of the other is written. Where
+that does not follow from what tasks read, edges make it so, but only between tasks of the compute
+lane, which runs them one after the other anyway, and only if no transfer gets more to wait for, or
+is waited for by more: nothing which could overlap with a transfer is held back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
-from supertile.passes.schedule_edges import COMPUTE, Root, Step, ancestors
+from supertile.passes.schedule_edges import COMPUTE, Root, Step, ancestors, whole_of
 
 ALIGNMENT = 256
 """Bytes; the longest access of the machines that we know."""
@@ -20,15 +20,11 @@ ALIGNMENT = 256
 
 @dataclass(frozen=True)
 class Span:
-    """A buffer: its first writer, all its users, and how many bytes it needs."""
+    """A buffer: all its users, in program order, and how many bytes it needs."""
 
     root: Root
     users: tuple[int, ...]
     size: int
-
-    @property
-    def writer(self) -> int:
-        return self.users[0]
 
     @property
     def padded(self) -> int:
@@ -55,7 +51,7 @@ def spans_of(steps: Sequence[Step], sizes: dict[Root, int]) -> list[Span]:
     """The buffers with a size each, in order of their first users, which write them."""
     users: dict[Root, list[int]] = {}
     for number, step in enumerate(steps):
-        for root in step.touched & sizes.keys():
+        for root in {whole_of(root) for root in step.touched} & sizes.keys():
             users.setdefault(root, []).append(number)
     rank = {root: number for number, root in enumerate(sizes)}
     order = sorted(users, key=lambda root: (users[root][0], rank[root]))
@@ -83,7 +79,16 @@ def plan_arena(steps: Sequence[Step], edges: Sequence[set[int]], spans: Sequence
         {spans[number].root: start for number, start in starts.items()},
         max((start + spans[number].padded for number, start in starts.items()), default=0),
         live_bytes(spans, len(steps)),
-        tuple(sorted({(user, spans[b].writer) for a, b in shared for user in spans[a].users})),
+        tuple(
+            sorted(
+                {
+                    (user, first)
+                    for a, b in shared
+                    for user in spans[a].users
+                    for first in sharing.firsts(spans[b])
+                }
+            )
+        ),
     )
 
 
@@ -91,7 +96,7 @@ def live_bytes(spans: Sequence[Span], actions: int) -> int:
     """The most bytes between first and last use at one action of program order."""
     changes = [0] * (actions + 1)
     for span in spans:
-        changes[span.writer] += span.padded
+        changes[span.users[0]] += span.padded
         changes[span.users[-1] + 1] -= span.padded
     live = most = 0
     for change in changes:
@@ -109,6 +114,7 @@ class _Sharing:
     """For each action all that comes behind it."""
     links: int
     """The actions that are not on the compute lane."""
+    known: dict[Span, tuple[int, ...]] = field(default_factory=dict)
 
     @staticmethod
     def of(steps: Sequence[Step], before: Sequence[int]) -> _Sharing:
@@ -121,7 +127,16 @@ class _Sharing:
 
     def may(self, first: Span, second: Span) -> bool:
         """Whether the second may take bytes of the first, which is written before it."""
-        return all(self._precedes(user, second.writer) for user in first.users)
+        return all(
+            self._precedes(user, writer) for writer in self.firsts(second) for user in first.users
+        )
+
+    def firsts(self, span: Span) -> tuple[int, ...]:
+        """The users that none other comes before: its writer, or those of parts of it."""
+        if span not in self.known:
+            own = sum(1 << user for user in span.users)
+            self.known[span] = tuple(user for user in span.users if not self.before[user] & own)
+        return self.known[span]
 
     def _precedes(self, user: int, writer: int) -> bool:
         if self.before[writer] >> user & 1:

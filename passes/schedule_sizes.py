@@ -7,10 +7,11 @@ so many tokens of so many sequences of so long a context.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from supertile.ir import comm
 from supertile.ir.formula import Formula
@@ -28,6 +29,11 @@ class Bounds:
     batch: int
     context: int
     memory: str
+
+    @property
+    def of_a_half(self) -> Bounds:
+        """Of one of two micro-batches: half of the sequences, which may have all of the tokens."""
+        return replace(self, batch=-(-self.batch // 2))
 
     @property
     def numbers(self) -> list[int]:
@@ -65,6 +71,18 @@ def buffer_bytes(
         value: count(type_of(value), [_most(size, bounds, arrived) for size in shapes[value]])
         for value in values
     }
+
+
+def value_bytes(
+    function: FuncOp, like: SSAValue, kind: TensorType[Attribute], bounds: Bounds
+) -> int:
+    """The most bytes of a value of a type whose leading sizes are those of a value of a function,
+    and whose others are fixed."""
+    leading = function_shapes(function)[like]
+    arrived = _arrived(function, bounds)
+    sizes = [*leading, *kind.get_shape()[len(leading) :]]
+    count = device_bytes if bounds.memory == "device" else runtime_bytes
+    return count(kind, [_most(size, bounds, arrived) for size in sizes])
 
 
 def _most(size: Formula | int, bounds: Bounds, arrived: int) -> int:

@@ -56,9 +56,16 @@ def _parcels(fields: Parcel, target: Index, ranks: int) -> list[Parcel]:
 
 
 def send_tokens(
-    rank: int, ranks: int, x: F32 | Scaled, chosen: Index, weight: F32, placement: Placement
+    rank: int,
+    ranks: int,
+    x: F32 | Scaled,
+    chosen: Index,
+    weight: F32,
+    placement: Placement,
+    slots: range | None = None,
 ) -> list[Parcel]:
-    """(row, weight, slot, choice) of each choice [T K], for the rank that it goes to.
+    """(row, weight, slot, choice) of each choice [T K], for the rank that it goes to; with `slots`
+    of those choices alone that go to these slots of a rank.
 
     IndexError for a choice that is no expert.
     """
@@ -72,12 +79,20 @@ def send_tokens(
     copies = copies_of(placement)
     copy = copies.chosen(expert, np.full(expert.size, rank), token)
     slot, choice = copies.slot[copy].astype(np.int32), np.arange(expert.size, dtype=np.int32)
-    fields = take_rows(x, token), weight.reshape(-1), slot, choice
-    return _parcels(fields, copies.rank[copy], ranks)
+    fields, target = (token, weight.reshape(-1), slot, choice), copies.rank[copy]
+    if slots is not None:
+        sent = (slot >= slots.start) & (slot < slots.stop)
+        fields, target = tuple(held[sent] for held in fields), target[sent]
+    token, *others = fields
+    return _parcels((take_rows(x, token), *others), target, ranks)
 
 
 def receive_tokens(
-    rank: int, parcels: Sequence[Parcel], *operands: Any, placement: Placement
+    rank: int,
+    parcels: Sequence[Parcel],
+    *operands: Any,
+    placement: Placement,
+    slots: range | None = None,
 ) -> tuple[Any, ...]:
     """(rows [N, ..], row_weight [N], counts [slots], origin [N, 2]), slots ascending."""
     rows, weight, slot, choice = map(joined, zip(*parcels, strict=True))
@@ -86,6 +101,17 @@ def receive_tokens(
     counts = np.bincount(slot, minlength=placement.width).astype(np.int32)
     origin = np.column_stack([source, choice])[order]
     return take_rows(rows, order), weight[order], counts, origin
+
+
+def rows_of_slots(chosen: Sequence[Index], placement: Placement) -> list[Index]:
+    """How many rows each slot of each rank gets in all, of the choices [T, K] of all ranks."""
+    counts = np.zeros((placement.ranks, placement.width), np.int32)
+    copies = copies_of(placement)
+    for rank, own in enumerate(chosen):
+        token = np.repeat(np.arange(own.shape[0]), own.shape[1])
+        copy = copies.chosen(own.reshape(-1), np.full(own.size, rank), token)
+        np.add.at(counts, (copies.rank[copy], copies.slot[copy]), 1)
+    return [*counts]
 
 
 # ---- combine -----------------------------------------------------------------------------------
@@ -119,6 +145,26 @@ def _summed(rows: F32, place: Index, chosen: Index) -> F32:
     for choice in range(1, place.shape[1]):
         total += rows[place[:, choice]]
     return total
+
+
+def bring_back(
+    rows: Sequence[F32], origin: Sequence[Index], chosen: Sequence[Index], back: Sequence[F32]
+) -> None:
+    """Rows of some slots of all ranks to `back` [T, K, ..], the place of their choice."""
+    ranks = len(rows)
+    sent = [
+        send_back(rank, ranks, *own)
+        for rank, own in enumerate(zip(rows, origin, chosen, strict=True))
+    ]
+    for place, parcels in zip(back, zip(*sent, strict=True), strict=True):
+        arrived, choice = map(joined, zip(*parcels, strict=True))
+        place.reshape(-1, *place.shape[2:])[choice] = arrived
+
+
+def sum_of_choices(back: F32, chosen: Index) -> F32:
+    """[T, ..]: what was brought back for each choice, added up as a combine does."""
+    rows = back.reshape(-1, *back.shape[2:])
+    return _summed(rows, np.arange(chosen.size).reshape(chosen.shape), chosen)
 
 
 def share(x: Sequence[Array | Scaled], ranks: int) -> Results:

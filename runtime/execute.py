@@ -10,7 +10,6 @@ import numpy as np
 
 from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
-from supertile.runtime.microbatches import Given
 from supertile.runtime.numerics import round_bf16
 from supertile.runtime.plan import FunctionPlan, ModulePlan, Step, WeightUse, reader
 
@@ -97,10 +96,6 @@ class Executor:
         self, step: Step, carried: list[Any], shared: list[Any], states: list[Any]
     ) -> list[Any]:
         """Every layer in order; its state is its row of each stack that its function uses."""
-        if step.properties.get("microbatches", 1) > 1:
-            from supertile.runtime.lockstep import LockstepExecutor  # which imports this file
-
-            return LockstepExecutor(self, 1).layers(step, [Given(carried, shared, states)])[0]
         label = step.properties["label"]
         rows = [0] * len(states)
         for number, kind in enumerate(step.properties["kinds"]):

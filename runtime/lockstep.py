@@ -14,7 +14,7 @@ equal on all of them is looked at once; of what is a slice on each nobody is tol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,7 +31,6 @@ from supertile.runtime.comm_ops import joined
 from supertile.runtime.communicator import Communicator, InProcess
 from supertile.runtime.engine import Session, call_vectors
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
-from supertile.runtime.microbatches import Given, halves_of, in_halves
 from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import Argument, FunctionPlan, Step, is_watched, reader
 
@@ -89,13 +88,13 @@ class LockstepExecutor:
         return [[file[register] for register in function.results] for file in files]
 
     def _step(self, step: Step, files: list[list[Any]], layer: int | None) -> list[list[Any]]:
-        """The results of a step, for each rank, or for each half of each rank."""
-        parts = len(files) // len(self.ranks)
+        """The results of a step, for each rank."""
         if isinstance(step.op, comm.CommOp):
-            return by_part(parts, partial(self._communicate, step, layer), files)
+            return self._communicate(step, layer, files)
         if isinstance(step.op, graph.Layers):
-            return self.layers(step, [Given(*reader(step.inputs)(file)) for file in files])
-        return [self.ranks[n // parts]._step(step, file, layer) for n, file in enumerate(files)]
+            return self._layers(step, [reader(step.inputs)(file) for file in files])
+        pairs = zip(self.ranks, files, strict=True)
+        return [rank._step(step, file, layer) for rank, file in pairs]
 
     def _communicate(
         self, step: Step, layer: int | None, files: list[list[Any]]
@@ -105,35 +104,23 @@ class LockstepExecutor:
         results = self.communicator.run(type(step.op), [*map(list, columns)], properties)
         return [list(own) for own in results]
 
-    def layers(self, step: Step, ranks: Sequence[Given]) -> list[list[Any]]:
-        """As `Executor._layers`, for all ranks at once; halves of a rank run like ranks."""
-        if len(self.ranks) < self.communicator.size and step.properties.get("microbatches", 1) > 1:
-            raise ExecutionError("micro-batches need all ranks in one process")
-        halves = halves_of(self.plan, step, ranks)
-        groups = in_halves(self.plan, step, ranks, halves) if halves else ranks
-        carried = self._carried(step, groups)
-        if halves:
-            pairs = zip(carried[::2], carried[1::2], strict=True)
-            carried = [[merged([*both]) for both in zip(*pair, strict=True)] for pair in pairs]
-        return [[*own, *given.states] for own, given in zip(carried, ranks, strict=True)]
-
-    def _carried(self, step: Step, groups: Sequence[Given]) -> list[list[Any]]:
-        """What the last layer passes on."""
-        carried = [given.carried for given in groups]
-        rows = [0] * len(groups[0][2])
+    def _layers(self, step: Step, given: Sequence[list[list[Any]]]) -> list[list[Any]]:
+        """As `Executor._layers`, for all ranks at once: what is carried, shared, and states."""
+        carried = [held[0] for held in given]
+        rows = [0] * len(given[0][2])
         for number, kind in enumerate(step.properties["kinds"]):
             function = self.plan.functions[step.properties["functions"][kind]]
             uses = step.properties["uses"][kind]
             arguments = [
                 [*own, *shared, number, *(states[stack][rows[stack]] for stack in uses)]
-                for own, (_, shared, states) in zip(carried, groups, strict=True)
+                for own, (_, shared, states) in zip(carried, given, strict=True)
             ]
             for stack in uses:
                 rows[stack] += 1
             prefix = f"{step.properties['label']}.{number}."
             results = self._run(function, arguments, number, prefix)
             carried = [held[: len(own)] for held, own in zip(results, carried, strict=True)]
-        return carried
+        return [[*own, *states] for own, (*_, states) in zip(carried, given, strict=True)]
 
     def _settled(
         self,
@@ -156,7 +143,7 @@ class LockstepExecutor:
     def _observed(
         self, step: Step, files: list[list[Any]], results: list[list[Any]], layer: int | None
     ) -> None:
-        shown = shown_of(step, len(results), len(self.ranks), self.group)
+        shown = shown_of(step, len(self.ranks), self.group)
         columns = zip(*(results[n] for n in shown), strict=True)
         whole = [merged(list(column)) for column in columns]
         first = whole[0]
@@ -169,7 +156,7 @@ class LockstepExecutor:
         if self.whole.wanted is not None and not self.whole.wanted(name):
             return
         everywhere = self.communicator.gather([held[0] for held in results])
-        shown = shown_of(step, len(everywhere), self.communicator.size, self.group)
+        shown = shown_of(step, self.communicator.size, self.group)
         values = [everywhere[n] for n in shown]
         if not _has_rows(step):
             self.whole.watch(name, values[0], step)
@@ -185,25 +172,25 @@ class LockstepExecutor:
         """Give each rank here its part of a first result for all of them; `everywhere` are the
         first results of all ranks.
         """
-        parts, start = len(results) // len(self.ranks), 0
+        start = 0
         replaced = list(everywhere)
-        for n in shown_of(step, len(everywhere), self.communicator.size, self.group):
+        for n in shown_of(step, self.communicator.size, self.group):
             own = everywhere[n]
             count = own.shape[0] if np.ndim(_codes(own)) else 1
             copies = self.group if step.layout == WHOLE else 1
             part = _part(whole, own, slice(start, start + count))
-            replaced[n : n + copies * parts : parts] = [part] * copies
+            replaced[n : n + copies] = [part] * copies
             start += count
-        first = self.communicator.ranks[0] * parts
+        first = self.communicator.ranks[0]
         for held, part in zip(results, replaced[first:], strict=False):
             held[0] = part
 
 
-def shown_of(step: Step, count: int, ranks: int, group: int) -> list[int]:
+def shown_of(step: Step, ranks: int, group: int, parts: int = 1) -> list[int]:
     """Whose values together are those of the batch, in its order; of what is equal in a group those
-    of its first rank. Each of the ranks has one of `count` values, or one for each half.
+    of its first rank. Each of the ranks has one value, or one for each of so many `parts` of its
+    sequences.
     """
-    parts = count // ranks
     members = 1 if step.layout == WHOLE else group
     return [
         (first + member) * parts + part
@@ -218,16 +205,6 @@ def placed_properties(step: Step, layer: int | None) -> dict[str, Any]:
     if step.placements is None:
         return step.properties
     return {**step.properties, "placement": step.placements.at(layer)}
-
-
-def by_part(
-    parts: int, function: Callable[[list[Any]], Sequence[Any]], values: Sequence[Any]
-) -> list[Any]:
-    """A function of the values of all ranks, applied to each of `parts` parts of the ranks."""
-    results: list[Any] = [None] * len(values)
-    for part in range(parts):
-        results[part::parts] = function([*values[part::parts]])
-    return results
 
 
 def _weights_on(whole: Executor, rank: int, use: Any, layer: int | None) -> Any:

@@ -240,8 +240,11 @@ class ModulePlan:
         """What the names of an entry's own values begin with: nothing for the first entry."""
         return "" if entry in self.entries[:1] else f"{entry}."
 
-    def value_names(self, entry: str) -> Iterator[str]:
+    def value_names(self, entry: str) -> list[str]:
         """The name of every named value that a call of an entry computes, in order."""
+        return [*dict.fromkeys(self._value_names(entry))]
+
+    def _value_names(self, entry: str) -> Iterator[str]:
         for step in self.functions[entry].steps:
             if isinstance(step.op, LAYERS):
                 yield from self._layer_names(step.properties)
@@ -252,7 +255,8 @@ class ModulePlan:
         for number, kind in enumerate(layers["kinds"]):
             for step in self.functions[layers["functions"][kind]].steps:
                 if is_watched(step):
-                    yield f"{layers['label']}.{number}.{step.name}"
+                    layer = number - (isinstance(step.op, sched.Action) and step.op.is_behind)
+                    yield f"{layers['label']}.{layer}.{step.name}"
 
     def weights_of(self, entry: str) -> Iterator[tuple[WeightUse, list[int]]]:
         """Every weight that an entry reads, with the numbers of the layers that read it."""

@@ -10,11 +10,11 @@ Sizes that shapes tell are settled before the first task runs, as a host does th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from xdsl.ir import OpResult, SSAValue
+from xdsl.ir import SSAValue
 
 from supertile.ir import comm, sched
 from supertile.ir.errors import UserError
@@ -24,18 +24,11 @@ from supertile.ir.tile_access import COUNTED
 from supertile.ir.types import ELEMENT_NAMES, is_scaled
 from supertile.runtime import comm_ops
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
-from supertile.runtime.graph_ops import reshape
-from supertile.runtime.lockstep import (
-    LockstepExecutor,
-    by_part,
-    merged,
-    placed_properties,
-    shown_of,
-)
-from supertile.runtime.microbatches import Given, halves_of, in_halves
+from supertile.runtime.lockstep import LockstepExecutor, merged, placed_properties, shown_of
+from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import FunctionPlan, Step, is_watched
-from supertile.runtime.sched_plan import POISON, Bytes, ProgramPlan, overwrite, place
-from supertile.runtime.tile_execute import allocate
+from supertile.runtime.sched_frame import Frame, Sequences, taken
+from supertile.runtime.sched_plan import POISON, Bytes, Named, ProgramPlan, overwrite
 
 Order = Callable[[ProgramPlan], Sequence[Step]]
 
@@ -86,8 +79,7 @@ class ScheduledExecutor(Executor):
     ) -> list[Any]:
         if not isinstance(function, ProgramPlan):
             return super()._run(function, arguments, layer, prefix)
-        call = _Call(self, [self], function, layer, prefix)
-        return call.run([arguments], [{}])[0]
+        return _Call(self, [self], function, layer, [prefix]).run([arguments])[0]
 
 
 class ScheduledRanks(LockstepExecutor):
@@ -103,39 +95,26 @@ class ScheduledRanks(LockstepExecutor):
         if not isinstance(program, ProgramPlan):
             return super().call(entry, arguments)
         self.whole.begin_call()
-        call = _Call(self.whole, self.ranks, program, None, self.plan.prefix(entry))
-        return call.run(arguments, [{} for _ in arguments])
+        call = _Call(self.whole, self.ranks, program, None, [self.plan.prefix(entry)])
+        return call.run(arguments)
 
 
 @dataclass
-class _Frame:
-    """The memory of a call on one rank: values with settled sizes, and the bytes of buffers."""
+class _Seen:
+    """What the halves of a call have made of a named value, until both have."""
 
-    values: dict[SSAValue, Any]
-    memory: dict[SSAValue, Bytes]
+    values: dict[int, list[Any]] = field(default_factory=dict)
+    """For each half those of all ranks."""
 
-    def value(self, held: SSAValue) -> Any:
-        if isinstance(held, OpResult) and isinstance(held.op, sched.View):
-            return reshape(self.value(held.op.x), tuple(held.op.shape.get_values()))
-        if held not in self.values:
-            raise ExecutionError("a task reads what no task has made")
-        return self.values[held]
 
-    def has(self, held: SSAValue) -> bool:
-        while isinstance(held, OpResult) and isinstance(held.op, sched.View):
-            held = held.op.x
-        return held in self.values
+@dataclass(frozen=True)
+class _Outside:
+    """What a program is given on one rank, its arguments aside."""
 
-    def make(self, held: SSAValue, shape: Sequence[int]) -> None:
-        """Settle the size of a value that is to be written."""
-        if held in self.values:
-            return
-        kind = tensor_of(held)
-        memory = self.memory.get(held)
-        self.values[held] = allocate(kind, shape) if memory is None else place(memory, kind, shape)
-
-    def values_of(self, held: Sequence[SSAValue]) -> list[Any]:
-        return [self.value(value) for value in held]
+    values: dict[SSAValue, Any] = field(default_factory=dict)
+    """Results in memory of the caller."""
+    memory: dict[SSAValue, Bytes] = field(default_factory=dict)
+    """Bytes for results whose sizes the program settles."""
 
 
 class _Call:
@@ -147,40 +126,45 @@ class _Call:
         ranks: Sequence[Executor],
         program: ProgramPlan,
         layer: int | None,
-        prefix: str,
+        prefixes: Sequence[str],
+        seen: dict[str, _Seen] | None = None,
     ) -> None:
+        """`prefixes` of the names of its values, and of those of the layer before."""
         if executor.planned and program.program.memory.data != "runtime":
             raise UserError("run.schedule_memory", name=program.name)
         self.executor = executor
         self.ranks = ranks
         self.program = program
         self.layer = layer
-        self.prefix = prefix
-        self.frames: list[_Frame] = []
+        self.prefixes = prefixes
+        self.frames: list[Frame] = []
+        self.ended: set[sched.Action] = set()
+        self.seen = {} if seen is None else seen
 
     def run(
-        self, arguments: Sequence[list[Any]], outputs: Sequence[dict[SSAValue, Any]]
+        self, arguments: Sequence[list[Any]], outside: Sequence[_Outside] = ()
     ) -> list[list[Any]]:
-        """The results of each rank; `outputs` are memory for them, if there is any."""
-        for rank, (own, given) in enumerate(zip(arguments, outputs, strict=True)):
-            self.frames.append(self._frame(rank, own, given, len(arguments) // len(self.ranks)))
+        """The results of each rank."""
+        for rank, own in enumerate(arguments):
+            given = outside[rank] if outside else _Outside()
+            self.frames.append(self._frame(rank, own, given))
         for step in self.program.actions:
             self._settle(step)
         for step in self.executor.order(self.program):
             self._guarded(step)
             self._watched(step)
-        return [frame.values_of(self.program.program.end.values) for frame in self.frames]
+        ends = self.program.program.end.values
+        return [frame.values_of(ends) for frame in self.frames]
 
-    def _frame(
-        self, rank: int, arguments: list[Any], outputs: dict[SSAValue, Any], parts: int
-    ) -> _Frame:
-        """Memory for a rank, or for one of `parts` parts of the sequences of a rank."""
+    def _frame(self, rank: int, arguments: list[Any], outside: _Outside) -> Frame:
         program = self.program.program
-        values = dict(zip(program.body.block.args, arguments, strict=False)) | outputs
-        frame = _Frame(values, self._buffers(rank) if self.executor.planned else {})
+        values = dict(zip(program.body.block.args, arguments, strict=False)) | outside.values
+        memory = self._buffers(rank) if self.executor.planned else {}
+        parts = Sequences.of(self.program, arguments)
+        frame = Frame(values, memory | outside.memory, parts)
         for step in self.program.steps:
             if step.weight is not None:
-                held = self.ranks[rank // parts].weights(step.weight, self.layer)
+                held = self.ranks[rank].weights(step.weight, self.layer)
                 frame.values[step.op.results[0]] = self._weight(step, held)
         return frame
 
@@ -198,7 +182,7 @@ class _Call:
     def _weight(self, step: Step, held: Any) -> Any:
         if step.name is None or self.executor.watch is None:
             return held
-        return self.executor.watch(self.prefix + step.name, held, step)
+        return self.executor.watch(self.prefixes[0] + step.name, held, step)
 
     # ---- sizes ---------------------------------------------------------------------------------
 
@@ -209,20 +193,23 @@ class _Call:
                 case sched.Task():
                     self._settle_task(frame, step.op)
                 case sched.Copy():
+                    half = step.op.half_number
                     if frame.has(step.op.inputs[0]):
-                        frame.make(step.op.outputs[0], frame.value(step.op.inputs[0]).shape)
+                        shape = frame.value(step.op.inputs[0], half).shape
+                        frame.make(step.op.outputs[0], shape)
                 case sched.Layers():
                     if all(frame.has(value) for value in step.op.carried):
                         _settle_layers(frame, step.op)
 
-    def _settle_task(self, frame: _Frame, op: sched.Task, running: bool = False) -> None:
+    def _settle_task(self, frame: Frame, op: sched.Task, running: bool = False) -> None:
         if not op.outputs or not (running or self._is_settled(frame, op)):
             return
-        shapes = self.program.kernels[op.kernel.data].own_results(frame.values_of(op.inputs))
+        inputs = frame.values_of(op.operands_of_kernel, op.half_number)
+        shapes = self.program.kernels[op.kernel.data].own_results(inputs)
         for output, (_, shape) in zip(op.outputs, shapes, strict=True):
             frame.make(output, shape)
 
-    def _is_settled(self, frame: _Frame, op: sched.Task) -> bool:
+    def _is_settled(self, frame: Frame, op: sched.Task) -> bool:
         """Whether all inputs have their sizes, and numbers that count are there from the start."""
         counted = [
             op.inputs[argument]
@@ -230,7 +217,7 @@ class _Call:
             if kind in COUNTED
         ]
         own = set(self.program.program.body.block.args)
-        return all(map(frame.has, op.inputs)) and own.issuperset(counted)
+        return all(map(frame.has, op.operands_of_kernel)) and own.issuperset(counted)
 
     # ---- actions -------------------------------------------------------------------------------
 
@@ -252,107 +239,247 @@ class _Call:
                     self._task(frame, step.op)
             case sched.Copy():
                 self._settle(step)
+                half = step.op.half_number
                 for frame in self.frames:
-                    overwrite(frame.value(step.op.outputs[0]), frame.value(step.op.inputs[0]))
+                    source = frame.value(step.op.inputs[0], half)
+                    overwrite(frame.value(step.op.outputs[0], half), source)
             case sched.Transfer():
                 self._transfer(step, step.op)
             case sched.Layers():
                 self._settle(step)
-                self._layers(step, step.op)
+                if step.op.microbatches is None:
+                    self._layers(step, step.op)
+                else:
+                    self._windows(step, step.op)
 
-    def _task(self, frame: _Frame, op: sched.Task) -> None:
+    def _task(self, frame: Frame, op: sched.Task) -> None:
         self._settle_task(frame, op, running=True)
-        kernel = self.program.kernels[op.kernel.data]
-        kernel.launch(frame.values_of(op.inputs), frame.values_of(op.outputs))
+        inputs = frame.values_of(op.operands_of_kernel, op.half_number)
+        outputs = frame.values_of(op.outputs, op.half_number)
+        if op.wave is not None and op.split is not None:
+            rows, split = frame.rows_of(op.inputs[-1], op.wave), op.split.get_values()
+            slots = slice(op.wave.slots.start, op.wave.slots.stop)
+            runs = [{sched.ROWS: rows, sched.SLOTS: slots}.get(one) for one in split]
+            values = zip([*inputs, *outputs], runs, strict=True)
+            held = [taken(value, run) for value, run in values]
+            inputs, outputs = held[: len(inputs)], held[len(inputs) :]
+        self.program.kernels[op.kernel.data].launch(inputs, outputs)
 
     def _transfer(self, step: Step, op: sched.Transfer) -> None:
+        if op.wave is not None:
+            self._wave(step, op, op.wave)
+            return
         properties = placed_properties(step, self.layer)
         given = {key: properties[key] for key in ("placement", "ranks") if key in properties}
         function = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]]
+        columns = zip(*[frame.values_of(op.inputs, op.half_number) for frame in self.frames],
+                      strict=True)  # fmt: skip
+        self._received(op, op.outputs, function(*map(list, columns), **given))
 
-        def communicate(frames: list[_Frame]) -> Sequence[Any]:
-            columns = zip(*[frame.values_of(op.inputs) for frame in frames], strict=True)
-            return function(*map(list, columns), **given)
+    def _wave(self, step: Step, op: sched.Transfer, wave: sched.WaveAttr) -> None:
+        """The rows of some slots, to the experts or back."""
+        if op.kind.data == "combine":
+            self._combined(op, wave)
+            return
+        x, chosen, weight = (
+            [frame.value(value, op.half_number) for frame in self.frames] for value in op.inputs[:3]
+        )
+        placement = placed_properties(step, self.layer)["placement"]
+        if wave.is_first:
+            settled = comm_ops.rows_of_slots(chosen, placement)
+            self._received(op, [op.outputs[2]], [(own,) for own in settled])
+        counts = op.outputs[2] if wave.is_first else op.inputs[-1]
+        outputs = [value for value in op.outputs if value is not counts]
+        sent = comm_ops.EXCHANGES[comm.Dispatch].together(
+            x, chosen, weight, placement=placement, slots=wave.slots
+        )
+        for frame, (rows, row_weight, _, origin) in zip(self.frames, sent, strict=True):
+            run = frame.rows_of(counts, wave)
+            for output, value in zip(outputs, (rows, row_weight, origin), strict=True):
+                count = int(frame.value(counts).sum())
+                frame.make(output, (count, *value.shape[1:]))
+                overwrite(taken(frame.value(output), run), _rounded(value, output))
 
-        results = by_part(len(self.frames) // len(self.ranks), communicate, self.frames)
+    def _combined(self, op: sched.Transfer, wave: sched.WaveAttr) -> None:
+        """Rows to the places of their choices; by the last wave also their sum."""
+        half = op.half_number
+        rows, origin, chosen, back = [], [], [], []
+        for frame in self.frames:
+            run = frame.rows_of(op.inputs[-1], wave)
+            rows.append(frame.value(op.inputs[0])[run])
+            origin.append(frame.value(op.inputs[1])[run])
+            chosen.append(frame.value(op.inputs[2], half))
+            places = op.inputs[3] if wave.is_last else op.outputs[0]
+            frame.make(places, (*chosen[-1].shape, *rows[-1].shape[1:]))
+            back.append(frame.value(places).copy() if wave.is_last else frame.value(places))
+        comm_ops.bring_back(rows, origin, chosen, back)
+        if wave.is_last:
+            sums = [(comm_ops.sum_of_choices(*own),) for own in zip(back, chosen, strict=True)]
+            self._received(op, op.outputs, sums)
+
+    def _received(
+        self, op: sched.Transfer, outputs: Sequence[SSAValue], results: Sequence[Sequence[Any]]
+    ) -> None:
+        """Write what each rank gets."""
         for frame, held in zip(self.frames, results, strict=True):
-            for output, value in zip(op.outputs, held, strict=True):
+            for output, value in zip(outputs, held, strict=True):
                 frame.make(output, value.shape)
-                overwrite(frame.value(output), _rounded(value, output))
+                overwrite(frame.value(output, op.half_number), _rounded(value, output))
+
+    # ---- layers --------------------------------------------------------------------------------
 
     def _layers(self, step: Step, op: sched.Layers) -> None:
         """Every layer in order; its state is its row of each stack that its program uses."""
-        ranks = [
-            Given(*map(frame.values_of, (op.carried, op.shared, op.states)))
-            for frame in self.frames
-        ]
+        kinds, rows = step.properties["kinds"], [0] * len(op.states)
+        carried = [frame.values_of(op.carried) for frame in self.frames]
         targets = [
-            [Given(frame.values_of(held), [], []) for frame in self.frames]
-            for held in (op.outputs, op.spares)
+            [frame.values_of(held) for frame in self.frames] for held in (op.outputs, op.spares)
         ]
-        halves = halves_of(self.executor.plan, step, ranks)
-        if halves:
-            ranks, *targets = (
-                in_halves(self.executor.plan, step, held, halves) for held in (ranks, *targets)
-            )
-        self._run_layers(step, ranks, targets)
-        if not step.properties["kinds"]:
-            self._passed_on(op, [given.carried for given in ranks])
-
-    def _run_layers(
-        self, step: Step, groups: Sequence[Given], targets: Sequence[Sequence[Given]]
-    ) -> None:
-        """`targets` are outputs and spares of each rank, or of each half of each rank."""
-        kinds, rows = step.properties["kinds"], [0] * len(groups[0].states)
-        carried = [given.carried for given in groups]
         for number, kind in enumerate(kinds):
-            name, uses = step.properties["functions"][kind], step.properties["uses"][kind]
-            program = self.executor.plan.functions[name]
-            assert isinstance(program, ProgramPlan), f"@{name} is no program"
-            arguments = []
-            for given, own in zip(groups, carried, strict=True):
-                held = [given.states[stack][rows[stack]] for stack in uses]
-                arguments.append([*own, *given.shared, number, *held])
-            for stack in uses:
-                rows[stack] += 1
+            program = self._program(step, kind)
+            arguments = self._arguments(step, op, number, rows, carried)
             # The last layer writes the outputs, the one before it the spares.
-            carried = [held.carried for held in targets[(len(kinds) - number) % 2 == 0]]
-            memory = [dict(zip(program.program.outputs, own, strict=True)) for own in carried]
-            prefix = f"{step.properties['label']}.{number}."
-            _Call(self.executor, self.ranks, program, number, prefix).run(arguments, memory)
+            carried = targets[(len(kinds) - number) % 2 == 0]
+            outside = [
+                _Outside(dict(zip(program.program.outputs, own, strict=True))) for own in carried
+            ]
+            self._inner(step, program, number).run(arguments, outside)
+        if not kinds:
+            for frame in self.frames:
+                for output, value in zip(op.outputs, frame.values_of(op.carried), strict=True):
+                    overwrite(frame.value(output), value)
 
-    def _passed_on(self, op: sched.Layers, carried: list[list[Any]]) -> None:
+    def _windows(self, step: Step, op: sched.Layers) -> None:
+        """Every window in order: all write the outputs in place, and leave pieces to the next."""
+        kinds, rows = step.properties["kinds"], [0] * len(op.states)
+        carried = [frame.values_of(op.carried) for frame in self.frames]
+        left: list[dict[int, Any]] = [{} for _ in self.frames]
+        seen: dict[str, _Seen] = {}
+        for number, kind in enumerate(kinds):
+            program = self._program(step, kind)
+            read, written = (step.properties[name][kind] for name in ("left_in", "left_out"))
+            arguments = self._arguments(step, op, number, rows, carried)
+            for own, held in zip(arguments, left, strict=True):
+                own += [held[slot] for slot in read]
+            pieces = dict(zip(written, program.program.outputs[len(op.outputs) :], strict=True))
+            outside = [
+                _Outside(
+                    dict(zip(program.program.outputs, frame.values_of(op.outputs), strict=False)),
+                    self._left_memory(frame, op, pieces, number % 2),
+                )
+                for frame in self.frames
+            ]
+            call = self._inner(step, program, number, seen)
+            call.run(arguments, outside)
+            left = [{slot: frame.value(ref) for slot, ref in pieces.items()}
+                    for frame in call.frames]  # fmt: skip
+
+    def _left_memory(
+        self, frame: Frame, op: sched.Layers, pieces: dict[int, SSAValue], odd: int
+    ) -> dict[SSAValue, Bytes]:
+        """Undefined bytes for what a window leaves: two sets take turns."""
+        if not self.executor.planned:
+            return {}
+        held = op.spares[odd * len(op.spares) // 2 :]
+        memory = {ref: frame.memory[held[slot]] for slot, ref in pieces.items()}
+        for one in memory.values():
+            one.fill(POISON)
+        return memory
+
+    def _program(self, step: Step, kind: int) -> ProgramPlan:
+        name = step.properties["functions"][kind]
+        program = self.executor.plan.functions[name]
+        assert isinstance(program, ProgramPlan), f"@{name} is no program"
+        return program
+
+    def _arguments(
+        self,
+        step: Step,
+        op: sched.Layers,
+        number: int,
+        rows: list[int],
+        carried: Sequence[list[Any]],
+    ) -> list[list[Any]]:
+        """Those of layer `number` on each rank; `rows` of the stacks are taken."""
+        uses = step.properties["uses"][step.properties["kinds"][number]]
+        arguments = []
         for frame, own in zip(self.frames, carried, strict=True):
-            for output, value in zip(op.outputs, own, strict=True):
-                overwrite(frame.value(output), value)
+            states = frame.values_of(op.states)
+            held = [states[stack][rows[stack]] for stack in uses]
+            arguments.append([*own, *frame.values_of(op.shared), number, *held])
+        for stack in uses:
+            rows[stack] += 1
+        return arguments
+
+    def _inner(
+        self,
+        step: Step,
+        program: ProgramPlan,
+        number: int,
+        seen: dict[str, _Seen] | None = None,
+    ) -> _Call:
+        label = step.properties["label"]
+        prefixes = f"{label}.{number}.", f"{label}.{number - 1}."
+        return _Call(self.executor, self.ranks, program, number, prefixes, seen)
 
     # ---- those who look on ---------------------------------------------------------------------
 
     def _watched(self, step: Step) -> None:
-        """Named values as they are when their task ends; what comes back takes their place."""
-        watch = self.executor.watch
-        if watch is None:
+        """Named values as they are when they are whole; what comes back takes their place."""
+        assert isinstance(step.op, sched.Action)
+        self.ended.add(step.op)
+        if self.executor.watch is None:
             return
-        for named, held in self.program.named.get(step.op, []):
-            if not is_watched(named):
-                continue
-            group = self.executor.plan.group
-            shown = shown_of(named, len(self.frames), len(self.ranks), group)
-            values = [self.frames[n].value(held) for n in shown]
-            whole = values[0] if len(values) == 1 else merged(values)
-            back = watch(f"{self.prefix}{named.name}", whole, named)
-            if back is whole:
-                continue
+        for named in self.program.named.get(step.op, []):
+            if is_watched(named.step) and named.makers <= self.ended:
+                self._show(named)
+
+    def _show(self, named: Named) -> None:
+        name = f"{self.prefixes[named.behind]}{named.step.name}"
+        group, count = self.executor.plan.group, len(self.ranks)
+        if named.half is None:
+            shown = shown_of(named.step, count, group)
+            values = [self.frames[n].value(named.value) for n in shown]
+            back = self._shown(name, named.step, values)
+            if back is None:
+                return
+            if len(named.makers) > 1:
+                raise ExecutionError(f"{name} is made in waves: nothing can take its place")
             _write_back(values, back)
-            if named.layout == WHOLE:
-                self._copy_in_groups(held, shown)
+            if named.step.layout == WHOLE:
+                self._copy_in_groups(named.value, shown)
+            return
+        seen = self.seen.setdefault(name, _Seen())
+        seen.values[named.half] = [
+            _copy(frame.value(named.value, named.half)) for frame in self.frames
+        ]
+        if len(seen.values) == 2:
+            del self.seen[name]
+            both = [value for pair in zip(*(seen.values[n] for n in (0, 1)), strict=True)
+                    for value in pair]  # fmt: skip
+            values = [both[n] for n in shown_of(named.step, count, group, parts=2)]
+            if self._shown(name, named.step, values) is not None:
+                raise ExecutionError(f"{name} is made by halves: nothing can take its place")
+
+    def _shown(self, name: str, step: Step, values: list[Any]) -> Any:
+        """What is to take the place of a value; None: nothing."""
+        assert self.executor.watch is not None
+        whole = values[0] if len(values) == 1 else merged(values)
+        back = self.executor.watch(name, whole, step)
+        return None if back is whole else back
 
     def _copy_in_groups(self, held: SSAValue, shown: Sequence[int]) -> None:
         """What the first rank of a group has, to the others."""
-        parts, group = len(self.frames) // len(self.ranks), self.executor.plan.group
+        group = self.executor.plan.group
         for n in shown:
-            for frame in self.frames[n + parts : n + group * parts : parts]:
+            for frame in self.frames[n + 1 : n + group]:
                 overwrite(frame.value(held), self.frames[n].value(held))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Scaled):
+        return replace(value, codes=value.codes.copy(), scales=value.scales.copy())
+    return value.copy()
 
 
 def _rounded(value: Any, output: SSAValue) -> Any:
@@ -362,10 +489,11 @@ def _rounded(value: Any, output: SSAValue) -> Any:
     return ROUNDING[element](value) if element in ROUNDING else value
 
 
-def _settle_layers(frame: _Frame, op: sched.Layers) -> None:
-    """What layers carry keeps its sizes."""
-    for targets in (op.outputs, op.spares):
-        for target, value in zip(targets, op.carried, strict=True):
+def _settle_layers(frame: Frame, op: sched.Layers) -> None:
+    """What layers carry keeps its sizes; what windows leave has those of each window."""
+    spares = op.spares if op.microbatches is None else ()
+    for targets in (op.outputs, spares):
+        for target, value in zip(targets, op.carried, strict=False):
             frame.make(target, frame.value(value).shape)
 
 

@@ -29,17 +29,40 @@ POISON = 0xFF
 
 
 @dataclass(frozen=True)
+class Named:
+    """A value of the model file that actions of a program make."""
+
+    step: Step
+    """The step that names it."""
+    value: SSAValue
+    makers: frozenset[Operation]
+    """The actions that have ended once it is there: several where each makes some of its rows."""
+    half: int | None
+    """The half of the sequences that it belongs to; None: both."""
+    behind: bool
+    """Whether it belongs to the layer before that of the program."""
+
+
+@dataclass(frozen=True)
 class ProgramPlan(FunctionPlan):
     """A program; `steps` are its weights, views and actions, in program order."""
 
     program: sched.Program
     kernels: dict[str, KernelPlan]
-    named: dict[Operation, list[tuple[Step, SSAValue]]]
-    """For each action the values of the model file that it makes, with the steps that name them."""
+    named: dict[Operation, list[Named]]
+    """For each action the values that it helps to make."""
 
     @cached_property
     def actions(self) -> list[Step]:
         return [step for step in self.steps if isinstance(step.op, sched.Action)]
+
+    @cached_property
+    def halves(self) -> tuple[int, int] | None:
+        """Of a window: results that both halves share, and inputs that the second one left."""
+        if self.program.halves is None:
+            return None
+        results, left = self.program.halves.get_values()
+        return results, left
 
 
 def program_plan(program: sched.Program, kernels: dict[str, KernelPlan]) -> ProgramPlan:
@@ -76,25 +99,41 @@ def _step(op: Operation, held: Layouts) -> Step:
     return Step(op, None, (), properties, (), (), None, name, source, layout)
 
 
-def _named(
-    steps: list[Step], kernels: dict[str, KernelPlan]
-) -> dict[Operation, list[tuple[Step, SSAValue]]]:
-    makers: dict[SSAValue, Operation] = {}
-    named: dict[Operation, list[tuple[Step, SSAValue]]] = {}
+def _named(steps: list[Step], kernels: dict[str, KernelPlan]) -> dict[Operation, list[Named]]:
+    makers: dict[SSAValue, list[sched.Action]] = {}
+    named: dict[Operation, list[Named]] = {}
     for step in steps:
         op = step.op
         if isinstance(op, sched.Action):
             first = first_result(op, kernels)
-            makers[first] = op
+            makers.setdefault(first, []).append(op)
+            if _wave_goes_on(op):
+                continue
         elif isinstance(op, sched.View):
             first = op.result
             if op.x in makers:
                 makers[first] = makers[op.x]
         else:
             continue
-        if step.name is not None and first in makers:
-            named.setdefault(makers[first], []).append((step, first))
+        if step.name is None or first not in makers:
+            continue
+        own = makers[first] if _wave_of(makers[first][-1]) else makers[first][-1:]
+        last = own[-1]
+        one = Named(step, first, frozenset(own), last.half_number, last.is_behind)
+        for maker in own:
+            named.setdefault(maker, []).append(one)
     return named
+
+
+def _wave_of(op: sched.Action) -> sched.WaveAttr | None:
+    return op.wave if isinstance(op, sched.Task | sched.Transfer) else None
+
+
+def _wave_goes_on(op: sched.Action) -> bool:
+    """Whether the value of an action is not whole before later waves; before the last one a
+    combine has no value at all."""
+    wave = _wave_of(op)
+    return wave is not None and not wave.is_last
 
 
 def first_result(op: sched.Action, kernels: dict[str, KernelPlan]) -> SSAValue:

@@ -55,6 +55,11 @@ PASS_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="run overlap-comm{{microbatches=2}} on a module with open sizes",
     ),
+    "pass.waves": Text(
+        "the experts of @{name} cannot run in waves",
+        found="{reason}",
+        suggestion="run overlap-comm{{waves=1}}",
+    ),
     "pass.no_tiles": Text(
         "@{name} has no tile sizes",
         expected="what choose-tiles leaves on each function",
