@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from supertile.targets.machine_types import Machine
     from supertile.targets.overlap_choice import OverlapChoice
     from supertile.targets.plan.plan_types import PlanFile
+    from supertile.targets.step_costs import Overlap
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -229,16 +230,37 @@ class Answer:
         from supertile.targets.cost.sizes import own_tokens
         from supertile.targets.deployment_timeline import read_tiled
         from supertile.targets.overlap_choice import choose_overlap
+        from supertile.targets.step_costs import NO_OVERLAP
+        from supertile.targets.step_work import step_work
 
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
         tokens = own_tokens(goal.deployment, goal.model)
         self.tables = [*expert_tables(module, tokens), *self._load_lines()]
         self.tables += self._placement_lines(tokens)
-        self.tiled = read_tiled(module, self.question)
-        self.overlap = choose_overlap(self.tiled.work, self.tiled.costs, goal.overlap)
+        question = self.question
+        plain = self.scheduled(module, NO_OVERLAP)
+        self.tiled = read_tiled(module, plain, question)
+        self.overlap = choose_overlap(
+            lambda way: step_work(self.scheduled(module, way), question.entries),
+            self.tiled.work,
+            self.tiled.costs,
+            goal.overlap,
+        )
         self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
+
+    def scheduled(self, module: ModuleOp, way: Overlap) -> ModuleOp:
+        """A copy of a tiled module, scheduled for a way of hiding communication."""
+        from supertile.ir.text import context
+        from supertile.passes.build_schedule import BuildSchedule
+        from supertile.passes.overlap_comm import OverlapComm
+
+        copy = module.clone()
+        options = self.goal.pass_options()[BuildSchedule.name]
+        for one in (OverlapComm(**asdict(way)), BuildSchedule(**options)):
+            one.apply(context(), copy)
+        return copy
 
     def _load_lines(self) -> list[str]:
         """What the table of traffic does not know: it takes all experts as chosen alike."""
@@ -262,7 +284,7 @@ class Answer:
             return None
         from supertile.targets.deployment_timeline import deployment_timeline
 
-        ways = () if self.overlap is None else self.overlap.seconds
+        ways = {} if self.overlap is None else self.overlap.seconds
         return deployment_timeline(self.tiled, module, self.question, ways)
 
 

@@ -94,15 +94,17 @@ def sent_bytes(
 ) -> CopyBytes:
     """Bytes of one row that is to travel in the format `kind`, before experts are placed."""
     weight = bytes_of(type_of(dispatch.row_weight), (1,))
-    out = bytes_of(kind, (1, *kind.get_shape()[1:]))
-    return CopyBytes(int(out), int(weight + bytes_of(ORIGIN, (1, 2))), _row_bytes(combine.rows))
+    return CopyBytes(bytes_of_row(kind), int(weight + bytes_of(ORIGIN, (1, 2))), _row_bytes(combine.rows))
+
+
+def bytes_of_row(kind: TensorType[Attribute]) -> int:
+    """One row of a tensor, codes and scales: all axes but the first are static."""
+    return int(bytes_of(kind, (1, *kind.get_shape()[1:])))
 
 
 def _row_bytes(value: SSAValue) -> int:
-    """One row of a tensor, codes and scales: all axes but the first are static."""
-    return int(bytes_of(type_of(value), (1, *shape_of(value)[1:])))
+    return bytes_of_row(type_of(value))
 
 
 def _routing_bytes(op: comm.Dispatch) -> int:
-    weight = bytes_of(type_of(op.row_weight), (1,))
-    return int(weight + bytes_of(type_of(op.origin), (1, *shape_of(op.origin)[1:])))
+    return _row_bytes(op.row_weight) + _row_bytes(op.origin)

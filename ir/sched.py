@@ -85,6 +85,14 @@ class CostAttr(ParametrizedAttribute):
     def of(start: int, duration: int, flops: int = 0, bytes: int = 0, wire: int = 0) -> CostAttr:
         return CostAttr(ArrayAttr([IntAttr(n) for n in (start, duration, flops, bytes, wire)]))
 
+    @property
+    def start(self) -> int:
+        return self.numbers.data[0].data
+
+    @property
+    def end(self) -> int:
+        return self.start + self.numbers.data[1].data
+
     def fields(self) -> dict[str, int]:
         return {key: number.data for key, number in zip(self.FIELDS, self.numbers, strict=True)}
 
@@ -464,6 +472,16 @@ class Layers(Action):
         for held in (self.left_in, self.left_out):
             if held is None or len(held) != len(self.functions):
                 raise VerifyException("each window says which pieces it reads and which it leaves")
+
+
+def action_name(op: Action) -> str:
+    """What to call an action in a message: `@experts_1, wave 2`."""
+    name = f"@{op.kernel.data}" if isinstance(op, Task) else op.name
+    if isinstance(op, Transfer):
+        name = op.kind.data
+    half = [] if op.half_number is None else [f"half {op.half_number + 1}"]
+    wave = op.wave if isinstance(op, Task | Transfer) else None
+    return ", ".join([name, *half, *([] if wave is None else [f"wave {wave.number + 1}"])])
 
 
 @irdl_op_definition

@@ -28,6 +28,7 @@ from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from supertile.ir import sched, tile
 from supertile.ir.microbatches import SEQUENCES, TOKENS, axes_of, split_problem
 from supertile.ir.op import fits, python_value
+from supertile.ir.sched_costs import cost_problems
 from supertile.ir.tile_access import Access, LaunchAccess, launch_access
 from supertile.ir.types import index, tensor
 
@@ -96,6 +97,7 @@ def program_problems(
     trace = traced(program, symbols)
     yield from _check_arena(program, capacity)
     yield from order_problems(program, trace)
+    yield from cost_problems(program)
 
 
 def order_problems(program: sched.Program, trace: Trace) -> Iterator[Problem]:
@@ -271,7 +273,7 @@ def _check_races(trace: Trace) -> Iterator[Problem]:
 
 
 def _race(trace: Trace, first: int, second: int, piece: Piece) -> Problem:
-    other = _named(trace.actions[first])
+    other = sched.action_name(trace.actions[first])
     name = piece.value.name_hint
     what = f"%{name}" if name else "bytes"
     message = f"a race for {what}: nothing orders this and {other} above, and one of them writes"
@@ -340,10 +342,6 @@ def _bits(numbers: int) -> Iterator[int]:
         lowest = numbers & -numbers
         yield lowest.bit_length() - 1
         numbers ^= lowest
-
-
-def _named(op: sched.Action) -> str:
-    return f"@{op.kernel.data}" if isinstance(op, sched.Task) else op.name
 
 
 # ---- what programs run -------------------------------------------------------------------------

@@ -93,8 +93,8 @@ class ProgramBuilder:
             self._outside(root, like.type, like.name_hint)
         for root, kind, name in self.frame.outputs:
             self._outside(root, RefType(kind), name)
-        for lane, kind in ((COMPUTE, "compute"), (LINK, "link")):
-            properties = {"lane": attribute_of(lane), "kind": attribute_of(kind)}
+        for lane in (COMPUTE, LINK):
+            properties = {"lane": attribute_of(lane), "kind": attribute_of(lane)}
             self.add(sched.Lane.create(properties=properties))
         for work, waits in zip(self.reading.works, self._waits(), strict=True):
             if isinstance(work.op, Operation):

@@ -111,6 +111,18 @@ class Layer:
                 head.append(work)
         return head, middle, tail
 
+    @cached_property
+    def prepared(self) -> set[Root]:
+        """Memory whose contents follow from weights alone, the weights too: both halves use it."""
+        found: set[Root] = set()
+        for root in self.reading.root.values():
+            if isinstance(root, OpResult) and isinstance(root.op, graph.Weight):
+                found.add(root)
+        for work in self.reading.works:
+            if work.step.reads and found.issuperset(work.step.reads):
+                found.update(work.step.writes)
+        return found
+
     @property
     def is_open(self) -> bool:
         """Whether it has a tail."""
@@ -142,7 +154,7 @@ class Layer:
             for root in map(whole_of, work.step.touched):
                 if isinstance(root, BlockArgument) and not self._is_shared(root):
                     self._refuse(f"what is behind combine uses {root.name_hint or 'an argument'}")
-                if isinstance(root, OpResult) and isinstance(root.op, graph.Weight):
+                if root in self.prepared:
                     self._refuse("what is behind combine has a weight of its layer")
 
     def _is_shared(self, argument: BlockArgument) -> bool:
@@ -205,6 +217,8 @@ class Window:
             found.root |= layer.reading.root
             for work in works:
                 step = work.step
+                if scope.half == 1 and layer.prepared.issuperset(step.writes):
+                    continue  # what the first half has made of weights serves both
                 reads, writes = (
                     [_renamed(root, scope) for root in roots] for roots in (step.reads, step.writes)
                 )
@@ -212,7 +226,7 @@ class Window:
                 found.works.append(replace(work, step=own, scope=scope))
             for root, size in {**layer.reading.sizes, **layer.passed}.items():
                 named = scope.renamed(root)
-                if isinstance(named, OfHalf | Handed):
+                if isinstance(named, OfHalf | Handed) or named in layer.prepared:
                     found.sizes[named] = size
         return found
 
@@ -272,17 +286,19 @@ class Window:
             if self.layer is not None or "graph.state" not in about.data:
                 arguments.append((value, value, about))
         before = self.before
-        for number, value in enumerate(self.given):
+        for number, left in enumerate(self.given):
             assert before is not None
-            sizes = ArrayAttr([StringAttr(name) for name in before.sizes_of(value)])
+            sizes = ArrayAttr([StringAttr(name) for name in before.sizes_of(left)])
             names = {"graph.name": StringAttr(f"left{number}"), "graph.sizes": sizes}
-            arguments.append((Given(number), value, DictionaryAttr(names)))
-        outputs: list[Piece] = []
-        for number in range(held.carried):
-            value = values[number]
-            outputs.append((Shared(number), type_of(value), value.name_hint))
-        for number, value in enumerate(self.leaving):
-            outputs.append((Leaving(number), type_of(value), value.name_hint))
+            arguments.append((Given(number), left, DictionaryAttr(names)))
+        outputs: list[Piece] = [
+            (Shared(number), type_of(value), value.name_hint)
+            for number, value in enumerate(values[: held.carried])
+        ]
+        outputs += [
+            (Leaving(number), type_of(value), value.name_hint)
+            for number, value in enumerate(self.leaving)
+        ]
         states = held.reading.results[held.carried :] if self.layer is not None else []
         properties: dict[str, Attribute] = {"halves": attribute_of([held.carried, len(self.given)])}
         if self.before is not None:
@@ -310,7 +326,7 @@ def _scope_of(
             own = arguments.body.block.args[root.index]
             axes = axes_of(attributes.data[root.index]) if attributes is not None else ()
             return Part(own, half) if {TOKENS, SEQUENCES} & {*axes} else own
-        if isinstance(root, OpResult) and isinstance(root.op, graph.Weight):
+        if root in layer.prepared:
             return root
         if isinstance(root, OpResult | Back | Copied | Spare):
             return OfHalf(root, half)

@@ -79,7 +79,8 @@ def send_tokens(
     copies = copies_of(placement)
     copy = copies.chosen(expert, np.full(expert.size, rank), token)
     slot, choice = copies.slot[copy].astype(np.int32), np.arange(expert.size, dtype=np.int32)
-    fields, target = (token, weight.reshape(-1), slot, choice), copies.rank[copy]
+    fields: Parcel = token, weight.reshape(-1), slot, choice
+    target = copies.rank[copy]
     if slots is not None:
         sent = (slot >= slots.start) & (slot < slots.stop)
         fields, target = tuple(held[sent] for held in fields), target[sent]

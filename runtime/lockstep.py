@@ -92,14 +92,14 @@ class LockstepExecutor:
         if isinstance(step.op, comm.CommOp):
             return self._communicate(step, layer, files)
         if isinstance(step.op, graph.Layers):
-            return self._layers(step, [reader(step.inputs)(file) for file in files])
+            return self._layers(step, [[*reader(step.inputs)(file)] for file in files])
         pairs = zip(self.ranks, files, strict=True)
         return [rank._step(step, file, layer) for rank, file in pairs]
 
     def _communicate(
         self, step: Step, layer: int | None, files: list[list[Any]]
     ) -> list[list[Any]]:
-        columns = zip(*[reader(step.inputs)(file) for file in files], strict=True)
+        columns = zip(*[[*reader(step.inputs)(file)] for file in files], strict=True)
         properties = placed_properties(step, layer)
         results = self.communicator.run(type(step.op), [*map(list, columns)], properties)
         return [list(own) for own in results]

@@ -1,6 +1,6 @@
 """The answer to a deployment: the timeline of one step, with memory, evidence and notes.
 
-    tiled = read_tiled(module, question)        # behind the passes of the tiled level
+    tiled = read_tiled(module, scheduled, question)     # behind the passes of the tiled level
     timeline = deployment_timeline(tiled, module, question)         # behind build-schedule
 
 Costs are those of the fullest rank. With balanced routing it has the average rows of its experts
@@ -10,7 +10,7 @@ and chance together bring to it (`cost.placed_loads`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import ModuleOp
@@ -39,15 +39,16 @@ from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
 from supertile.targets.deploy import Deployment, Model, deployment_text, spread
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import Sizes, annotate_cost, program_of
-from supertile.targets.step_overlap import (
+from supertile.targets.step import Sizes, program_of
+from supertile.targets.step_costs import (
     Overlap,
     StepCosts,
+    annotate_cost,
     costed_step,
     overlap_of,
     overlap_text,
 )
-from supertile.targets.step_work import StepWork, step_work, with_events
+from supertile.targets.step_work import StepWork, step_work
 from supertile.targets.timeline import MemoryUse, Timeline
 
 
@@ -68,37 +69,40 @@ class Question:
 
 @dataclass(frozen=True)
 class Tiled:
-    """What is read of the tiled module: the work of a step, and memory as a function."""
+    """What is read of a tiled module: memory as a function, and what tasks cost."""
 
     work: StepWork
+    """Of the step as it is scheduled without overlap."""
     memory: Callable[[Deployment], MemoryUse]
     costs: StepCosts
 
 
-def read_tiled(module: ModuleOp, question: Question) -> Tiled:
-    """The work and the memory of a step, over named sizes."""
-    work = step_work(module, question.entries)
+def read_tiled(module: ModuleOp, scheduled: ModuleOp, question: Question) -> Tiled:
+    """The memory of a tiled module, and the costs of the same as it is `scheduled`."""
+    work = step_work(scheduled, question.entries)
     memory = _memory(module, plan_module(module), question, work)
     return Tiled(work, memory, step_costs(work, question))
 
 
 def deployment_timeline(
-    tiled: Tiled, module: ModuleOp, question: Question, ways: Iterable[Overlap] = ()
+    tiled: Tiled,
+    module: ModuleOp,
+    question: Question,
+    ways: Mapping[Overlap, float] | None = None,
 ) -> Timeline:
-    """The timeline of one step; the costs also go to the tasks of a scheduled module.
+    """The timeline of one step of a scheduled module, whose tasks get their costs.
 
-    `ways` of hiding communication are told of beside that of the module. UserErrors name figures
-    of the machine that are unknown.
+    `ways` of hiding communication, with the seconds that a step takes scheduled for each, are told
+    of beside that of the module. UserErrors name figures of the machine that are unknown.
     """
     machine, deployment, config = question.machine, question.deployment, question.config
-    work = with_events(tiled.work, module)
+    work = step_work(module, question.entries)
     overlap = overlap_of(module)
-    step = costed_step(work, overlap, tiled.costs)
-    annotate_cost(work, step.of_stretches(), module, machine.main_memory.name)
+    step = costed_step(work, tiled.costs)
+    annotate_cost(step, machine.main_memory.name)
     programs = tuple(program_of(name, held.tasks) for name, held in step.programs.items())
     figures = figure_uses(programs, step.order, machine)
-    others = dict.fromkeys(way for way in ways if way != overlap)
-    seconds = {way: costed_step(work, way, tiled.costs).duration for way in others}
+    seconds = {way: held for way, held in (ways or {}).items() if way != overlap}
     memory = tiled.memory(deployment)
     evidence = verdict(figures)
     summary, definitions = totals(
@@ -115,7 +119,7 @@ def deployment_timeline(
         phase=deployment.phase,
         ranks=deployment.ranks,
         programs=programs,
-        order=tuple(step.order),
+        order=step.order,
         memory=memory,
         figures=figures,
         summary=summary,

@@ -1,16 +1,16 @@
 """How a deployment hides its communication: the ways, what each takes, and the choice.
 
-    choice = choose_overlap(work, costs, "auto")
+    choice = choose_overlap(scheduled, costs, "auto")
     choice.chosen                             options of the pass overlap-comm
 
-The number of waves is searched for: the recurrence of `overlap.py` orders all numbers by the time
-of dispatch, experts and combine alone, and the whole step is costed for the best of them and for
-that of the reference policy.
+What a way takes is the time of the step that was scheduled for it. The number of waves is searched
+for: the recurrence of `overlap.py` orders all numbers by the time of dispatch, experts and combine
+alone, and steps are scheduled for the best of them and for that of the reference policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -20,15 +20,18 @@ from supertile.targets.cost.values import value_of
 from supertile.targets.deploy import spread
 from supertile.targets.overlap import reference_waves, wave_time
 from supertile.targets.step import Wave
-from supertile.targets.step_overlap import NO_OVERLAP, Overlap, StepCosts, costed_step, waved
+from supertile.targets.step_costs import NO_OVERLAP, Overlap, StepCosts, costed_step
 from supertile.targets.step_work import Item, StepWork, Stretch
 
 Way = Literal["none", "waves", "batches", "both", "auto"]
 WAYS: tuple[str, ...] = get_args(Way)
-TRIED = 3
-"""Numbers of waves for which a whole step is costed, the reference policy's aside."""
+MOST_WAVES = 16
+"""More gain next to nothing, and each adds a dispatch, a combine and kernels to the programs."""
 MATTERS = 1e-3
 """A way that gains less than this share of a step is not worth its parts."""
+
+Scheduled = Callable[[Overlap], StepWork]
+"""The work of the step as it is scheduled for a way."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +42,32 @@ class OverlapChoice:
     chosen: Overlap
 
 
-def choose_overlap(work: StepWork, costs: StepCosts, way: str = "auto") -> OverlapChoice:
+def choose_overlap(
+    scheduled: Scheduled, plain: StepWork, costs: StepCosts, way: str = "auto"
+) -> OverlapChoice:
     """The fastest way, or the given one where it is possible: waves need two experts on a rank,
-    two micro-batches two sequences, and both of them several ranks."""
-    stretch = next((one for one in work.stretches if waved(one)), None)
-    seconds = {NO_OVERLAP: costed_step(work, NO_OVERLAP, costs).duration}
-    kinds = {"none": NO_OVERLAP}
-    halves = (None, 0) if len(costs.halves) > 1 else (None,)
-    if stretch is None or costs.whole.ranks == 1:
+    two micro-batches two sequences, and both of them several ranks.
+
+    `plain` is scheduled for no overlap. Only what is asked for is scheduled.
+    """
+    seconds = {NO_OVERLAP: costed_step(plain, costs).duration}
+    stretch = next((one for one in plain.stretches if exchanged(one)), None)
+    if stretch is None or costs.whole.ranks == 1 or way == "none":
         return OverlapChoice(seconds, NO_OVERLAP)
-    for half in halves:
-        plain = NO_OVERLAP if half is None else Overlap(microbatches=2)
-        if half is not None:
-            kinds["batches"] = plain
-            seconds[plain] = costed_step(work, plain, costs).duration
-        ways = [replace(plain, waves=waves) for waves in _tried(stretch, costs, half)]
-        found = {one: costed_step(work, one, costs).duration for one in ways}
+    kinds = {"none": NO_OVERLAP}
+    for half in (None, 0) if len(costs.halves) > 1 else (None,):
+        base = Overlap(1 if half is None else 2)
+        if half is not None and way in ("batches", "auto"):
+            kinds["batches"] = base
+            seconds[base] = costed_step(scheduled(base), costs).duration
+        name = "waves" if half is None else "both"
+        if way not in (name, "auto"):
+            continue
+        ways = [replace(base, waves=waves) for waves in _tried(stretch, costs, half)]
+        found = {one: costed_step(scheduled(one), costs).duration for one in ways}
         if found:
             best = min(found, key=lambda one: (found[one], one.waves))
-            kinds["waves" if half is None else "both"] = best
+            kinds[name] = best
             seconds[best] = found[best]
     return OverlapChoice(
         seconds, _fastest(seconds) if way == "auto" else kinds.get(way, NO_OVERLAP)
@@ -73,21 +83,44 @@ def _fastest(seconds: dict[Overlap, float]) -> Overlap:
 # ---- waves -------------------------------------------------------------------------------------
 
 
+def exchanged(stretch: Stretch) -> list[Item]:
+    """Dispatch, combine, and what lies between them: what would run in waves."""
+    items = stretch.items
+    sent = _behind(items, {n for n, item in enumerate(items) if item.transfer == "dispatch"})
+    last = {n for n, item in enumerate(items) if item.transfer == "combine"}
+    needed, waiting = set[int](), list(last)
+    while waiting:
+        waits = [n for n in items[waiting.pop()].waits if n in sent - needed]
+        needed.update(waits)
+        waiting += waits
+    found = needed | last | {n for n, item in enumerate(items) if item.transfer == "dispatch"}
+    return [items[n] for n in sorted(found)]
+
+
+def _behind(items: Sequence[Item], first: set[int]) -> set[int]:
+    """All that waits for some of the items, directly or not."""
+    found: set[int] = set()
+    for number, item in enumerate(items):
+        if any(wait in first or wait in found for wait in item.waits):
+            found.add(number)
+    return found
+
+
 def _tried(stretch: Stretch, costs: StepCosts, half: int | None) -> list[int]:
-    """Numbers of waves to cost whole steps for."""
+    """Numbers of waves to schedule whole steps for."""
     slots = max(item.slots for item in stretch.items)
-    items = [stretch.items[number] for number in sorted(waved(stretch))]
+    items = exchanged(stretch)
     kinds = ("dispatch", "", "combine")
     parts = [[item for item in items if item.transfer == kind] for kind in kinds]
     times: dict[int, float] = {}
-    for waves in range(2, slots + 1):
+    for waves in range(2, min(slots, MOST_WAVES) + 1):
         runs = [Wave(n, own, slots) for n, own in enumerate(spread(slots, waves))]
         dispatch, experts, combine = (
             [_seconds(costs, own, half, wave) for wave in runs] for own in parts
         )
         times[waves] = float(wave_time(dispatch, experts, combine, duplex=False))
-    best = sorted(times, key=lambda waves: (times[waves], waves))[:TRIED]
-    reference = _reference(stretch, costs, half)
+    best = sorted(times, key=lambda waves: (times[waves], waves))[:1]
+    reference = min(_reference(stretch, costs, half), MOST_WAVES)
     return sorted({*best, *([reference] if reference > 1 else [])})
 
 
@@ -99,7 +132,7 @@ def _reference(stretch: Stretch, costs: StepCosts, half: int | None) -> int:
     """The waves of the reference policy, from the tiles of the first product."""
     slots = max(item.slots for item in stretch.items)
     values = (costs.whole if half is None else costs.halves[half]).values
-    works = [stretch.items[number].work for number in sorted(waved(stretch))]
+    works = [item.work for item in exchanged(stretch)]
     work = next(
         (one for one in works if one and any("{e}" in label for label, _ in one.read)), None
     )

@@ -3,7 +3,7 @@
 Kernels take all cores of a device and run one after the other on the lane `compute`; transfers
 run on the lane of their outermost link, beside kernels that do not wait for them. A task starts
 once what it waits for has ended and its lane is free; of those that could start first, the first
-in program order does.
+in program order does. Which tasks there are, and what they wait for, is the program's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
-
-from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import sched
 from supertile.ir.comm_work import ARRIVED
@@ -27,7 +25,7 @@ from supertile.targets.cost.link import (
 from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text, value_of
 from supertile.targets.machine_types import Machine
-from supertile.targets.step_work import Item, StepWork
+from supertile.targets.step_work import EXCHANGED, Item
 from supertile.targets.timeline import Program, Task
 
 COMPUTE = "compute"
@@ -40,6 +38,11 @@ class Wave(NamedTuple):
     slots: int = 1
     width: int = 1
     """Slots of all waves."""
+
+    @staticmethod
+    def at(wave: sched.WaveAttr | None) -> Wave:
+        """The wave of an action; None: all slots."""
+        return WHOLE if wave is None else Wave(wave.number, len(wave.slots), wave.width)
 
     def of(self, sizes: Sizes) -> Sizes:
         share = self.slots / self.width
@@ -95,8 +98,6 @@ class Sizes:
 
     def exchange(self, item: Item) -> Exchange:
         """What a transfer carries."""
-        assert item.each is not None
-        outward = item.transfer == "dispatch"
         return Exchange(
             operation=item.transfer,
             ranks=self.ranks,
@@ -105,8 +106,8 @@ class Sizes:
             tokens=self.copies / (self.choices * self.tail * self.share),
             tail=self.tail,
             share=self.share,
-            row=item.each.out if outward else item.each.back,
-            routing=item.each.routing if outward else 0,
+            row=item.row,
+            routing=item.routing,
         )
 
 
@@ -132,7 +133,7 @@ class Costs:
         return replace(made, waits=item.waits, source=item.source, continues=continues)
 
     def _sent(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        own = (item.each, item.route, item.size, item.group)
+        own = (item.row, item.routing, item.route, item.size, item.group)
         key = (item.transfer, *own, sizes.copies, sizes.share)
         if key not in self.tasks:
             self.tasks[key] = self._transfer(item, machine, sizes)
@@ -162,7 +163,7 @@ class Costs:
         return self.tasks[key]
 
     def _transfer(self, item: Item, machine: Machine, sizes: Sizes) -> Task:
-        of_kind = _collective_time if item.each is None else _exchange_time
+        of_kind = _exchange_time if item.transfer in EXCHANGED else _collective_time
         time = of_kind(item, machine, sizes)
         self.notes.update(dict.fromkeys(time.notes))
         return Task(
@@ -224,28 +225,44 @@ def _lane(time: LinkTime, machine: Machine) -> str:
 # ---- time --------------------------------------------------------------------------------------
 
 
+NANO = 1_000_000_000
+"""Times are whole nanoseconds, so that an end is where the next start may be, to the last digit."""
+
+
 def timed(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with starts: as early as waits and lanes allow."""
-    free: dict[str, float] = {}
-    done: dict[int, Task] = {}
+    """The tasks with starts: as early as waits and lanes allow, in whole nanoseconds.
+
+    Of tasks that could start alike on a lane the first one in order does.
+    """
+    durations = [round(task.duration * NANO) for task in tasks]
+    starts = _starts(tasks, durations)
+    return [
+        replace(task, start=start / NANO, duration=duration / NANO)
+        for task, start, duration in zip(tasks, starts, durations, strict=True)
+    ]
+
+
+def _starts(tasks: Sequence[Task], durations: Sequence[int]) -> list[int]:
+    free: dict[str, int] = {}
+    starts: dict[int, int] = {}
     behind: dict[int, list[int]] = {}
     for number, task in enumerate(tasks):
         for other in set(task.waits):
             behind.setdefault(other, []).append(number)
     missing = [len(set(task.waits)) for task in tasks]
-    earliest = {number: 0.0 for number, count in enumerate(missing) if not count}
+    earliest = {number: 0 for number, count in enumerate(missing) if not count}
     while earliest:
         start, chosen = min(
-            (max(ready, free.get(tasks[n].lane, 0.0)), n) for n, ready in earliest.items()
+            (max(ready, free.get(tasks[n].lane, 0)), n) for n, ready in earliest.items()
         )
         del earliest[chosen]
-        done[chosen] = replace(tasks[chosen], start=start)
-        free[tasks[chosen].lane] = done[chosen].end
+        starts[chosen] = start
+        free[tasks[chosen].lane] = start + durations[chosen]
         for other in behind.get(chosen, ()):
             missing[other] -= 1
             if not missing[other]:
-                earliest[other] = max(done[n].end for n in tasks[other].waits)
-    return [done[n] for n in range(len(tasks))]
+                earliest[other] = max(starts[n] + durations[n] for n in tasks[other].waits)
+    return [starts[n] for n in range(len(tasks))]
 
 
 def program_of(name: str, tasks: Sequence[Task]) -> Program:
@@ -258,32 +275,3 @@ def program_of(name: str, tasks: Sequence[Task]) -> Program:
             replace(tasks[n], waits=tuple(sorted(place[m] for m in tasks[n].waits))) for n in order
         ),
     )
-
-
-def annotate_cost(
-    work: StepWork,
-    tasks: Mapping[str, Sequence[tuple[int, Task]]],
-    module: ModuleOp,
-    memory: str,
-) -> None:
-    """Write start, duration, FLOPs and bytes of `memory` of each item to its action.
-
-    `tasks` has those of each stretch with the number of their item; several tasks of one, waves and
-    micro-batches, count together from the start of the first on.
-    """
-    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
-    for stretch in work.stretches:
-        if stretch.function not in programs:
-            continue
-        actions = programs[stretch.function].actions
-        parts: dict[int, list[Task]] = {}
-        for number, task in tasks[stretch.name]:
-            parts.setdefault(number, []).append(task)
-        for number, held in parts.items():
-            actions[stretch.items[number].number].cost = sched.CostAttr.of(
-                start=round(held[0].start * 1e9),
-                duration=round(sum(task.duration for task in held) * 1e9),
-                flops=round(sum(task.flops for task in held)),
-                bytes=round(sum(task.bytes.get(memory, 0.0) for task in held)),
-                wire=round(sum(task.wire_bytes for task in held)),
-            )

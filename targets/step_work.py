@@ -1,46 +1,50 @@
-"""What a step of a deployment does, read from a tiled module: launches, transfers, their order.
+"""What a step of a deployment does, read from a scheduled module: tasks, transfers, their order.
 
-    work = step_work(module, entries)           # behind the passes of the tiled level
-    work = with_events(work, module)            # behind build-schedule
+    work = step_work(module, entries)
 
-What depends on weights alone is computed once when they are loaded, and is no task.
+Every task of a program is one item, every wave and each half of the sequences one of its own. What
+depends on weights alone is computed once when they are loaded, and is no task of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
-from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import SSAValue
 
-from supertile.ir import comm, graph, sched, tile
+from supertile.ir import graph, sched
 from supertile.ir.comm_route import Route
-from supertile.ir.comm_work import CopyBytes, copy_bytes, group_bytes
+from supertile.ir.comm_work import bytes_of_row
 from supertile.ir.locations import place_of
 from supertile.ir.op import properties_of
+from supertile.ir.sched import tensor_of
+from supertile.ir.sched_shapes import program_shapes
 from supertile.ir.tile_count import kernel_work
 from supertile.ir.tile_shapes import kernels_of
 from supertile.ir.tile_work import KernelWork, Size
 from supertile.ir.types import StateAttr
-from supertile.ir.work import function_shapes
+from supertile.ir.work import bytes_of
+
+EXCHANGED = ("dispatch", "combine")
 
 
 @dataclass
 class Item:
     """A task before it is costed: what it does, and the tasks that it waits for."""
 
-    number: int
-    """Of the launches, transfers and layers of its function."""
+    action: sched.Action
     waits: tuple[int, ...]
     source: str
     work: KernelWork | None = None
-    """Of a launch."""
+    """Of a launch, on the experts of all waves."""
     transfer: str = ""
     """Of a transfer: dispatch, combine, all_gather or all_reduce."""
-    each: CopyBytes | None = None
-    """Of a dispatch or a combine."""
+    row: int = 0
+    """Of a dispatch or a combine: bytes of one row."""
+    routing: int = 0
+    """Bytes that say where a row belongs."""
     route: Route | None = None
     slots: int = 1
     """Of a dispatch: experts that the fullest rank holds."""
@@ -48,18 +52,33 @@ class Item:
     """Of a collective: bytes that every rank of the group has in the end."""
     group: int = 1
 
+    @property
+    def half(self) -> int | None:
+        """Which of two micro-batches; None: all sequences."""
+        return self.action.half_number
+
+    @property
+    def wave(self) -> sched.WaveAttr | None:
+        held = self.action
+        return held.wave if isinstance(held, sched.Task | sched.Transfer) else None
+
+    @property
+    def part(self) -> str:
+        """ "half 1, wave 2", of what is done in parts."""
+        half, wave = self.half, self.wave
+        marks = [] if half is None else [f"half {half + 1}"]
+        return ", ".join(marks if wave is None else [*marks, f"wave {wave.number + 1}"])
+
 
 @dataclass
 class Stretch:
-    """The tasks of a function, or of an entry before or behind its layers."""
+    """The tasks of a program, or of an entry before or behind its layers."""
 
     name: str
-    function: str
+    program: sched.Program
     items: list[Item] = field(default_factory=list)
-
-    @property
-    def is_layer(self) -> bool:
-        return self.name == self.function
+    actions: list[sched.Action] = field(default_factory=list)
+    """All of them, those that are no task of a step too."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +96,19 @@ class StepWork:
                 if item.work is not None:
                     yield item.work
 
-
-# ---- from the module ---------------------------------------------------------------------------
+    @property
+    def is_split(self) -> bool:
+        """Whether some of it runs in two micro-batches."""
+        return any(item.half is not None for one in self.stretches for item in one.items)
 
 
 def step_work(module: ModuleOp, entries: Sequence[str]) -> StepWork:
     """The work of a step that calls the entries once each, over named sizes."""
-    functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
+    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
     reader = _Reader()
     order: list[tuple[str, int]] = []
     for entry in entries:
-        _read_entry(functions[entry], entry, functions, reader, order)
+        _read_entry(programs[entry], entry, programs, reader, order)
     held = [stretch for stretch in reader.stretches.values() if stretch.items]
     kept = {stretch.name for stretch in held}
     return StepWork(
@@ -96,20 +117,20 @@ def step_work(module: ModuleOp, entries: Sequence[str]) -> StepWork:
 
 
 def _read_entry(
-    function: FuncOp,
+    program: sched.Program,
     entry: str,
-    functions: Mapping[str, FuncOp],
+    programs: Mapping[str, sched.Program],
     reader: _Reader,
     order: list[tuple[str, int]],
 ) -> None:
-    parts = reader.read(function, [f"{entry}: before layers", f"{entry}: behind layers"])
+    parts = reader.read(program, [f"{entry}: before layers", f"{entry}: behind layers"])
     order.append((parts[0], 1))
-    for op in function.body.block.ops:
-        if not isinstance(op, graph.Layers):
+    for op in program.actions:
+        if not isinstance(op, sched.Layers):
             continue
         names = properties_of(op)["functions"]
         for name in dict.fromkeys(names):
-            reader.read(functions[name], [name])
+            reader.read(programs[name], [name])
         for kind in properties_of(op)["kinds"]:
             name = names[kind]
             if order[-1][0] == name:
@@ -120,173 +141,128 @@ def _read_entry(
 
 
 class _Reader:
-    """Reads functions once each into stretches."""
+    """Reads programs once each into stretches."""
 
     def __init__(self) -> None:
         self.stretches: dict[str, Stretch] = {}
         self.works: dict[Hashable, KernelWork] = {}
-        self.prepared = 0
+        self.prepared: int = 0
 
-    def read(self, function: FuncOp, names: list[str]) -> list[str]:
-        """The stretches of a function: one, or one on each side of its layers."""
+    def read(self, program: sched.Program, names: list[str]) -> list[str]:
+        """The stretches of a program: one, or one on each side of its layers."""
         if names[0] in self.stretches:
             return names
-        walk = _Walk(function, self.works)
+        walk = _Walk(program, self.works)
         for name in names:
-            self.stretches[name] = Stretch(name, function.sym_name.data)
+            self.stretches[name] = Stretch(name, program)
         number = 0
-        for op in function.body.block.ops:
-            if isinstance(op, graph.Layers):
+        for op in program.body.block.ops:
+            if isinstance(op, sched.Layers):
                 number += 1
                 walk.pass_layers()
             else:
-                walk.visit(op, self.stretches[names[min(number, len(names) - 1)]])
+                stretch = self.stretches[names[min(number, len(names) - 1)]]
+                walk.visit(op, stretch)
         self.prepared += walk.prepared
         return names
 
 
 class _Walk:
-    """One pass over a function: who makes each value, and which values are weights."""
+    """One pass over a program: what each piece of memory is, and who is no task of a step."""
 
-    def __init__(self, function: FuncOp, works: dict[Hashable, KernelWork]) -> None:
-        self.function = function
+    def __init__(self, program: sched.Program, works: dict[Hashable, KernelWork]) -> None:
+        self.kernels = kernels_of(program)
+        self.shapes = program_shapes(program, self.kernels)
         self.works = works
-        self.shapes = function_shapes(function)
-        self.kernels = kernels_of(function)
-        self.maker: dict[SSAValue, int] = {}
         self.labels: dict[SSAValue, str] = {}
+        self.fixed: set[SSAValue] = set()
+        """Memory whose contents follow from weights alone."""
         self.prepared = 0
-        self.number = 0
-        for number, argument in enumerate(function.body.block.args):
-            self.labels[argument] = _state_name(function, argument, number)
+        self.numbers: dict[sched.Action, int] = {}
+        arguments = zip(program.body.block.args, program.arguments, strict=False)
+        for value, held in arguments:
+            self.labels[value] = _state_name(held)
 
     def pass_layers(self) -> None:
         """Behind the layers nothing waits for what came before them."""
-        self.maker.clear()
-        self.number += 1
+        self.numbers.clear()
 
-    def visit(self, op: Operation, stretch: Stretch) -> None:
+    def visit(self, op: object, stretch: Stretch) -> None:
         match op:
             case graph.Weight():
                 self.labels[op.result] = op.checkpoint.data
-            case graph.Reshape():
-                self._pass_on(op.x, op.result)
-            case tile.Launch():
-                self._launch(op, stretch)
-            case comm.Dispatch() | comm.Combine():
+                self.fixed.add(op.result)
+            case sched.View():
+                self._is_like(op.result, op.x)
+            case sched.Task():
+                self._task(op, stretch)
+            case sched.Transfer():
                 self._transfer(op, stretch)
-            case comm.AllGather() | comm.AllReduce():
-                self._collective(op, stretch)
-            case comm.Share():
-                self._pass_on(op.x, op.result)  # rows that the rank has: no task, but an action
-                self.number += 1
-            case graph.Constant() | ReturnOp():
-                return
-            case _:
-                raise ValueError(f"{op.name} is no part of a tiled function")
+            case sched.Copy():
+                self._is_like(op.outputs[0], op.inputs[0])
+                stretch.actions.append(op)
 
-    def _pass_on(self, value: SSAValue, result: SSAValue) -> None:
-        self.labels[result] = self.labels.get(value, "")
-        if value in self.maker:
-            self.maker[result] = self.maker[value]
+    def _is_like(self, value: SSAValue, source: SSAValue) -> None:
+        self.labels[value] = self.labels.get(source, "")
+        if source in self.fixed:
+            self.fixed.add(value)
 
-    def _transfer(self, op: comm.Dispatch | comm.Combine, stretch: Stretch) -> None:
-        name = op.name.removeprefix("comm.")
-        waits, each = self._waits(op), _copy_bytes(op)
-        route = None if op.route is None else op.route.route
-        item = Item(
-            self.number, waits, place_of(op.location), transfer=name, each=each, route=route
-        )
-        if isinstance(op, comm.Dispatch):
-            item.slots = op.placement.width
-        self._add(op, item, stretch)
-        self.number += 1
-
-    def _collective(self, op: comm.AllGather | comm.AllReduce, stretch: Stretch) -> None:
-        name, size = op.name.removeprefix("comm."), group_bytes(op, self.shapes)
-        group, place = op.ranks.value.data, place_of(op.location)
-        waits = self._waits(op)
-        item = Item(self.number, waits, place, transfer=name, size=size, group=group)
-        self._add(op, item, stretch)
-        self.number += 1
-
-    def _launch(self, op: tile.Launch, stretch: Stretch) -> None:
-        number, self.number = self.number, self.number + 1
-        if op.operands and all(self._is_weight(value) for value in op.operands):
+    def _task(self, op: sched.Task, stretch: Stretch) -> None:
+        inputs = op.operands_of_kernel
+        if inputs and all(value in self.fixed for value in inputs):
             self.prepared += 1
-            for result in op.results:
-                self.labels[result] = self.labels[op.operands[0]]
+            for value in op.outputs:
+                self._is_like(value, inputs[0])
+            stretch.actions.append(op)
             return
-        shapes = [self.shapes[value] for value in op.operands]
-        labels = [self.labels.get(value, "") for value in op.operands]
+        shapes = [self.shapes[value] for value in inputs]
+        labels = [self.labels.get(value, "") for value in inputs]
         key = (op.kernel.data, tuple(shapes), tuple(labels))
         if key not in self.works:
             self.works[key] = kernel_work(self.kernels[op.kernel.data], shapes, labels)
-        self._add(
-            op, Item(number, self._waits(op), place_of(op.location), self.works[key]), stretch
-        )
+        self._add(stretch, Item(op, self._waits(op), place_of(op.location), self.works[key]))
 
-    def _is_weight(self, value: SSAValue) -> bool:
-        return bool(self.labels.get(value)) and not isinstance(value, BlockArgument)
+    def _transfer(self, op: sched.Transfer, stretch: Stretch) -> None:
+        kind = op.kind.data
+        if kind == "share":  # rows that the rank has: an action, but no task
+            self._is_like(op.outputs[0], op.inputs[0])
+            stretch.actions.append(op)
+            return
+        item = Item(op, self._waits(op), place_of(op.location), transfer=kind)
+        item.route = None if op.route is None else op.route.route
+        if kind not in EXCHANGED:
+            assert op.ranks is not None
+            item.group = op.ranks.value.data
+            item.size = bytes_of(tensor_of(op.inputs[0]), self.shapes[op.outputs[0]])
+        else:
+            item.row = bytes_of_row(tensor_of(op.inputs[0]))
+        if kind == "dispatch":
+            row_weight, origin = (op.outputs[1], op.outputs[-1])
+            item.routing = sum(bytes_of_row(tensor_of(value)) for value in (row_weight, origin))
+            assert op.placement is not None
+            item.slots = op.placement.width
+        self._add(stretch, item)
 
-    def _waits(self, op: Operation) -> tuple[int, ...]:
-        return tuple(sorted({self.maker[value] for value in op.operands if value in self.maker}))
+    def _waits(self, op: sched.Action) -> tuple[int, ...]:
+        """Tasks to wait for; through actions that are no tasks of a step, what those wait for."""
+        found: set[int] = set()
+        seen: set[sched.Action] = set()
+        waiting = op.awaited
+        while waiting:
+            held = waiting.pop()
+            if held in self.numbers:
+                found.add(self.numbers[held])
+            elif held not in seen and not isinstance(held, sched.Layers):
+                seen.add(held)
+                waiting += held.awaited
+        return tuple(sorted(found))
 
-    def _add(self, op: Operation, item: Item, stretch: Stretch) -> None:
-        for result in op.results:
-            self.maker[result] = len(stretch.items)
+    def _add(self, stretch: Stretch, item: Item) -> None:
+        self.numbers[item.action] = len(stretch.items)
         stretch.items.append(item)
+        stretch.actions.append(item.action)
 
 
-def _state_name(function: FuncOp, argument: SSAValue, number: int) -> str:
-    held = function.arg_attrs.data[number] if function.arg_attrs else None
+def _state_name(held: object) -> str:
     state = held.data.get("graph.state") if isinstance(held, DictionaryAttr) else None
     return state.state.data if isinstance(state, StateAttr) else ""
-
-
-def _copy_bytes(op: comm.Dispatch | comm.Combine) -> CopyBytes:
-    """The bytes of a row through a dispatch and the combine that belongs to it."""
-    if isinstance(op, comm.Dispatch):
-        use = next(iter(op.origin.uses)).operation
-        assert isinstance(use, comm.Combine)
-        return copy_bytes(op, use)
-    assert isinstance(op.origin, OpResult)
-    assert isinstance(op.origin.op, comm.Dispatch)
-    return copy_bytes(op.origin.op, op)
-
-
-# ---- from the schedule -------------------------------------------------------------------------
-
-
-def with_events(work: StepWork, module: ModuleOp) -> StepWork:
-    """The tasks with the waits of the programs of a scheduled module, sharing of memory included.
-
-    A program has one action for each launch and transfer of its function, in order; then copies.
-    """
-    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
-    if not programs:
-        return work
-    held = [_with_events(stretch, programs[stretch.function]) for stretch in work.stretches]
-    return replace(work, stretches=tuple(held))
-
-
-def _with_events(stretch: Stretch, program: sched.Program) -> Stretch:
-    actions = program.actions
-    numbers = {actions[item.number]: n for n, item in enumerate(stretch.items)}
-    items = [replace(item, waits=_events(actions[item.number], numbers)) for item in stretch.items]
-    return replace(stretch, items=items)
-
-
-def _events(action: sched.Action, numbers: Mapping[sched.Action, int]) -> tuple[int, ...]:
-    """Tasks to wait for; through actions that are no tasks of the stretch, what those wait for."""
-    found: set[int] = set()
-    seen: set[sched.Action] = set()
-    waiting = action.awaited
-    while waiting:
-        held = waiting.pop()
-        if held in numbers:
-            found.add(numbers[held])
-        elif held not in seen and not isinstance(held, sched.Layers):
-            seen.add(held)
-            waiting += held.awaited
-    return tuple(sorted(found))

@@ -7,14 +7,18 @@ from pathlib import Path
 from xdsl.dialects.builtin import ModuleOp
 
 import supertile.models
-from supertile.cli.deploy import Goal, with_options
+from supertile.cli.deploy import Answer, Goal, with_options
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import read_config
+from supertile.ir.verify import verify_module
 from supertile.passes.driver import run_passes
+from supertile.passes.instruments import fill_locations
 from supertile.passes.pipeline import PIPELINE, load_pass
 from supertile.targets.deploy import parse_deployment
 from supertile.targets.deployment_timeline import Question, Tiled, read_tiled
 from supertile.targets.machine import load_machine
+from supertile.targets.step_costs import NO_OVERLAP, CostedStep, Overlap, costed_step
+from supertile.targets.step_work import StepWork, step_work
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = Path(next(iter(supertile.models.__path__)))
@@ -23,11 +27,24 @@ DECODE = "phase=decode ep=4 batch=8 context=64"
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with the module that answers it, up to a level."""
+    """A question with the module that answers it, up to the tiled level."""
 
     module: ModuleOp
     question: Question
     tiled: Tiled
+    answer: Answer
+
+    def scheduled(self, overlap: Overlap = NO_OVERLAP) -> ModuleOp:
+        """The module as programs."""
+        module = self.answer.scheduled(self.module, overlap)
+        verify_module(module, "scheduled")
+        return module
+
+    def work(self, overlap: Overlap = NO_OVERLAP) -> StepWork:
+        return step_work(self.scheduled(overlap), self.question.entries)
+
+    def step(self, overlap: Overlap = NO_OVERLAP) -> CostedStep:
+        return costed_step(self.work(overlap), self.tiled.costs)
 
 
 @cache
@@ -39,7 +56,7 @@ def asked(case: str, machine: str = "ascend-910c", deployment: str = DECODE) -> 
     goal = goal.of_module(module)
     names = [name for phase, name in PIPELINE if phase != "scheduled"]
     run_passes(module, with_options([load_pass(n)() for n in names], goal.pass_options(), None))
-    assert goal.deployment is not None
-    entries = tuple(goal.entries or ())
-    question = Question(case, case, goal.model, goal.machine, goal.deployment, entries)
-    return Asked(module, question, read_tiled(module, question))
+    fill_locations(module)
+    answer = Answer(goal)
+    plain = answer.scheduled(module, NO_OVERLAP)
+    return Asked(module, answer.question, read_tiled(module, plain, answer.question), answer)

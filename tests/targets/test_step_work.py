@@ -8,13 +8,11 @@ from step_runs import Asked, asked
 
 from supertile.ir import comm, sched
 from supertile.ir.comm_work import copy_bytes
-from supertile.passes.build_schedule import BuildSchedule
-from supertile.passes.driver import run_passes
 from supertile.targets.cost.route import route_time
 from supertile.targets.deployment_timeline import deployment_timeline, step_sizes
-from supertile.targets.step import Costs, annotate_cost, program_of, timed
-from supertile.targets.step_overlap import NO_OVERLAP, costed_step
-from supertile.targets.step_work import Stretch, with_events
+from supertile.targets.step import Costs, program_of, timed
+from supertile.targets.step_costs import costed_step
+from supertile.targets.step_work import Stretch
 from supertile.targets.timeline import Task
 
 
@@ -60,7 +58,7 @@ def v4() -> Asked:
 
 
 def layers(held: Asked) -> list[Stretch]:
-    return [one for one in held.tiled.work.stretches if one.function.startswith("layers")]
+    return [one for one in held.tiled.work.stretches if one.name.startswith("layers")]
 
 
 def test_every_layer_runs_once(v4: Asked) -> None:
@@ -95,7 +93,7 @@ def test_what_depends_on_weights_alone_is_no_task() -> None:
 
 def test_equal_launches_cost_the_same_and_are_costed_once(v4: Asked) -> None:
     costs = replace(v4.tiled.costs, costs={}, tasks={})
-    costed_step(v4.tiled.work, NO_OVERLAP, costs)
+    costed_step(v4.tiled.work, costs)
     (held,) = costs.costs.values()
     assert 0 < len(held.tasks) < sum(1 for _ in v4.tiled.work.works())
 
@@ -110,8 +108,7 @@ def test_the_arena_of_activations_grows_with_the_batch(v4: Asked) -> None:
 
 
 def test_costs_go_to_the_tasks_of_the_schedule(v4: Asked) -> None:
-    module = v4.module.clone()
-    run_passes(module, [BuildSchedule(tokens=8, batch=8, context=64)])
+    module = v4.scheduled()
     timeline = deployment_timeline(v4.tiled, module, v4.question)
     programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
     for program in timeline.programs:
@@ -121,12 +118,6 @@ def test_costs_go_to_the_tasks_of_the_schedule(v4: Asked) -> None:
         found = sorted((cost.fields()["start"], cost.fields()["duration"]) for cost in costs)
         wanted = [(round(one.start * 1e9), round(one.duration * 1e9)) for one in program.tasks]
         assert found == sorted(wanted)
-
-
-def test_a_module_without_schedule_gets_no_costs(v4: Asked) -> None:
-    before = with_events(v4.tiled.work, v4.module)
-    assert before is v4.tiled.work
-    annotate_cost(before, {}, v4.module, "hbm")
 
 
 # ---- routes ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from supertile.targets.timeline_json import timeline_of, timeline_text
 @pytest.fixture(scope="module")
 def timeline() -> Timeline:
     held = asked("deepseek_v4_deployed")
-    return deployment_timeline(held.tiled, held.module, held.question)
+    return deployment_timeline(held.tiled, held.scheduled(), held.question)
 
 
 def test_the_text_gives_the_timeline_back(timeline: Timeline) -> None:
