@@ -1,163 +1,164 @@
-"""Whole models in two micro-batches: the numbers of one, on every executor, however it is fed."""
+"""Whole models in waves and in two micro-batches: NumPy runs the programs in any order of tasks."""
 
 from functools import cache
 
 import numpy as np
 import pytest
-from case_runs import FEEDS, TOLERANCE, Rows, apart, rows_of, shared_model
-from scheduled_runs import model_of, scheduled, tiled
+from case_runs import TOLERANCE, Rows, apart, rows_of, shared_model
+from numpy.typing import NDArray
+from scheduled_runs import model_of, programs, scheduled, tiled
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import sched
 from supertile.ir.text import context
-from supertile.ir.verify import verify_module
 from supertile.passes.overlap_comm import OverlapComm
-from supertile.passes.pipeline import parse_pipeline
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import Executor
-from supertile.runtime.generate import Generated, Generator, Request
+from supertile.runtime.generate import Generator, Request
 from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
 from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks, random_order
-from supertile.runtime.trace import Recorder
 
-CASES = ("deepseek_v4", "deepseek_v3")
+WAVES, BATCHES = OverlapComm(waves=3), OverlapComm(microbatches=2)
+BOTH = OverlapComm(microbatches=2, waves=2)
+SIZES = {"tokens": 24, "batch": 3, "context": 12, "memory": "runtime"}
+CHUNKS = Request(chunk=4)
 
 
-def rows(case: str, count: int) -> Rows:
-    """Sequences of different lengths."""
+@cache
+def overlapped(case: str, ranks: int, overlap: OverlapComm) -> ModuleOp:
+    module = tiled(case, ranks=ranks).clone()
+    overlap.apply(context(), module)
+    return scheduled(module, **SIZES)
+
+
+def rows(case: str, count: int = 3) -> Rows:
+    """Sequences of different lengths, of up to six tokens: some end before others."""
     first, second = rows_of(case)
-    return [first[:12], second[:7], first[:1], second[3:13], first[5:9]][:count]
+    return [row[:6] for row in (first[:12], second[:4], first[:1], second[3:13])][:count]
+
+
+def run(case: str, executor: Executor, ranks: int, count: int = 3) -> NDArray[np.float32]:
+    """The logits of the rows, fed in chunks of four."""
+    if ranks == 1:
+        session = Session(executor, "logits", count, 12)
+    else:
+        scheduled = isinstance(executor, ScheduledExecutor)
+        held = ScheduledRanks(executor, ranks) if scheduled else LockstepExecutor(executor, ranks)
+        session = LockstepSession(held, "logits", count, 12)
+    return Generator(session).run(rows(case, count), CHUNKS).logits
 
 
 @cache
-def split(case: str, ranks: int | None = None) -> ModuleOp:
-    module = shared_model(case).module.clone()
-    placed = "" if ranks is None else f",plan-experts{{ranks={ranks}}}"
-    for one in [*parse_pipeline(f"canonicalize,cse{placed}"), OverlapComm(microbatches=2)]:
-        one.apply(context(), module)
-    verify_module(module, "placed")
-    return module
+def wanted(case: str, ranks: int, count: int = 3) -> NDArray[np.float32]:
+    """Of the tiled module."""
+    model = model_of(case, tiled(case, ranks=ranks))
+    return run(case, Executor(model.plan, model.weights.get), ranks, count)
 
 
-def generated(
-    case: str,
-    module: ModuleOp,
-    count: int,
-    request: Request,
-    recorder: Recorder | None = None,
-) -> Generated:
-    model = model_of(case, module)
-    executor = Executor(model.plan, model.weights.get, recorder.watch if recorder else None)
-    fed = rows(case, count)
-    size = len(fed), max(map(len, fed)) + request.decode
-
-    def session(entry: str) -> Session:
-        if model.plan.ranks is None:
-            return Session(executor, entry, *size)
-        return LockstepSession(LockstepExecutor(executor, model.plan.ranks), entry, *size)
-
-    draft = session("draft") if "draft" in model.plan.entries else None
-    return Generator(session("logits"), draft, recorder).run(fed, request)
-
-
-@cache
-def whole(case: str, count: int, feed: str) -> Generated:
-    return shared_model(case).run(rows(case, count), FEEDS[feed])
+@pytest.mark.parametrize("case, ranks, overlap", [
+    ("deepseek_v4", 2, WAVES),
+    ("deepseek_v4", 2, BATCHES),
+    ("deepseek_v4", 1, BOTH),
+    ("deepseek_v3", 2, BOTH),
+])  # fmt: skip
+def test_any_order_gives_the_numbers_of_the_tiled_module(
+    case: str, ranks: int, overlap: OverlapComm
+) -> None:
+    """In planned bytes, two of three sequences on the first of two ranks. With waves alone the
+    bits are the same; halves may add up the rows of an expert in another order."""
+    model = model_of(case, overlapped(case, ranks, overlap))
+    expected = wanted(case, ranks)
+    assert not np.isnan(expected[:, 0]).any()
+    for seed in range(2):
+        executor = ScheduledExecutor(model.plan, model.weights.get, order=random_order(seed))
+        found = run(case, executor, ranks)
+        assert apart(found, expected) < 1e-5
+        if overlap.microbatches == 1:
+            assert found.tobytes() == expected.tobytes()
+    assert apart(found, shared_model(case).run(rows(case), CHUNKS).logits) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(
-    "count, feed",
-    [(5, "one shot"), (5, "chunks of 7"), (4, "a prompt, then single tokens"), (1, "one shot")],
-)
-def test_two_halves_are_one_batch(case: str, count: int, feed: str) -> None:
-    """Sequences that have ended leave halves of different sizes, and some without tokens."""
-    found, wanted = generated(case, split(case), count, FEEDS[feed]), whole(case, count, feed)
-    assert apart(found.logits, wanted.logits) < TOLERANCE
-    assert (found.draft is None) == (wanted.draft is None)
-    if found.draft is not None:
-        assert apart(found.draft, wanted.draft) < TOLERANCE
-    if count == 1:
-        assert found.logits.tobytes() == wanted.logits.tobytes()
+def test_one_sequence_leaves_the_second_half_empty() -> None:
+    model = model_of("deepseek_v4", overlapped("deepseek_v4", 1, BATCHES))
+    found = run("deepseek_v4", ScheduledExecutor(model.plan, model.weights.get), 1, count=1)
+    assert found.tobytes() == wanted("deepseek_v4", 1, 1).tobytes()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("ranks, feed", [(2, "one shot"), (4, "chunks of 7")])
-def test_ranks_in_lock_step(case: str, ranks: int, feed: str) -> None:
-    """Five sequences on four ranks: two of the first are two halves, the others have one."""
-    found = generated(case, split(case, ranks), 5, FEEDS[feed])
-    assert apart(found.logits, whole(case, 5, feed).logits) < TOLERANCE
+def test_a_dense_model_runs_in_halves_that_leave_nothing() -> None:
+    module = overlapped("llama", 1, BATCHES)
+    names = [*programs(module)]
+    assert not any(name.endswith("_rest") for name in names)
+    model = model_of("llama", module)
+    order = random_order(0)
+    found = run("llama", ScheduledExecutor(model.plan, model.weights.get, order=order), 1)
+    assert apart(found, wanted("llama", 1)) < 1e-5
+
+
+# ---- programs ----------------------------------------------------------------------------------
+
+
+def actions(module: ModuleOp, name: str) -> list[sched.Action]:
+    return next(one.actions for key, one in programs(module).items() if key.endswith(name))
+
+
+def kinds(found: list[sched.Action]) -> list[str]:
+    return [sched.action_name(op) for op in found if isinstance(op, sched.Transfer)]
+
+
+def test_waves_are_tasks() -> None:
+    (layer, *_) = [
+        one for name, one in programs(overlapped("deepseek_v4", 2, WAVES)).items()
+        if name.startswith("layers")
+    ]  # fmt: skip
+    names = [f"{kind}, wave {n}" for kind in ("dispatch", "combine") for n in (1, 2, 3)]
+    assert kinds(layer.actions) == names
+    experts = [op for op in layer.actions if isinstance(op, sched.Task) and op.wave is not None]
+    assert [[*op.wave.slots] for op in experts if op.wave] == [[0, 1], [2], [3]]
+    sent = [op for op in layer.actions if isinstance(op, sched.Transfer)][:3]
+    for number, op in enumerate(experts):
+        (before,) = [one for one in op.awaited if isinstance(one, sched.Transfer)]
+        assert before is sent[number]
+
+
+def test_the_second_half_is_a_combine_behind() -> None:
+    module = overlapped("deepseek_v4", 2, BATCHES)
+    sends = ["dispatch, half 1", "dispatch, half 2"]
+    assert kinds(actions(module, "_first")) == [*sends, "combine, half 1"]
+    assert kinds(actions(module, "_rest")) == ["combine, half 2"]
+    steady = kinds(actions(module, "_after_csa_hash_router"))
+    assert steady == ["dispatch, half 1", "combine, half 2", "dispatch, half 2", "combine, half 1"]
 
 
 # ---- who looks on ------------------------------------------------------------------------------
 
 
-def test_traces_are_those_of_one_batch() -> None:
+Seen = dict[str, list[NDArray[np.float32]]]
+
+
+def seen_by(case: str, module: ModuleOp, kind: type[Executor], ranks: int) -> Seen:
+    """Every named value of floats in each call."""
+    found: Seen = {}
+
+    def watch(name: str, value: object, step: object) -> object:
+        if isinstance(value, np.ndarray) and value.dtype == np.float32:
+            found.setdefault(name, []).append(value.copy())
+        return value
+
+    model = model_of(case, module)
+    run(case, kind(model.plan, model.weights.get, watch), ranks)
+    return found
+
+
+def test_onlookers_see_the_values_of_one_batch() -> None:
     """Rows of both halves come one after the other, as they stand in the whole batch."""
-    case, count = "deepseek_v4", 3
-    recorders = Recorder(("*",)), Recorder(("*",))
-    generated(case, split(case), count, Request(), recorders[0])
-    shared_model(case).run(rows(case, count), Request(), recorders[1])
-    found, wanted = (recorder.arrays() for recorder in recorders)
-    assert list(found) == list(wanted)
-    by_token = [name for name in wanted if wanted[name].shape[:2] == (count, 12)]
-    close = [name for name in by_token if np.allclose(found[name], wanted[name], 1e-4, 1e-4, True)]
-    assert len(by_token) > 50
-    assert set(by_token) - set(close) == set()
-
-
-# ---- programs ----------------------------------------------------------------------------------
-
-SIZES = {"tokens": 24, "batch": 3, "context": 12, "memory": "runtime"}
-WAYS = OverlapComm(microbatches=2, waves=3)
-
-
-@cache
-def tiled_split(ranks: int) -> ModuleOp:
-    module = tiled("deepseek_v4", ranks=ranks).clone()
-    WAYS.apply(context(), module)
-    return module
-
-
-def numbers(module: ModuleOp, kind: type, name: str) -> set[int]:
-    held = [getattr(op, name) for op in module.walk() if isinstance(op, kind)]
-    return {one.value.data for one in held if one is not None}
-
-
-def few_rows() -> Rows:
-    return [row[:6] for row in rows("deepseek_v4", 3)]
-
-
-def test_programs_give_the_bytes_of_the_tiled_module() -> None:
-    """On one rank, in any order of tasks, each half in planned bytes of its own."""
-    before, model = (model_of("deepseek_v4", m) for m in (tiled_split(1), _programs(1)))
-    request = Request(chunk=4)
-    plain = Executor(before.plan, before.weights.get)
-    programmed = ScheduledExecutor(model.plan, model.weights.get, order=random_order(0))
-    found, wanted = (
-        Generator(Session(one, "logits", 3, 12)).run(few_rows(), request).logits
-        for one in (programmed, plain)
-    )
-    assert not np.isnan(wanted[:, 0]).any()
-    assert found.tobytes() == wanted.tobytes()
-
-
-def test_programs_of_ranks_in_lock_step() -> None:
-    """Three sequences on two ranks: the second one has nothing to split."""
-    before, model = (model_of("deepseek_v4", m) for m in (tiled_split(2), _programs(2)))
-    assert numbers(model.module, sched.Layers, "microbatches") == {2}
-    assert numbers(model.module, sched.Transfer, "waves") == {3}
-    fed, request = few_rows(), Request(chunk=4)
-    plain = LockstepExecutor(Executor(before.plan, before.weights.get), 2)
-    order = random_order(1)
-    programmed = ScheduledRanks(ScheduledExecutor(model.plan, model.weights.get, order=order), 2)
-    found, wanted = (
-        Generator(LockstepSession(one, "logits", 3, 12)).run(fed, request).logits
-        for one in (programmed, plain)
-    )
-    assert found.tobytes() == wanted.tobytes()
-    assert apart(found, shared_model("deepseek_v4").run(fed, request).logits) < TOLERANCE
-
-
-def _programs(ranks: int) -> ModuleOp:
-    return scheduled(tiled_split(ranks), **SIZES)
+    expected = seen_by("deepseek_v4", tiled("deepseek_v4", ranks=2), Executor, 2)
+    found = seen_by("deepseek_v4", overlapped("deepseek_v4", 2, BOTH), ScheduledExecutor, 2)
+    assert {*found} == {*expected}
+    compared = 0
+    for name, values in expected.items():
+        for whole, value in zip(values, found[name], strict=True):
+            # What experts get is sorted by expert within each half.
+            if "experts" not in name and value.shape == whole.shape:
+                compared += 1
+                np.testing.assert_allclose(value, whole, 1e-4, 1e-5, err_msg=name)
+    assert compared > 100

@@ -83,14 +83,38 @@ def test_a_program_reads_as_it_was_printed():
     assert messages(module(*CHAIN)) == []
 
 
+COST = "#sched.cost<start = {}, duration = {}, flops = 64, bytes = 512, wire = 0>"
+
+
+def costed(*times):
+    """The text of the chain, each task with its start and its duration; None: without a cost."""
+    parts = print_module(module(*CHAIN), locations=False).split("sched.task")
+    texts = ["" if one is None else f"cost = {COST.format(*one)}, " for one in times]
+    tasks = [
+        part.replace("{kernel", "{" + text + "kernel", 1)
+        for text, part in zip(texts, parts[1:], strict=True)
+    ]
+    return "sched.task".join([parts[0], *tasks])
+
+
 def test_costs_read_as_they_were_printed():
-    cost = "#sched.cost<start = 0, duration = 950, flops = 64, bytes = 512, wire = 0>"
-    text = print_module(module(*CHAIN), locations=False).replace(
-        "{kernel", f"{{cost = {cost}, kernel", 1
-    )
-    (found,) = [op for op in parse_module(text, "costs.mlir").walk() if getattr(op, "cost", None)]
-    assert found.cost == sched.CostAttr.of(start=0, duration=950, flops=64, bytes=512)
-    assert f"cost = {cost}" in print_module(parse_module(text, "costs.mlir"))
+    text = costed((0, 950), (950, 3), (960, 1))
+    found = [op.cost for op in parse_module(text, "costs.mlir").walk() if getattr(op, "cost", None)]
+    assert found[0] == sched.CostAttr.of(start=0, duration=950, flops=64, bytes=512)
+    assert [(one.start, one.end) for one in found] == [(0, 950), (950, 953), (960, 961)]
+    assert print_module(parse_module(text, "costs.mlir"), locations=False) == text
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (((0, 950), (949, 3), (960, 1)), "starts at 949 ns, but waits for @copy until 950"),
+        (((0, 950), (950, 3), None), "has no cost, others of its program have"),
+    ],
+)
+def test_times_are_those_of_an_order_that_events_allow(times, message):
+    with pytest.raises(UserError, match=message):
+        parse_module(costed(*times), "costs.mlir")
 
 
 def test_a_race_is_an_error_of_the_text():
