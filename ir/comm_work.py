@@ -94,7 +94,9 @@ def sent_bytes(
 ) -> CopyBytes:
     """Bytes of one row that is to travel in the format `kind`, before experts are placed."""
     weight = bytes_of(type_of(dispatch.row_weight), (1,))
-    return CopyBytes(bytes_of_row(kind), int(weight + bytes_of(ORIGIN, (1, 2))), _row_bytes(combine.rows))
+    return CopyBytes(
+        bytes_of_row(kind), int(weight + bytes_of(ORIGIN, (1, 2))), _row_bytes(combine.rows)
+    )
 
 
 def bytes_of_row(kind: TensorType[Attribute]) -> int:
