@@ -247,6 +247,10 @@ class Answer:
             self.tiled.costs,
             goal.overlap,
         )
+        self.tables += [
+            f"  {one.values['reason']}: such overlap is not among the ways that are compared"
+            for one in self.overlap.refused
+        ]
         self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
 

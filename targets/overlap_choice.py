@@ -10,11 +10,12 @@ alone, and steps are scheduled for the best of them and for that of the referenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from supertile.ir.comm_work import ARRIVED
+from supertile.ir.errors import UserError
 from supertile.targets.cost.chance import expected_blocks
 from supertile.targets.cost.values import value_of
 from supertile.targets.deploy import spread
@@ -27,6 +28,7 @@ Way = Literal["none", "waves", "batches", "both", "auto"]
 WAYS: tuple[str, ...] = get_args(Way)
 MOST_WAVES = 16
 """More gain next to nothing, and each adds a dispatch, a combine and kernels to the programs."""
+IMPOSSIBLE = ("pass.waves", "pass.microbatches")
 MATTERS = 1e-3
 """A way that gains less than this share of a step is not worth its parts."""
 
@@ -40,6 +42,8 @@ class OverlapChoice:
 
     seconds: dict[Overlap, float]
     chosen: Overlap
+    refused: tuple[UserError, ...] = ()
+    """Why ways were left out that the layers of the model do not allow."""
 
 
 def choose_overlap(
@@ -48,30 +52,36 @@ def choose_overlap(
     """The fastest way, or the given one where it is possible: waves need two experts on a rank,
     two micro-batches two sequences, and both of them several ranks.
 
-    `plain` is scheduled for no overlap. Only what is asked for is scheduled.
+    `plain` is scheduled for no overlap. The other ways are told of too, so all are scheduled.
     """
     seconds = {NO_OVERLAP: costed_step(plain, costs).duration}
     stretch = next((one for one in plain.stretches if exchanged(one)), None)
-    if stretch is None or costs.whole.ranks == 1 or way == "none":
+    if stretch is None or costs.whole.ranks == 1:
         return OverlapChoice(seconds, NO_OVERLAP)
-    kinds = {"none": NO_OVERLAP}
-    for half in (None, 0) if len(costs.halves) > 1 else (None,):
-        base = Overlap(1 if half is None else 2)
-        if half is not None and way in ("batches", "auto"):
-            kinds["batches"] = base
-            seconds[base] = costed_step(scheduled(base), costs).duration
-        name = "waves" if half is None else "both"
-        if way not in (name, "auto"):
+    kinds, refused = {"none": NO_OVERLAP}, list[UserError]()
+    for name, way_of_kind in _candidates(stretch, costs):
+        try:
+            found = {one: costed_step(scheduled(one), costs).duration for one in way_of_kind}
+        except UserError as error:
+            if way == name or error.code not in IMPOSSIBLE:
+                raise
+            refused.append(error)
             continue
-        ways = [replace(base, waves=waves) for waves in _tried(stretch, costs, half)]
-        found = {one: costed_step(scheduled(one), costs).duration for one in ways}
-        if found:
-            best = min(found, key=lambda one: (found[one], one.waves))
-            kinds[name] = best
-            seconds[best] = found[best]
-    return OverlapChoice(
-        seconds, _fastest(seconds) if way == "auto" else kinds.get(way, NO_OVERLAP)
-    )
+        best = min(found, key=lambda one: (found[one], one.waves))
+        kinds[name], seconds[best] = best, found[best]
+    chosen = _fastest(seconds) if way == "auto" else kinds.get(way, NO_OVERLAP)
+    return OverlapChoice(seconds, chosen, tuple(refused))
+
+
+def _candidates(stretch: Stretch, costs: StepCosts) -> Iterator[tuple[str, list[Overlap]]]:
+    """For each kind of way that is possible, what to schedule steps for."""
+    halves = len(costs.halves) > 1
+    if found := _tried(stretch, costs, None):
+        yield "waves", [Overlap(1, waves) for waves in found]
+    if halves:
+        yield "batches", [Overlap(2)]
+    if halves and (found := _tried(stretch, costs, 0)):
+        yield "both", [Overlap(2, waves) for waves in found]
 
 
 def _fastest(seconds: dict[Overlap, float]) -> Overlap:

@@ -258,7 +258,7 @@ def test_a_way_to_hide_communication_can_be_asked_for(tmp_path, capsys):
     auto, _, chosen = overlapped(tmp_path / "auto", capsys)
     summary, module, line = overlapped(tmp_path / "both", capsys, "--overlap", "both")
     assert line.startswith("overlap: 2 batches of 2 waves ")
-    assert "waves = 2" in module and "microbatches = 2" in module
+    assert "#sched.wave<1, slots " in module and "microbatches = 2" in module
     assert auto["step_ms"] <= summary["step_ms"] * 1.001
     for told in (chosen, line):
         ways = {"none", "2 waves", "2 batches", "2 batches of 2 waves"}
