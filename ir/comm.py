@@ -48,7 +48,8 @@ class Dispatch(CommOp):
     are sorted by slot, then by source rank, then by token; counts[j] of them are for slot j.
 
     `waves`: the slots of a rank in so many contiguous runs, the first ones with one more. The rows
-    of a wave travel while the experts of the wave before compute; results are those of one wave.
+    of a wave are to travel while the experts of the wave before compute: `build-schedule` makes
+    tasks of it. Results are those of one wave.
     """
 
     name = "comm.dispatch"

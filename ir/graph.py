@@ -600,8 +600,8 @@ class Layers(GraphOp):
     each layer that uses them; uses[f] lists the stacks of function f. Results: carried, stacks.
     Values of layer l are traced as `label.l.name`.
 
-    With `microbatches = 2` the sequences of a call run in two halves, each layer for both before
-    the next one: what one half computes can hide what the other sends (`ir/microbatches.py`).
+    With `microbatches = 2` the sequences of a call are to be scheduled in two halves, so that what
+    one half computes can hide what the other sends (`ir/microbatches.py`). Results are the same.
     """
 
     name = "graph.layers"
