@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from supertile.targets.overlap_choice import OverlapChoice
     from supertile.targets.plan.plan_types import PlanFile
     from supertile.targets.step_costs import Overlap
+    from supertile.targets.step_work import StepWork
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -197,6 +198,38 @@ class Goal:
         return {name: choose(self.machine, one) for name, one in sent.items()}
 
 
+class Schedules:
+    """A tiled module as it is scheduled for each way of hiding communication, once each."""
+
+    def __init__(self, goal: Goal, module: ModuleOp) -> None:
+        self.goal = goal
+        self.module = module
+        self.modules: dict[Overlap, ModuleOp] = {}
+        self.works: dict[Overlap, StepWork] = {}
+
+    def scheduled(self, way: Overlap) -> ModuleOp:
+        """A copy of the module, as programs."""
+        from supertile.ir.text import context
+        from supertile.passes.build_schedule import BuildSchedule
+        from supertile.passes.overlap_comm import OverlapComm
+
+        if way not in self.modules:
+            copy = self.module.clone()
+            options = self.goal.pass_options()[BuildSchedule.name]
+            for one in (OverlapComm(**asdict(way)), BuildSchedule(**options)):
+                one.apply(context(), copy)
+            self.modules[way] = copy
+        return self.modules[way]
+
+    def work(self, way: Overlap) -> StepWork:
+        """What a step does, scheduled in that way."""
+        from supertile.targets.step_work import step_work
+
+        if way not in self.works:
+            self.works[way] = step_work(self.scheduled(way), self.goal.entries or ())
+        return self.works[way]
+
+
 class Answer:
     """The answer to a deployment, read off the module on its way through the passes."""
 
@@ -231,7 +264,6 @@ class Answer:
         from supertile.targets.deployment_timeline import read_tiled
         from supertile.targets.overlap_choice import choose_overlap
         from supertile.targets.step_costs import NO_OVERLAP
-        from supertile.targets.step_work import step_work
 
         goal, start = self.goal, time.process_time()
         assert goal.deployment is not None
@@ -239,32 +271,15 @@ class Answer:
         self.tables = [*expert_tables(module, tokens), *self._load_lines()]
         self.tables += self._placement_lines(tokens)
         question = self.question
-        plain = self.scheduled(module, NO_OVERLAP)
-        self.tiled = read_tiled(module, plain, question)
-        self.overlap = choose_overlap(
-            lambda way: step_work(self.scheduled(module, way), question.entries),
-            self.tiled.work,
-            self.tiled.costs,
-            goal.overlap,
-        )
+        schedules = Schedules(goal, module)
+        self.tiled = read_tiled(module, schedules.work(NO_OVERLAP), question)
+        self.overlap = choose_overlap(schedules.work, self.tiled.costs, goal.overlap)
         self.tables += [
             f"  {one.values['reason']}: such overlap is not among the ways that are compared"
             for one in self.overlap.refused
         ]
         self.seconds = time.process_time() - start
         return {"overlap-comm": asdict(self.overlap.chosen)}
-
-    def scheduled(self, module: ModuleOp, way: Overlap) -> ModuleOp:
-        """A copy of a tiled module, scheduled for a way of hiding communication."""
-        from supertile.ir.text import context
-        from supertile.passes.build_schedule import BuildSchedule
-        from supertile.passes.overlap_comm import OverlapComm
-
-        copy = module.clone()
-        options = self.goal.pass_options()[BuildSchedule.name]
-        for one in (OverlapComm(**asdict(way)), BuildSchedule(**options)):
-            one.apply(context(), copy)
-        return copy
 
     def _load_lines(self) -> list[str]:
         """What the table of traffic does not know: it takes all experts as chosen alike."""

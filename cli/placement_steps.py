@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from supertile.cli.deploy import TILED, Answer, Goal
+from supertile.cli.deploy import TILED, Answer, Goal, Schedules
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.targets.cost.placed_loads import PlacedLoads
     from supertile.targets.plan.planned import Planned
-    from supertile.targets.step_overlap import Overlap
     from supertile.targets.timeline import Timeline
 
-OVERLAP = "overlap-comm"
-"""The first pass that depends on how communication is hidden."""
 UNASKED = {"tiles": "machine", "pipeline": None, "stop_after": None, "entry": None}
 """What `supertile compile` asks besides."""
 
@@ -57,23 +54,20 @@ def placement_steps(
     from supertile.passes.driver import Options, run_passes
     from supertile.targets.deployment_timeline import deployment_timeline, read_tiled, step_costs
     from supertile.targets.overlap_choice import choose_overlap
+    from supertile.targets.step_costs import NO_OVERLAP
 
     passes = goal.passes(_asked(goal))
     cut = [one.name for one in passes].index(TILED) + 1
     quick = Options(verify=False)  # `compile` verifies what these passes leave
     run_passes(module, passes[:cut], quick)
-    tiled = read_tiled(module, Answer(goal).question)
-    schedules: dict[Overlap, ModuleOp] = {}
+    schedules = Schedules(goal, module)
+    tiled = read_tiled(module, schedules.work(NO_OVERLAP), Answer(goal).question)
     for name, loads in placed.items():
         question = replace(Answer(goal).question, loads=loads)
         costs = step_costs(tiled.work, question)
-        chosen = choose_overlap(tiled.work, costs, goal.overlap).chosen
-        if chosen not in schedules:
-            options = asdict(chosen)
-            rest = [replace(one, **options) if one.name == OVERLAP else one for one in passes[cut:]]
-            schedules[chosen] = module.clone()
-            run_passes(schedules[chosen], rest, quick)
-        yield name, deployment_timeline(replace(tiled, costs=costs), schedules[chosen], question)
+        chosen = choose_overlap(schedules.work, costs, goal.overlap).chosen
+        held = replace(tiled, costs=costs)
+        yield name, deployment_timeline(held, schedules.scheduled(chosen), question)
 
 
 def _asked(goal: Goal) -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """The answer to a deployment: the timeline of one step, with memory, evidence and notes.
 
-    tiled = read_tiled(module, scheduled, question)     # behind the passes of the tiled level
+    tiled = read_tiled(module, work, question)          # behind the passes of the tiled level
     timeline = deployment_timeline(tiled, module, question)         # behind build-schedule
 
 Costs are those of the fullest rank. With balanced routing it has the average rows of its experts
@@ -77,9 +77,8 @@ class Tiled:
     costs: StepCosts
 
 
-def read_tiled(module: ModuleOp, scheduled: ModuleOp, question: Question) -> Tiled:
-    """The memory of a tiled module, and the costs of the same as it is `scheduled`."""
-    work = step_work(scheduled, question.entries)
+def read_tiled(module: ModuleOp, work: StepWork, question: Question) -> Tiled:
+    """The memory of a tiled module, and what tasks cost; `work` is that of its plain schedule."""
     memory = _memory(module, plan_module(module), question, work)
     return Tiled(work, memory, step_costs(work, question))
 

@@ -46,14 +46,13 @@ class OverlapChoice:
     """Why ways were left out that the layers of the model do not allow."""
 
 
-def choose_overlap(
-    scheduled: Scheduled, plain: StepWork, costs: StepCosts, way: str = "auto"
-) -> OverlapChoice:
+def choose_overlap(scheduled: Scheduled, costs: StepCosts, way: str = "auto") -> OverlapChoice:
     """The fastest way, or the given one where it is possible: waves need two experts on a rank,
     two micro-batches two sequences, and both of them several ranks.
 
-    `plain` is scheduled for no overlap. The other ways are told of too, so all are scheduled.
+    All ways are told of, so all are scheduled.
     """
+    plain = scheduled(NO_OVERLAP)
     seconds = {NO_OVERLAP: costed_step(plain, costs).duration}
     stretch = next((one for one in plain.stretches if exchanged(one)), None)
     if stretch is None or costs.whole.ranks == 1:

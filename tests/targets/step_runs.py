@@ -7,7 +7,7 @@ from pathlib import Path
 from xdsl.dialects.builtin import ModuleOp
 
 import supertile.models
-from supertile.cli.deploy import Answer, Goal, with_options
+from supertile.cli.deploy import Answer, Goal, Schedules, with_options
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import read_config
 from supertile.ir.verify import verify_module
@@ -18,7 +18,7 @@ from supertile.targets.deploy import parse_deployment
 from supertile.targets.deployment_timeline import Question, Tiled, read_tiled
 from supertile.targets.machine import load_machine
 from supertile.targets.step_costs import NO_OVERLAP, CostedStep, Overlap, costed_step
-from supertile.targets.step_work import StepWork, step_work
+from supertile.targets.step_work import StepWork
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = Path(next(iter(supertile.models.__path__)))
@@ -32,16 +32,17 @@ class Asked:
     module: ModuleOp
     question: Question
     tiled: Tiled
-    answer: Answer
+    schedules: Schedules
 
     def scheduled(self, overlap: Overlap = NO_OVERLAP) -> ModuleOp:
         """The module as programs."""
-        module = self.answer.scheduled(self.module, overlap)
+        module = self.schedules.scheduled(overlap)
         verify_module(module, "scheduled")
         return module
 
     def work(self, overlap: Overlap = NO_OVERLAP) -> StepWork:
-        return step_work(self.scheduled(overlap), self.question.entries)
+        self.scheduled(overlap)
+        return self.schedules.work(overlap)
 
     def step(self, overlap: Overlap = NO_OVERLAP) -> CostedStep:
         return costed_step(self.work(overlap), self.tiled.costs)
@@ -57,6 +58,6 @@ def asked(case: str, machine: str = "ascend-910c", deployment: str = DECODE) -> 
     names = [name for phase, name in PIPELINE if phase != "scheduled"]
     run_passes(module, with_options([load_pass(n)() for n in names], goal.pass_options(), None))
     fill_locations(module)
-    answer = Answer(goal)
-    plain = answer.scheduled(module, NO_OVERLAP)
-    return Asked(module, answer.question, read_tiled(module, plain, answer.question), answer)
+    schedules, question = Schedules(goal, module), Answer(goal).question
+    tiled = read_tiled(module, schedules.work(NO_OVERLAP), question)
+    return Asked(module, question, tiled, schedules)

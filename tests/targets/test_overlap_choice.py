@@ -18,7 +18,7 @@ ONE_SLOT = "phase=decode ep=8 batch=8 context=64"
 
 
 def choice(held: Asked, way: str = "auto") -> OverlapChoice:
-    return choose_overlap(held.work, held.tiled.work, held.tiled.costs, way)
+    return choose_overlap(held.work, held.tiled.costs, way)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_one_expert_on_a_rank_has_no_waves() -> None:
 
 def test_one_sequence_has_no_halves(v4: Asked) -> None:
     costs = replace(v4.tiled.costs, halves=())
-    found = choose_overlap(v4.work, v4.tiled.work, costs, "auto")
+    found = choose_overlap(v4.work, costs, "auto")
     assert set(found.seconds) == {NO_OVERLAP, Overlap(1, 2)}
-    assert choose_overlap(v4.work, v4.tiled.work, costs, "batches").chosen == NO_OVERLAP
+    assert choose_overlap(v4.work, costs, "batches").chosen == NO_OVERLAP
 
 
 def test_a_dense_model_has_nothing_to_hide() -> None:
