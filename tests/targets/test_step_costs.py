@@ -230,7 +230,9 @@ def faults(overlap: Overlap, delay: int, kind: type[sched.Action]) -> list[str]:
             fields = op.cost.fields()
             fields["duration"] += delay
             op.cost = sched.CostAttr.of(**fields)
-    return [message for _, message in cost_problems(program)]
+    messages = [message for _, message in cost_problems(program)]
+    annotate_cost(found, "hbm")
+    return messages
 
 
 @pytest.mark.parametrize("overlap", [NO_OVERLAP, *WAYS])
