@@ -200,8 +200,6 @@ def _prepared(options: argparse.Namespace) -> _Ready:
         options.level = "placed"
     if options.tiles is not None and options.level not in WITH_TILES:
         raise UserError("command.tiles_level", found=options.level)
-    if options.row_invariant and options.level in WITH_TILES:
-        raise UserError("command.row_invariant_level", found=options.level)
     if options.level == "scheduled" and launched() is not None:
         raise UserError("mpi.level")
     if options.level == "scheduled" and (options.trace or options.pin):

@@ -452,3 +452,8 @@ EXACT_FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     **FUNCTIONS,
     **{kind: partial(FUNCTIONS[kind], arithmetic=EXACT) for kind in ADDING},
 }
+
+
+def functions(arithmetic: Arithmetic) -> dict[type[Operation], Callable[..., Any]]:
+    """The function of every op, in an arithmetic."""
+    return FUNCTIONS if arithmetic is LIBRARY else EXACT_FUNCTIONS

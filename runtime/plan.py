@@ -285,9 +285,9 @@ def is_watched(step: Step) -> bool:
 def plan_module(module: ModuleOp, row_invariant: bool = False) -> ModulePlan:
     """The plan of every function and program of a module.
 
-    `row_invariant`: in exact arithmetic (`arithmetic.py`), in functions; kernels have none such.
+    `row_invariant`: in exact arithmetic, see `arithmetic.py`.
     """
-    kernels = _kernels(module)
+    kernels = _kernels(module, row_invariant)
     functions = {}
     for op in module.ops:
         if isinstance(op, func.FuncOp):
@@ -307,18 +307,23 @@ def _program_plan(op: sched.Program, kernels: dict[str, KernelPlan]) -> Function
     return program_plan(op, kernels)
 
 
-def _kernels(module: ModuleOp) -> dict[str, KernelPlan]:
+def _kernels(module: ModuleOp, row_invariant: bool) -> dict[str, KernelPlan]:
     """What runs each kernel of the module."""
+    kernels = [op for op in module.ops if isinstance(op, tile.Kernel)]
+    if not kernels:
+        return {}
+    from supertile.runtime.arithmetic import EXACT, LIBRARY
     from supertile.runtime.tile_execute import KernelPlan
 
-    kernels = [op for op in module.ops if isinstance(op, tile.Kernel)]
-    return {kernel.sym_name.data: KernelPlan(kernel) for kernel in kernels}
+    arithmetic = EXACT if row_invariant else LIBRARY
+    return {kernel.sym_name.data: KernelPlan(kernel, arithmetic) for kernel in kernels}
 
 
 def _functions(row_invariant: bool) -> dict[type[Operation], Callable[..., Any]]:
     from supertile.runtime import graph_ops
+    from supertile.runtime.arithmetic import EXACT, LIBRARY
 
-    return graph_ops.EXACT_FUNCTIONS if row_invariant else graph_ops.FUNCTIONS
+    return graph_ops.functions(EXACT if row_invariant else LIBRARY)
 
 
 class _FunctionPlanner:

@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from supertile.ir.types import (
     type_of,
 )
 from supertile.runtime import tile_ops
+from supertile.runtime.arithmetic import LIBRARY, Arithmetic
 from supertile.runtime.numerics import Scaled, round_bf16
 from supertile.runtime.plan import call_properties, operand_groups, reader, rounding
 from supertile.runtime.tile_locate import LOCATE
@@ -49,18 +50,19 @@ INTEGERS: dict[Attribute, Any] = {i32: np.int32, i64: np.int64, i1: np.bool_}
 class KernelPlan:
     """One kernel as instructions."""
 
-    def __init__(self, kernel: tile.Kernel) -> None:
+    def __init__(self, kernel: tile.Kernel, arithmetic: Arithmetic = LIBRARY) -> None:
         self.name = kernel.sym_name.data
         self.inputs = kernel.inputs.value.data
         self.reuses = tuple(kernel.reuses.get_values())
         self.kinds = [argument.type.tensor for argument in kernel.results_]  # type: ignore[attr-defined]
         self.extents = [extent.fields() for extent in kernel.extents]
         self.kernel = kernel
+        self.arithmetic = arithmetic
 
     @cached_property
     def program(self) -> tuple[list[Instruction], int]:
         """The instructions and how many registers they need; made at the first launch."""
-        planner = _Planner()
+        planner = _Planner(self.arithmetic)
         for argument in self.kernel.body.block.args:
             planner.register(argument)
         instructions = planner.block(self.kernel.body.block)
@@ -153,7 +155,8 @@ def _allocate_scaled(kind: TensorType[Attribute], shape: Sequence[int]) -> Scale
 class _Planner:
     """Registers of the values of a kernel, and the instructions of its blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
         self.registers: dict[SSAValue, int] = {}
 
     def register(self, value: SSAValue) -> int:
@@ -171,9 +174,9 @@ class _Planner:
 
 def _compute(planner: _Planner, op: Operation) -> Instruction:
     """A graph op on tiles: its function, and the rounding of its result type."""
-    from supertile.runtime.graph_ops import FUNCTIONS
+    from supertile.runtime.graph_ops import functions
 
-    function, properties = FUNCTIONS[type(op)], call_properties(op)
+    function, properties = functions(planner.arithmetic)[type(op)], call_properties(op)
     read = reader(operand_groups(op, planner.register))
     outputs = planner.all(op.results)
     rounded = ROUNDING.get(rounding(op) or "")
@@ -427,6 +430,10 @@ def _call(function: Callable[..., Any]) -> Callable[[_Planner, Operation], Instr
     return build
 
 
+def _mma(planner: _Planner, op: Operation) -> Instruction:
+    return _call(partial(tile_ops.mma, arithmetic=planner.arithmetic))(planner, op)
+
+
 def _mask(planner: _Planner, op: Operation) -> Instruction:
     read, output = reader(operand_groups(op, planner.register)), planner.register(op.results[0])
 
@@ -470,7 +477,7 @@ BUILDERS: dict[type[Operation], Callable[[_Planner, Operation], Instruction]] = 
     tile.Store: _store,
     tile.Scatter: _scatter,
     tile.Fill: _fill,
-    tile.Mma: _call(tile_ops.mma),
+    tile.Mma: _mma,
     tile.MergeTopK: _call(tile_ops.merge_top_k),
     tile.Mask: _mask,
     tile.Rescale: _rescale,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from supertile.runtime.arithmetic import LIBRARY, Arithmetic
 from supertile.runtime.graph_ops import linear
 from supertile.runtime.numerics import F32, Scaled
 from supertile.runtime.sequence_ops import I32, Index, runs
@@ -207,9 +208,9 @@ def scatter(value: Any, ref: Any, rows: Index, spans: Spans, owner: Index | None
 # ---- arithmetic --------------------------------------------------------------------------------
 
 
-def mma(x: Any, w: Any, accumulator: F32) -> F32:
+def mma(x: Any, w: Any, accumulator: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
     """x [m, k] times the transpose of w [n, k], plus the accumulator [m, n]."""
-    product: F32 = linear(x, w) + accumulator
+    product: F32 = linear(x, w, arithmetic) + accumulator
     return product
 
 

@@ -86,12 +86,6 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--level scheduled",
         suggestion="the tasks of the level tiled have the same values",
     ),
-    "command.row_invariant_level": Text(
-        "--row-invariant is not for levels with tiles, which follow from the sizes of the run",
-        expected="--level graph, placed or fused",
-        found="--level {found}",
-        suggestion="leave --level or --row-invariant out",
-    ),
     "command.stop_after": Text(
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),

@@ -56,11 +56,18 @@ def test_programs_on_ranks_are_as_one_rank(options, tmp_path, capsys):
     assert "level scheduled, 2 ranks" in capsys.readouterr().out
 
 
-def test_row_invariant_runs_are_bit_equal(tmp_path):
-    options = "--row-invariant --decode 2"
-    found = arrays(tmp_path, f"--ep 3 --level fused {options}")
-    wanted = arrays(tmp_path, options)
-    assert all(found[name].tobytes() == held.tobytes() for name, held in wanted.items())
+@pytest.mark.parametrize(
+    "options, others",
+    [
+        ("", "--ep 3 --level fused"),
+        ("--ep 2 --tp 2", "--ep 4 --tp 2"),
+        ("--level tiled --tiles test", "--ep 3 --level scheduled --tiles test"),
+    ],
+)
+def test_row_invariant_runs_are_bit_equal(options, others, tmp_path):
+    first = arrays(tmp_path, f"{options} --row-invariant --decode 2")
+    second = arrays(tmp_path, f"{others} --row-invariant --decode 2")
+    assert all(second[name].tobytes() == array.tobytes() for name, array in first.items())
 
 
 def test_one_rank_with_slots_is_bit_equal(tmp_path):
@@ -120,7 +127,6 @@ def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
 @pytest.mark.parametrize(
     "case, options, told",
     [
-        ("deepseek_v3", "--row-invariant --level tiled", "is not for levels with tiles"),
         ("deepseek_v3", "--ep 4 --slots 1", "there are more experts than slots"),
         ("deepseek_v3", "--ep 4 --slots 4,4,8", "not every rank gets its slots"),
         ("deepseek_v3", "--ep 4 --slots 2,two", "argument --slots: 'two' is no whole number"),
