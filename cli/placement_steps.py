@@ -8,7 +8,6 @@ schedule that follows, and the costs depend on where the experts are. Each step 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,40 +36,47 @@ def compared(goal: Goal, module: ModuleOp, planned: Planned) -> Planned:
     deployment = replace(goal.deployment, slots=tuple(planned.after.slots.tolist()))
     goal = replace(goal, deployment=deployment)
     if deployment.mtp is not None:
-        module, _ = goal.build(_asked(goal))
+        module, _ = goal.build(compile_options(goal))
         goal = goal.of_module(module)
     layers = len(planned.layers) + drafted_tokens(deployment, goal.model)
-    steps = placement_steps(goal, module, planned.placed_loads())
-    return replace(planned, steps={name: step_figures(one, layers) for name, one in steps})
+    step = PlacementSteps(goal, module)
+    placed = planned.placed_loads().items()
+    steps = {name: step_figures(step.timeline(loads), layers) for name, loads in placed}
+    return replace(planned, steps=steps)
 
 
-def placement_steps(
-    goal: Goal, module: ModuleOp, placed: Mapping[str, PlacedLoads]
-) -> Iterator[tuple[str, Timeline]]:
-    """(name, timeline) of each; the deployment of `goal` has the slots of all placements.
+class PlacementSteps:
+    """Steps of one deployment, which has the slots of all placements.
 
-    `module`, of the graph level, is changed.
+    The module, of the graph level, is tiled in place.
     """
-    from supertile.passes.driver import Options, run_passes
-    from supertile.targets.deployment_timeline import deployment_timeline, read_tiled, step_costs
-    from supertile.targets.overlap_choice import choose_overlap
-    from supertile.targets.step_costs import NO_OVERLAP
 
-    passes = goal.passes(_asked(goal))
-    cut = [one.name for one in passes].index(TILED) + 1
-    quick = Options(verify=False)  # `compile` verifies what these passes leave
-    run_passes(module, passes[:cut], quick)
-    schedules = Schedules(goal, module)
-    tiled = read_tiled(module, schedules.work(NO_OVERLAP), Answer(goal).question)
-    for name, loads in placed.items():
-        question = replace(Answer(goal).question, loads=loads)
-        costs = step_costs(tiled.work, question)
-        chosen = choose_overlap(schedules.work, costs, goal.overlap).chosen
-        held = replace(tiled, costs=costs)
-        yield name, deployment_timeline(held, schedules.scheduled(chosen), question)
+    def __init__(self, goal: Goal, module: ModuleOp) -> None:
+        from supertile.passes.driver import Options, run_passes
+        from supertile.targets.deployment_timeline import read_tiled
+        from supertile.targets.step_costs import NO_OVERLAP
+
+        passes = goal.passes(compile_options(goal))
+        cut = [one.name for one in passes].index(TILED) + 1
+        # Without checks: `compile` verifies what these passes leave.
+        run_passes(module, passes[:cut], Options(verify=False))
+        self.goal, self.schedules = goal, Schedules(goal, module)
+        self.question = Answer(goal).question
+        self.tiled = read_tiled(module, self.schedules.work(NO_OVERLAP), self.question)
+
+    def timeline(self, loads: PlacedLoads) -> Timeline:
+        """The step under the loads, communication hidden in the way that is fastest with them."""
+        from supertile.targets.deployment_timeline import deployment_timeline, step_costs
+        from supertile.targets.overlap_choice import choose_overlap
+
+        question = replace(self.question, loads=loads)
+        costs = step_costs(self.tiled.work, question)
+        chosen = choose_overlap(self.schedules.work, costs, self.goal.overlap).chosen
+        tiled = replace(self.tiled, costs=costs)
+        return deployment_timeline(tiled, self.schedules.scheduled(chosen), question)
 
 
-def _asked(goal: Goal) -> argparse.Namespace:
-    """The options of `supertile compile`."""
+def compile_options(goal: Goal) -> argparse.Namespace:
+    """What `supertile compile` is asked."""
     model, config = goal.names
     return argparse.Namespace(model=model, config=config, numerics=goal.numerics, **UNASKED)
