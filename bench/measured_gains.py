@@ -27,9 +27,9 @@ from supertile.frontend.hf_config import read_config
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import parse_deployment
 from supertile.targets.engines.engine import own_balance
+from supertile.targets.engines.starts import in_order
 from supertile.targets.machine import load_machine
 from supertile.targets.placement.expert_map import ExpertMap, Floats
-from supertile.targets.placement.layer_placements import start_map
 from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.plan.argument import loads_from
 from supertile.targets.plan.comparison import step_figures
@@ -60,7 +60,9 @@ def planned(load: Floats, slots: int, ranks: int) -> ExpertMap:
 
 def started(load: Floats, slots: int, ranks: int) -> ExpertMap:
     """Experts in order, as engines start with them."""
-    return start_map(load.shape[1], np.full(ranks, slots // ranks), len(load))
+    row = in_order(load.shape[1], ranks, slots // ranks)
+    each = np.full(ranks, slots // ranks)
+    return ExpertMap.equal(load.shape[1], each, np.tile(row, (len(load), 1)))
 
 
 class Steps:

@@ -47,7 +47,7 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
     if goal.plan is not None:
         files.append(options.plan)
     loads = getattr(options, "loads", None)
-    texts.append(str(loads))
+    texts += [str(loads), "" if goal.engine is None else goal.engine.name]
     if loads is not None and os.path.isfile(loads):
         files.append(loads)
     return key_of(texts, files)

@@ -95,6 +95,12 @@ def add_plan_option(command: argparse.ArgumentParser) -> None:
         help="cost the step under loads of experts: a file, or a law as in supertile plan "
         "(default: those of the plan, or balanced routing)",
     )
+    command.add_argument(
+        "--engine",
+        metavar="E",
+        help="who serves: under the loads replicas share tokens by its rule, and without a plan "
+        "experts are where it starts (default: the engine of the plan, or round-robin)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

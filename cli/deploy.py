@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supertile.cli.expert_plans import expert_plan, put_plan, read_plan_for
+from supertile.cli.expert_plans import expert_plan, put_plan, read_plan_for, started_plan
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supertile.targets.cost.placed_loads import PlacedLoads
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.deployment_timeline import Question, Tiled
+    from supertile.targets.engines.engine import Engine
     from supertile.targets.machine_types import Machine
     from supertile.targets.overlap_choice import OverlapChoice
     from supertile.targets.plan.plan_types import PlanFile
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 TILED = "assign-memory"
 """The last pass of the tiled level."""
 NUMPY, FUSED, DRAFT = "numpy", "fused", "draft"
+GIVEN = ("plan", "loads", "engine")
+"""Options on where experts are, and what loads they have."""
 OPEN_SIZES = (16, 1, 4096)
 """Tokens, sequences and context that tiles are chosen for where nothing is deployed."""
 
@@ -54,6 +57,8 @@ class Goal:
     """Where the experts of each layer live; None: they are dealt."""
     given: tuple[str | None, str | None] = (None, None)
     """Of plan and loads what the command names."""
+    engine: Engine | None = None
+    """Who serves, if the command says so."""
     loads: PlacedLoads | None = None
     """Loads of the experts where they live; None: routing is balanced."""
     read: Model | None = None
@@ -69,7 +74,9 @@ class Goal:
         machine = load_machine(options.target)
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
-        plan, loads = (getattr(options, name, None) for name in ("plan", "loads"))
+        plan, loads, engine = (getattr(options, name, None) for name in GIVEN)
+        if engine is not None and plan is None and loads is None:
+            raise UserError("command.engine_loads", found=engine)
         if options.deploy is None:
             if plan is not None:
                 raise UserError("command.plan_deploy", file=plan)
@@ -80,6 +87,7 @@ class Goal:
             options.numerics = options.numerics or "reference"
             return Goal(names, config, machine, None, options.numerics)
         from supertile.targets.deploy import parse_deployment
+        from supertile.targets.engines.engine import engine_named
 
         if options.pipeline is not None or options.stop_after is not None:
             raise UserError("command.deploy_pipeline")
@@ -91,8 +99,17 @@ class Goal:
         if held is not None:
             deployment = replace(deployment, slots=tuple(held.placement.slots.tolist()))
         overlap = options.overlap or "auto"
-        given = (plan, loads)
-        return Goal(names, config, machine, deployment, options.numerics, overlap, held, given)
+        return Goal(
+            names,
+            config,
+            machine,
+            deployment,
+            options.numerics,
+            overlap,
+            held,
+            (plan, loads),
+            None if engine is None else engine_named(engine),
+        )
 
     @property
     def entries(self) -> list[str] | None:
@@ -127,7 +144,15 @@ class Goal:
         model = deployed_model(module, self.config, self.machine)
         check_deployment(self.deployment, model, self.machine)
         read = replace(self, read=model)
+        if self.engine is not None and read.is_started:
+            put_plan(module, started_plan(self.engine, self.deployment, model))
         return replace(read, loads=_placed_loads(read))
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the experts are where an engine starts."""
+        several = self.deployment is not None and self.deployment.ep > 1
+        return self.engine is not None and self.plan is None and several
 
     @property
     def model(self) -> Model:
@@ -182,7 +207,8 @@ class Goal:
         }
         options["shard-attention"] = group_options(one.tp, one.ep)
         if one.ep > 1:
-            slots = () if self.plan is not None else one.slots or ()
+            has_plan = self.plan is not None or self.is_started
+            slots = () if has_plan else one.slots or ()
             options["plan-experts"] = {"ranks": one.ep, "slots": slots}
             choices = self.placements(own_tokens(one, self.model))
             options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
@@ -315,15 +341,16 @@ def _placed_loads(goal: Goal) -> PlacedLoads | None:
         return None
     from supertile.targets.engines.setting import engine_setting
     from supertile.targets.plan.argument import loads_from
-    from supertile.targets.plan.loads_on_ranks import dealt_loads, planned_loads
+    from supertile.targets.plan.loads_on_ranks import Split, planned_loads, start_loads
     from supertile.targets.plan.model import expert_layers
 
+    setting = engine_setting(goal.machine, goal.model, goal.deployment)
+    split = Split(goal.engine, setting)
     given = None if loads is None else loads_from(loads, expert_layers(goal.model))
     if goal.plan is not None and plan is not None:
-        setting = engine_setting(goal.machine, goal.model, goal.deployment)
-        return planned_loads(goal.plan, given, plan, setting)
+        return planned_loads(goal.plan, given, plan, split)
     assert given is not None
-    return dealt_loads(given, goal.deployment, goal.model)
+    return start_loads(given, goal.deployment, goal.model, split)
 
 
 def group_options(tp: int, ep: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.ir.expert_plan import ExpertPlan
-    from supertile.targets.deploy import Deployment
+    from supertile.targets.deploy import Deployment, Model
+    from supertile.targets.engines.engine import Engine
     from supertile.targets.plan.plan_types import PlanFile
 
 
@@ -43,6 +44,16 @@ def expert_plan(plan: PlanFile) -> ExpertPlan:
     from supertile.targets.placement.layer_placements import expert_plan_of
 
     return expert_plan_of(plan.placement, [layer.layer for layer in plan.layers])
+
+
+def started_plan(engine: Engine, deployment: Deployment, model: Model) -> ExpertPlan:
+    """Where the experts are before the engine has any plan."""
+    from supertile.targets.placement.layer_placements import expert_plan_of
+    from supertile.targets.plan.loads_on_ranks import start_of
+    from supertile.targets.plan.model import expert_layers
+
+    layers = expert_layers(model).moe
+    return expert_plan_of(start_of(engine, deployment, model, len(layers)), layers)
 
 
 def read_plan_for(file: str, deployment: Deployment) -> PlanFile:

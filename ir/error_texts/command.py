@@ -59,6 +59,11 @@ COMMAND_TEXTS: dict[str, Text] = {
         expected="--deploy beside --loads",
         found="--loads {found:.200}",
     ),
+    "command.engine_loads": Text(
+        "an engine makes a difference under loads of experts, and there are none",
+        expected="--loads or --plan beside --engine",
+        found="--engine {found:.200}",
+    ),
     "command.plan_ranks": Text(
         "the plan {file:.200} is not for this deployment",
         expected="{expected}",

@@ -15,5 +15,11 @@ ENGINE_TEXTS: dict[str, Text] = {
     "engine.unknown_key": Text(
         "`{key}` is no key of an engine file", expected="one of {known}", suggestion="{hint}"
     ),
+    "engine.slots": Text(
+        "{engine} has as many slots on each rank",
+        expected="the same number of slots on all ranks",
+        found="{found}",
+        suggestion="slots=N/rank in the deployment",
+    ),
     "engine.value": Text("`{key}` is wrong", expected="{expected}", found="{found}"),
 }

@@ -1,7 +1,8 @@
-"""Serving engines by name: their split rules, their balancer, and what they need of a file.
+"""Serving engines by name: their split rules, starts and balancers, and what they need of a file.
 
     engine = engine_named("sglang")
     engine.split(expert_map, setting).loads(load)       # [L, G]: of each rank, as the engine splits
+    engine.start(384, slots, layers=61)                 # what it starts with
     engine.eplb(load, slots=288, ranks=32, setting)     # the placement that it would choose itself
 
 The facts lie in TOML files beside this module, each with its source.
@@ -13,12 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from supertile.ir.errors import UserError, nearest
 from supertile.targets.engines.reader import EngineFile, Fact, read_engine
 from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.engines.splits import SPLITS
+from supertile.targets.engines.starts import STARTS
 from supertile.targets.placement.eplb import eplb_map, heap_packing
-from supertile.targets.placement.expert_map import ExpertMap, Floats
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 
 FOLDER = Path(__file__).parent
 
@@ -76,6 +80,16 @@ class Engine:
     def rank_loads(self, placement: ExpertMap, load: Floats, setting: EngineSetting) -> Floats:
         """[L, G]: the load of each rank under loads [L, E] of the experts, by the engine's rule."""
         return self.split(placement, setting).loads(load)
+
+    def start(self, experts: int, slots: Integers, layers: int) -> ExpertMap:
+        """What the engine starts with on ranks of `slots` [G], alike in all layers.
+
+        ValueError where the ranks have different numbers of slots, or too few.
+        """
+        if len(set(slots.tolist())) > 1 or slots.sum() < experts:
+            raise ValueError(f"{experts} experts in {slots.tolist()} slots")
+        row = STARTS[str(self.fact("start.rule").value)](experts, len(slots), int(slots[0]))
+        return ExpertMap.equal(experts, slots, np.tile(row, (layers, 1)))
 
     def eplb(self, load: Floats, slots: int, ranks: int, setting: EngineSetting) -> ExpertMap:
         """The placement of loads [L, E] in so many slots that the engine's own balancer chooses.

@@ -33,6 +33,8 @@ SPLITS = ("even", "rank_turns", "row_hash", "nearest")
 """Which replica of an expert a token goes to: functions of `splits`."""
 BALANCERS = ("hierarchical", "global")
 """DeepSeek's EPLB: hierarchical where the nodes divide the expert groups, or always global."""
+STARTS = ("in_order", "by_rank")
+"""Where experts are before any placement: functions of `starts`."""
 ROWS = ("model", "experts", "numbers")
 """Rows of a placement file: all main layers, those with experts, or those by their numbers."""
 DRAFTS = ("default", "rows")
@@ -40,6 +42,7 @@ DRAFTS = ("default", "rows")
 
 FACTS: Mapping[str, FactKind] = {
     "split.rule": FactKind("word", SPLITS),
+    "start.rule": FactKind("word", STARTS),
     "eplb.rule": FactKind("word", BALANCERS),
     "file.suffixes": FactKind("words"),
     "file.rows": FactKind("word", ROWS),
@@ -51,7 +54,7 @@ FACTS: Mapping[str, FactKind] = {
     "memory.page": FactKind("count"),
     "time.gap": FactKind("time"),
 }
-TABLES = ("split", "eplb", "file", "memory", "time")
+TABLES = ("split", "start", "eplb", "file", "memory", "time")
 TOP = ("name", "title", "version", "aliases", "sources", *TABLES)
 KEYS = ("value", "unit", "source", "evidence", "note")
 UNKNOWN_KEYS = ("value", "reason")

@@ -85,8 +85,8 @@ def _pictures(planned: Planned) -> Iterator[str]:
     fitting = (EPLB, PLANNED)
     drawn = layer_picture(planned.layers, sides, planned.bound, fitting)
     yield from _section("Fullest rank of each layer", [drawn])
-    first = over_mean(sides[0][1]).max(axis=1)
-    worst = int(np.argmax(first))
+    before = over_mean(planned.loads[planned.before_name]).max(axis=1)
+    worst = int(np.argmax(before))
     yield from _section(
         f"Ranks of layer {planned.layers[worst]}, the least balanced before",
         [rank_picture([(name, loads[worst]) for name, loads in sides], fitting)],

@@ -47,12 +47,6 @@ def dealt_map(experts: int, slots: Integers, layers: int) -> ExpertMap:
     return ExpertMap.equal(experts, slots, np.tile(row, (layers, 1)))
 
 
-def start_map(experts: int, slots: Integers, layers: int) -> ExpertMap:
-    """What engines start with: slot s holds expert s mod E, alike in all layers."""
-    row = np.arange(int(np.sum(slots))) % experts
-    return ExpertMap.equal(experts, slots, np.tile(row, (layers, 1)))
-
-
 def layers_of(expert_map: ExpertMap, layers: Sequence[int], wanted: Sequence[int]) -> ExpertMap:
     """The placement of the wanted layers, `layers[i]` the number of the map's layer i; layers that
     the map lacks have the experts dealt."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from supertile.targets.timeline import Program, Timeline
 
-PLANNED, EPLB, ROUND_ROBIN, IN_USE = "planned", "EPLB", "round-robin", "in use"
-"""Names of placements: the plan, what the engines' balancer makes of the loads, experts dealt to
-ranks in turn, and the plan that is in use."""
+PLANNED, EPLB, ROUND_ROBIN = "planned", "EPLB", "round-robin"
+"""Names of placements: the plan, what the engines' balancer makes of the loads, and experts dealt
+to ranks in turn."""
+IN_USE, START = "in use", "engine's start"
+"""Names of the current placement: that of a plan, or the one that the engine starts with."""
 
 RATES = ("tokens_per_second_per_device", "prefill_tokens_per_second_per_device")
 """Fields of a summary: one of them applies to a phase."""

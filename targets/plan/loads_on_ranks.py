@@ -5,13 +5,16 @@ What `compile` costs a step under, and `plan` the placements that it compares.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from supertile.ir.errors import UserError
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import Deployment, Model, expert_slots
-from supertile.targets.engines.engine import engine_named
+from supertile.targets.engines.engine import Engine, engine_named
 from supertile.targets.engines.setting import EngineSetting
+from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.placement.layer_placements import dealt_map, layers_of
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.plan_types import PlanFile
@@ -19,34 +22,61 @@ from supertile.targets.plan.plan_types import PlanFile
 DEALT, PLANNED = "experts dealt round-robin", "experts as planned"
 
 
-def dealt_loads(loads: Loads, deployment: Deployment, model: Model) -> PlacedLoads:
-    """The loads with the experts dealt to the slots of the deployment."""
-    load = loads.total
+@dataclass(frozen=True)
+class Split:
+    """How the replicas of an expert share its tokens."""
+
+    engine: Engine | None
+    """By its rule; None: by the shares of a placement."""
+    setting: EngineSetting
+
+    def of(self, placed: ExpertMap) -> ExpertMap:
+        return placed if self.engine is None else self.engine.split(placed, self.setting)
+
+    def told(self, where: str) -> str:
+        return where if self.engine is None else f"{where}, split by {self.engine.title}"
+
+
+def start_of(engine: Engine | None, deployment: Deployment, model: Model, layers: int) -> ExpertMap:
+    """Where the experts are without a plan: dealt round-robin, or where the engine starts.
+
+    UserError: `engine.slots`, as engines have as many slots on each rank.
+    """
+    experts = model.expert_layer.experts
     slots = np.array(expert_slots(deployment, model), np.int64)
-    placed = dealt_map(load.shape[1], slots, len(load))
-    return PlacedLoads.of(placed, load, loads.source, DEALT)
+    if engine is None:
+        return dealt_map(experts, slots, layers)
+    if len(set(slots.tolist())) > 1:
+        found = f"{slots.min()} to {slots.max()} slots a rank"
+        raise UserError("engine.slots", engine=engine.title, found=found)
+    return engine.start(experts, slots, layers)
 
 
-def planned_loads(
-    plan: PlanFile, loads: Loads | None, file: str, setting: EngineSetting
-) -> PlacedLoads:
+def start_loads(loads: Loads, deployment: Deployment, model: Model, split: Split) -> PlacedLoads:
+    """The loads with the experts where they are without a plan."""
+    load = loads.total
+    placed = start_of(split.engine, deployment, model, len(load))
+    where = DEALT if split.engine is None else "experts as it starts"
+    return PlacedLoads.of(split.of(placed), load, loads.source, split.told(where))
+
+
+def planned_loads(plan: PlanFile, loads: Loads | None, file: str, split: Split) -> PlacedLoads:
     """The loads, or those that the plan was made for, with the experts where the plan has them.
 
-    Replicas share an expert's tokens by the rule of the engine that the plan was made for, if it
-    was made for one. `file` is that of the plan. UserErrors: `command.plan_loads` where neither
-    are known, `placement.plan_experts`, `engine.unknown`.
+    Where `split` has no engine, tokens are split by that of the plan. `file` is that of the plan.
+    UserErrors: `command.plan_loads` where neither loads are known, `placement.plan_experts`,
+    `engine.unknown`.
     """
-    engine = engine_named(plan.engine) if plan.engine else None
-    where = PLANNED if engine is None else f"{PLANNED}, split by {engine.title}"
-    numbers = [layer.layer for layer in plan.layers]
+    if split.engine is None and plan.engine:
+        split = replace(split, engine=engine_named(plan.engine))
+    where = split.told(PLANNED)
     if loads is None:
         if plan.load is None:
             raise UserError("command.plan_loads", file=file)
-        placed = plan.placement if engine is None else engine.split(plan.placement, setting)
-        return PlacedLoads.of(placed, plan.load, plan.loads, where)
+        return PlacedLoads.of(split.of(plan.placement), plan.load, plan.loads, where)
     load, found = loads.total, plan.placement.experts
     if found != load.shape[1]:
         raise UserError("placement.plan_experts", experts=load.shape[1], found=found)
+    numbers = [layer.layer for layer in plan.layers]
     placed = layers_of(plan.placement, numbers, loads.layers)
-    placed = placed if engine is None else engine.split(placed, setting)
-    return PlacedLoads.of(placed, load, loads.source, where)
+    return PlacedLoads.of(split.of(placed), load, loads.source, where)

@@ -56,7 +56,7 @@ class Planned:
     """time or tokens: what the fullest rank has least of."""
     before: ExpertMap
     before_name: str
-    """Of the current placement: "round-robin" where no plan is in use, or "in use"."""
+    """Of the current placement: one of `comparison.IN_USE`, `START` and `ROUND_ROBIN`."""
     after: ExpertMap
     bound: Floats
     """[L]: least possible largest load of a rank."""

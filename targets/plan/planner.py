@@ -37,7 +37,7 @@ from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
 from supertile.targets.placement.spare import fill_idle
-from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN
+from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN, START
 from supertile.targets.plan.current import InUse
 from supertile.targets.plan.engine_plan import best_of_each_layer, filled
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
@@ -127,7 +127,7 @@ def make_plan(request: Request) -> Planned:
     model = expert_layers(request.config)
     load, slots = request.loads.total, request.slots
     scenarios = _scenarios(request, "planning")
-    before = _before(request, load, slots)
+    before_name, before = _before(request, load, slots)
     baselines = _eplb(request, load, slots)
     placed = _for_engine(request, _placed(request, baselines, scenarios), baselines)
     after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
@@ -155,8 +155,8 @@ def make_plan(request: Request) -> Planned:
         shares=request.shares,
         objective=request.objective,
         before=before,
-        before_name=ROUND_ROBIN if request.current is None else IN_USE,
-        dealt=None if request.current is None else dealt_map(model.experts, slots, len(load)),
+        before_name=before_name,
+        dealt=None if before_name == ROUND_ROBIN else dealt_map(model.experts, slots, len(load)),
         after=after,
         bound=bound,
         bound_seconds=seconds_bound(load, slots, request.costs, bound, request.pairs),
@@ -187,16 +187,21 @@ def make_plan(request: Request) -> Planned:
 # ---- placements --------------------------------------------------------------------------------
 
 
-def _before(request: Request, load: Floats, slots: Integers) -> ExpertMap:
-    """The plan in use, or what a deployment has without one: experts dealt like cards."""
+def _before(request: Request, load: Floats, slots: Integers) -> tuple[str, ExpertMap]:
+    """The plan in use; without one what the engine starts with, or else experts dealt like cards.
+
+    Engines have as many slots on each rank.
+    """
     experts, layers = load.shape[1], len(load)
     if request.current is None:
-        return dealt_map(experts, slots, layers)
+        if request.engine is not None and len(set(slots.tolist())) == 1:
+            return START, request.engine.start(experts, slots, layers)
+        return ROUND_ROBIN, dealt_map(experts, slots, layers)
     held = request.current.placement
     found = (held.experts, held.slots.tolist(), request.current.numbers)
     if found != (experts, slots.tolist(), request.loads.layers):
         raise _other_plan(request, held)
-    return held
+    return IN_USE, held
 
 
 def _other_plan(request: Request, held: ExpertMap) -> UserError:

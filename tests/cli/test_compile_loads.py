@@ -66,6 +66,25 @@ def test_loads_of_another_model_are_refused(
         assert f"{name}.json" in told and "Traceback" not in told
 
 
+def test_an_engine_starts_with_its_experts_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Expert 0 alone is loaded: it is on rank 0, and its replica on the third, which halves it."""
+    file = tmp_path / "loads.json"
+    file.write_text(json.dumps([[1, 0, 0, 0, 0, 0, 0, 0]] * 6))
+    asked = ("--loads", str(file), "--engine", "sglang")
+    step(tmp_path / "start", *asked)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "experts as it starts, split by SGLang 0.5.23: the fullest rank has 2.000 times" in told
+    module = (tmp_path / "start" / "module.mlir").read_text()
+    assert '0 "0 1 2 3 4 5 6 7 0 1 2 3"' in module, "what is costed is where the module has it"
+    uneven = [*SMALL, "--deploy", "phase=decode ep=4 slots=9", *asked]
+    assert main(["compile", *uneven]) == 1
+    assert "SGLang 0.5.23 has as many slots on each rank" in capsys.readouterr().err
+    assert main(["compile", *DEPLOYED, "--engine", "sglang"]) == 1
+    assert "--loads or --plan beside --engine" in capsys.readouterr().err
+
+
 def test_loads_need_a_deployment_and_plans_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

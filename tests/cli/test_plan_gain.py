@@ -45,6 +45,9 @@ def test_steps_are_those_of_compile(
     rows = json.loads((tmp_path / "plan.json").read_text())["comparison"]
     plan = ("--plan", str(tmp_path / "plan.json"))
     assert told(rows["planned"]) == rate(tmp_path / "planned", asked, *plan)
+    if engine:
+        start = rate(tmp_path / "start", asked, *LOADS, *engine)
+        assert told(rows["engine's start"]) == start
     if case in ("910C", "prefill"):
         assert told(rows["round-robin"]) == rate(tmp_path / "dealt", asked, *LOADS)
     tokens = rows["planned"]["tokens_per_second_per_device"]
