@@ -141,11 +141,10 @@ def _compile(options: argparse.Namespace, goal: Goal, phases: Phases) -> tuple[R
     if goal.deployment is None:
         passes = goal.passes(options)  # a wrong pipeline shows before the model is built
     module, _ = goal.build(options)
-    phases.end("front end")
     if goal.deployment is not None:
         goal = goal.of_module(module)
         passes = goal.passes(options)
-        phases.end("placed passes")
+    phases.end("front end")
     if options.check_numerics:
         _check_numerics(options, passes, module)
         phases.end("numeric check")

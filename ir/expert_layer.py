@@ -55,6 +55,8 @@ class ExpertSizes:
     """Operations of a token in the shared experts, over those of one row in a routed one."""
     shared_bytes: float = 0.0
     """Weights of the shared experts of one layer, scales included."""
+    groups: int = 0
+    """Groups of neighbouring experts that the router compares; 0: it has none."""
 
     @property
     def pair_bytes(self) -> float:
@@ -142,6 +144,7 @@ def expert_sizes(dispatch: Dispatch) -> ExpertSizes:
         shared_bytes=sum(
             float(bytes_of(type_of(weight), _whole_shape(weight))) for weight in shared
         ),
+        groups=_groups(dispatch),
     )
 
 
@@ -286,6 +289,23 @@ def _addends(combined: SSAValue) -> list[SSAValue]:
     if len(uses) != 1 or not isinstance(uses[0], graph.Add):
         return []
     return [value for value in uses[0].operands if value is not combined]
+
+
+def _groups(dispatch: Dispatch) -> int:
+    """Of the scores [T, E] that the choice follows from: taken as [T, groups, E / groups]."""
+    waiting, seen = [dispatch.chosen], set[SSAValue]()
+    while waiting:
+        value = waiting.pop()
+        if value in seen or not isinstance(value, OpResult):
+            continue
+        seen.add(value)
+        op = value.op
+        if isinstance(op, graph.Reshape) and shape_of(op.x)[1:] == (_experts(dispatch),):
+            _, *parts = shape_of(op.result)
+            if len(parts) == 2:
+                return parts[0]
+        waiting += () if isinstance(op, graph.Linear) else op.operands
+    return 0
 
 
 def _table(dispatch: Dispatch) -> graph.Weight | None:

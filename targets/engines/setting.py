@@ -25,10 +25,10 @@ class EngineSetting:
 
 def engine_setting(machine: Machine, model: Model, deployment: Deployment) -> EngineSetting:
     """Of a model on a machine."""
-    groups = model.values.get("n_group")
+    groups = 0 if model.experts is None else model.experts.groups
     return EngineSetting(
         nodes=node_count(machine, deployment.ep),
-        groups=groups if isinstance(groups, int) else None,
+        groups=groups or None,
         tp=deployment.tp,
         rows=max(1, round(own_tokens(deployment, model))),
     )

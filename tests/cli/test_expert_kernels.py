@@ -128,7 +128,8 @@ KEYS = {
     "deepseek_v4_pro": ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
                         "expert_dtype", "n_shared_experts", "num_hash_layers", "hidden_size"),
     "deepseek_v3": ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
-                    "n_shared_experts", "first_k_dense_replace", "hidden_size"),
+                    "n_shared_experts", "first_k_dense_replace", "n_group",
+                    "hidden_size"),
     "qwen3_30b_a3b": ("num_experts", "num_experts_per_tok", "moe_intermediate_size",
                       "hidden_size"),
 }  # fmt: skip

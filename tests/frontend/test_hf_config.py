@@ -14,6 +14,14 @@ from hypothesis import given, strategies as st
 
 from supertile.frontend import hf_config
 from supertile.frontend.hf_config import Config, Rope, normalize, read_config, shrink, value_spot
+from supertile.frontend.hf_config_families import (
+    FAMILIES,
+    FAMILY_SIZES,
+    HEAD_WEIGHTS,
+    REPAIRS,
+    SMALL_SIZES,
+    SPLIT_SIZES,
+)
 from supertile.ir.errors import CONFIG_TEXTS, Spot, UserError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -389,6 +397,13 @@ def test_bad_key(base: dict[str, Any], changes: dict[str, Any], code: str, key: 
     spot = value_spot(good, key) if key else Spot("config.json", 1, 1)
     assert error.spot == spot is not None
     assert not key or f'"{key.rpartition(".")[2]}"' == caret_word(error)
+
+
+@pytest.mark.parametrize(
+    "table", [FAMILY_SIZES, HEAD_WEIGHTS, SMALL_SIZES, SPLIT_SIZES, REPAIRS], ids=range(5)
+)
+def test_every_table_knows_every_family(table: dict[str, Any]) -> None:
+    assert set(table) == set(FAMILIES)
 
 
 def test_family_error_names_the_nearest() -> None:

@@ -55,6 +55,7 @@ def test_a_bf16_model_is_bf16_everywhere(machine: str) -> None:
 def test_dense_layers_and_dense_models_have_none() -> None:
     layer = model_on("deepseek_v3", "h200").expert_layer
     assert layer.numbers == tuple(range(3, 61)) and layer.main_layers == 61 and not layer.hashed
+    assert layer.groups == 8 and model_on("deepseek_v4_pro", "h200").expert_layer.groups == 0
     assert expert_layer(graph_module("llama_3_1_8b")) is None
 
 
@@ -105,6 +106,7 @@ def test_experts_of_two_sizes_are_refused() -> None:
 KEYS = (
     "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "expert_dtype",
     "n_shared_experts", "first_k_dense_replace", "num_experts", "num_local_experts",
+    "n_group", "num_hash_layers",
 )  # fmt: skip
 
 
