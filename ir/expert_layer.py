@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -88,32 +87,22 @@ def expert_layer(module: ModuleOp) -> ExpertLayer | None:
 
     `placement.unlike_experts` where two layers have experts of different sizes.
     """
+    dispatches = list(_dispatches(module))
+    if not dispatches:
+        return None
     numbers = layers_of_functions(module)
-    sizes: ExpertSizes | None = None
+    sizes = expert_sizes(dispatches[0][1])
     moe: list[int] = []
     hashed: list[int] = []
     table = ""
-    for function, dispatch in _dispatches(module):
-        name = function.sym_name.data
-        own = expert_sizes(dispatch)
-        if sizes is not None and own != sizes:
-            size, expected, found = _difference(sizes, own)
-            raise UserError(
-                "placement.unlike_experts",
-                function=name,
-                size=size,
-                expected=expected,
-                found=found,
-            )
-        sizes = own
+    for name, dispatch in dispatches:
+        _check_alike(name, sizes, expert_sizes(dispatch))
         served = numbers[name].layers if numbers[name].first == 0 else ()
         moe += served
         weight = _table(dispatch)
         if weight is not None:
             table = weight.checkpoint.data
             hashed += served
-    if sizes is None:
-        return None
     return ExpertLayer(
         **vars(sizes),
         numbers=tuple(sorted(moe)),
@@ -148,18 +137,22 @@ def expert_sizes(dispatch: Dispatch) -> ExpertSizes:
     )
 
 
-def _dispatches(module: ModuleOp) -> Iterator[tuple[FuncOp, Dispatch]]:
+def _dispatches(module: ModuleOp) -> Iterator[tuple[str, Dispatch]]:
+    """With the names of their functions."""
     for function in module.ops:
         if isinstance(function, FuncOp):
             for op in function.body.block.ops:
                 if isinstance(op, graph.Dispatch | comm.Dispatch):
-                    yield function, op
+                    yield function.sym_name.data, op
 
 
-def _difference(sizes: ExpertSizes, other: ExpertSizes) -> tuple[str, Any, Any]:
-    """The first size in which two kinds of experts differ, and what it is of each."""
-    pairs = zip(vars(sizes).items(), vars(other).values(), strict=True)
-    return next((name, a, b) for (name, a), b in pairs if a != b)
+def _check_alike(function: str, first: ExpertSizes, sizes: ExpertSizes) -> None:
+    """Raise where the experts of a function differ from the first ones: the size that differs."""
+    expected, found = vars(first), vars(sizes)
+    for name in expected:
+        if expected[name] != found[name]:
+            difference = {"size": name, "expected": expected[name], "found": found[name]}
+            raise UserError("placement.unlike_experts", function=function, **difference)
 
 
 # ---- rows --------------------------------------------------------------------------------------

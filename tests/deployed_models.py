@@ -24,8 +24,8 @@ def config_of(name: str) -> Config:
 @cache
 def graph_module(config: str, numerics: str = "deployed") -> ModuleOp:
     """The main model under a config, at the graph level; not to be changed."""
-    held = config_of(config)
-    return build_model(model_path(held.family), held, numerics, ["logits"])
+    values = config_of(config)
+    return build_model(model_path(values.family), values, numerics, ["logits"])
 
 
 @cache

@@ -91,19 +91,19 @@ def _rows_of(
     touched = touched_share(rows, float(slots))
     try:
         experts = _experts(machine, works, _deployments(ep, batches), rows, touched)
-        held = time_of_exchanges(machine, sent, slots, experts)
+        layer = time_of_exchanges(machine, sent, slots, experts)
     except UserError as error:
         if error.code != "cost.reach":
             raise
         text = f"at most {error.values['limit']} {machine.device_unit}s are connected"
         return [LayerRow(machine.name, ep, batch, obstacle=text) for batch in batches]
     touched = touched_share(tokens * sizes.choices, float(slots))
-    bounds = layer_bounds(machine, sizes, held.exchanges, held.slots, touched)
+    bounds = layer_bounds(machine, sizes, sent, slots, touched)
     overlapped = np.broadcast_to(bounds.overlapped, tokens.shape)
     serial = np.broadcast_to(bounds.serial, tokens.shape)
-    room = _room(machine, sizes, held.slots)
+    room = _room(machine, sizes, slots)
     return [
-        _row(machine, held, ep, batch, n, float(overlapped[n]), float(serial[n]), room)
+        _row(machine, layer, ep, batch, n, float(overlapped[n]), float(serial[n]), room)
         for n, batch in enumerate(batches)
     ]
 
@@ -122,8 +122,8 @@ def _experts(
 ) -> ExpertTime:
     """Of all points: each has tiles of its own."""
     times = [
-        kernel_experts(machine, works(one), rows[n : n + 1], touched[n : n + 1])
-        for n, one in enumerate(deployments)
+        kernel_experts(machine, works(deployment), rows[n : n + 1], touched[n : n + 1])
+        for n, deployment in enumerate(deployments)
     ]
     arithmetic, weights, kernels = (
         np.concatenate([np.broadcast_to(getattr(time, name), (1,)) for time in times])

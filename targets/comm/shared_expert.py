@@ -117,8 +117,8 @@ def _transfers(
 
 def _shared_time(machine: Machine, sizes: ExpertLayer, tokens: float) -> ExpertTime:
     """Of the shared experts on a rank with these tokens: they may have a format of their own."""
-    one = replace(sizes, expert_bytes=sizes.shared_bytes / sizes.shared)
-    return expert_time(machine, one, tokens * sizes.shared, sizes.shared)
+    shared = replace(sizes, expert_bytes=sizes.shared_bytes / sizes.shared)
+    return expert_time(machine, shared, tokens * sizes.shared, sizes.shared)
 
 
 def _shared_seconds(machine: Machine, sizes: ExpertLayer, tokens: float) -> float:

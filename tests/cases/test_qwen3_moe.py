@@ -49,8 +49,8 @@ def module_at(level: str, placed: str = "") -> ModuleOp:
     passes += fusions if level != "graph" else []
     if level in ("tiled", "scheduled"):
         passes += [ChooseTiles(force="test"), *parse_pipeline("lower-to-tile")]
-    for one in passes:
-        one.apply(context(), module)
+    for step in passes:
+        step.apply(context(), module)
     fill_locations(module)
     if level != "scheduled":
         return module
@@ -60,8 +60,8 @@ def module_at(level: str, placed: str = "") -> ModuleOp:
 def test_numpy_agrees_with_transformers() -> None:
     """The stored logits, of all 37 tokens."""
     model = Qwen3Moe(DATA / CASE)
-    found = np.stack([model.logits(row) for row in rows_of(CASE)]).astype(np.float32)
-    assert apart(found, arrays(CASE, "io.npz")["logits_prefill"]) < TOLERANCE
+    logits = np.stack([model.logits(row) for row in rows_of(CASE)]).astype(np.float32)
+    assert apart(logits, arrays(CASE, "io.npz")["logits_prefill"]) < TOLERANCE
 
 
 @pytest.mark.parametrize("level", ["graph", "fused", "tiled", "scheduled"])
@@ -69,8 +69,8 @@ def test_every_level_gives_the_logits(level: str) -> None:
     model = model_of(CASE, module_at(level))
     kind = ScheduledExecutor if level == "scheduled" else Executor
     session = Session(kind(model.plan, model.weights.get), "logits", 2, LENGTH)
-    found = Generator(session).run(rows(), Request(chunk=LENGTH - 5)).logits
-    assert apart(found, expected()) < TOLERANCE
+    logits = Generator(session).run(rows(), Request(chunk=LENGTH - 5)).logits
+    assert apart(logits, expected()) < TOLERANCE
 
 
 @pytest.mark.parametrize("level", ["graph", "scheduled"])
@@ -82,8 +82,8 @@ def test_four_ranks_in_groups_of_two_give_the_logits(level: str) -> None:
     else:
         ranks = LockstepExecutor(Executor(model.plan, model.weights.get), 4)
         session = LockstepSession(ranks, "logits", 2, LENGTH)
-    found = Generator(session).run(rows(), Request(chunk=LENGTH - 5)).logits
-    assert apart(found, expected()) < TOLERANCE
+    logits = Generator(session).run(rows(), Request(chunk=LENGTH - 5)).logits
+    assert apart(logits, expected()) < TOLERANCE
 
 
 def test_weights_that_are_not_renormalised_are_refused(tmp_path: Path) -> None:

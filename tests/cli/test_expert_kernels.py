@@ -73,7 +73,7 @@ def without(config: Config, keys: tuple[str, ...]) -> Config:
 
 def phases(timeline: Timeline) -> dict[str, float]:
     """Seconds of dispatch, the kernels that wait for it before combine, and combine."""
-    (program,) = (one for one in timeline.programs if one.name.startswith("layers"))
+    (program,) = (part for part in timeline.programs if part.name.startswith("layers"))
     (dispatch,) = (n for n, task in enumerate(program.tasks) if task.name == "dispatch")
     (combine,) = (n for n, task in enumerate(program.tasks) if task.name == "combine")
     between = followers(program, dispatch) - followers(program, combine) - {combine}
@@ -83,16 +83,16 @@ def phases(timeline: Timeline) -> dict[str, float]:
         "experts": kernels,
         "combine": [program.tasks[combine]],
     }
-    return {name: sum(task.duration for task in held) for name, held in tasks.items()}
+    return {name: sum(task.duration for task in phase) for name, phase in tasks.items()}
 
 
 def followers(program: Program, first: int) -> set[int]:
-    """Tasks that wait for one, directly or not."""
-    found: set[int] = set()
+    """Tasks that wait for the first, directly or not."""
+    waiting: set[int] = set()
     for number, task in enumerate(program.tasks):
-        if first in task.waits or found.intersection(task.waits):
-            found.add(number)
-    return found
+        if first in task.waits or waiting.intersection(task.waits):
+            waiting.add(number)
+    return waiting
 
 
 def waited_for(program: Program, last: int, number: int) -> bool:
@@ -153,10 +153,10 @@ def test_plan_says_the_same_and_neither_needs_the_keys_of_the_config(
 
 def planned(name: str, machine: str, forgotten: tuple[str, ...]) -> Travel:
     """What `supertile plan` says of one layer with its experts dealt, its loads alike."""
-    module, held = graph_module(name), load_machine(machine)
-    model = deployed_model(module, without(config_of(name), forgotten), held)
-    deployment, works = parse_deployment(DEPLOYMENT), ExpertKernels(module, held, model)
+    module, target = graph_module(name), load_machine(machine)
+    model = deployed_model(module, without(config_of(name), forgotten), target)
+    deployment, works = parse_deployment(DEPLOYMENT), ExpertKernels(module, target, model)
     load = loads_from("uniform", expert_layers(model)).total[-1:]
     slots = np.array(expert_slots(deployment, model))
     placed = dealt_map(load.shape[1], slots, 1)
-    return travel_of(held, model, deployment, load, placed, works(deployment))
+    return travel_of(target, model, deployment, load, placed, works(deployment))
