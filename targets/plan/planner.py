@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -126,16 +127,8 @@ def make_plan(request: Request) -> Planned:
     start = time.perf_counter()
     model = expert_layers(request.config)
     load, slots = request.loads.total, request.slots
-    scenarios = _scenarios(request, "planning")
-    before_name, before = _before(request, load, slots)
-    baselines = _eplb(request, load, slots)
-    placed = _for_engine(request, _placed(request, baselines, scenarios), baselines)
-    after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
+    before_name, before, baseline, after, moved = place_experts(request)
     seconds = time.perf_counter() - start
-    problems = check_map(after, load)
-    if problems:
-        raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
-    baseline = baselines[0] if baselines else None
     expected = _expected(request, without_twins(before), baseline, after)
     split = request.split(after)
     bound = _bound(request, load, slots, split)
@@ -182,6 +175,34 @@ def make_plan(request: Request) -> Planned:
         engine=request.engine,
         setting=request.setting,
     )
+
+
+class Placed(NamedTuple):
+    """The placements of a plan."""
+
+    before_name: str
+    before: ExpertMap
+    """What is in use, what the engine starts with, or dealt experts."""
+    baseline: ExpertMap | None
+    """What EPLB makes of the loads, as the engine would run it; None where it has no placement."""
+    after: ExpertMap
+    """The plan."""
+    moved: Migration | None
+    """From what is in use to the plan."""
+
+
+def place_experts(request: Request) -> Placed:
+    """The placements of a plan, the plan's checked. UserErrors: `plan.current`, unknown figures."""
+    load, slots = request.loads.total, request.slots
+    scenarios = _scenarios(request, "planning")
+    before_name, before = _before(request, load, slots)
+    baselines = _eplb(request, load, slots)
+    placed = _for_engine(request, _placed(request, baselines, scenarios), baselines)
+    after, moved = _reached(request, placed, before, load if scenarios is None else scenarios)
+    problems = check_map(after, load)
+    if problems:
+        raise AssertionError(f"the plan is none: {'; '.join(problems[:3])}")
+    return Placed(before_name, before, baselines[0] if baselines else None, after, moved)
 
 
 # ---- placements --------------------------------------------------------------------------------

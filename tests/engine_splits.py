@@ -39,3 +39,12 @@ def sglang_nearest(
     on_node = on_rank * (ranks // nodes)
     near = [slot for slot in places if slot // on_node == rank // (ranks // nodes)]
     return near[0] if 0 < len(near) < len(places) else None
+
+
+def sglang_slots(slots: Sequence[int], expert: int, ranks: int, nodes: int) -> list[int]:
+    """The slot for each rank: the nearest, else a fair choice whose rest goes to the first."""
+    near = [sglang_nearest(slots, expert, rank, ranks, nodes) for rank in range(ranks)]
+    places = candidates(slots, expert)
+    each, more = divmod(near.count(None), len(places))
+    fair = iter([slot for at, slot in enumerate(places) for _ in range(each + (at < more))])
+    return [next(fair) if slot is None else slot for slot in near]
