@@ -345,9 +345,20 @@ def _write(
     for engine in engines:
         for name, made in export_files(plan, engine, drafts).items():
             texts[name] = made.text
-            for note in made.notes:
+            for note in (*made.notes, _balance_note(engine, planned)):
                 print(f"{name}: {note}", file=sys.stderr)
     write_together(texts, folder)
+
+
+def _balance_note(engine: str, planned: Planned) -> str:
+    from supertile.targets.engines.engine import engine_named
+
+    loader = engine_named(engine)
+    split = loader.split(planned.after, planned.setting)
+    return (
+        f"balancedness as {loader.title} splits tokens that come evenly from all ranks: "
+        f"{split.balancedness(planned.load).mean():.4f}"
+    )
 
 
 # ---- many points -------------------------------------------------------------------------------

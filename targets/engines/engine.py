@@ -19,7 +19,7 @@ import numpy as np
 from supertile.ir.errors import UserError, nearest
 from supertile.targets.engines.reader import EngineFile, Fact, read_engine
 from supertile.targets.engines.setting import EngineSetting
-from supertile.targets.engines.splits import SPLITS
+from supertile.targets.engines.splits import EXPECTED, SPLITS
 from supertile.targets.engines.starts import STARTS
 from supertile.targets.placement.eplb import eplb_map, heap_packing
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
@@ -75,6 +75,12 @@ class Engine:
         """
         rule = SPLITS[str(self.fact("split.rule").value)]
         share = rule(placement, setting)
+        return ExpertMap(placement.experts, placement.slots, placement.expert, share)
+
+    def expected_split(self, placement: ExpertMap, setting: EngineSetting) -> ExpertMap:
+        """As `split`, the shares averaged over what the engine draws."""
+        name = str(self.fact("split.rule").value)
+        share = EXPECTED.get(name, SPLITS[name])(placement, setting)
         return ExpertMap(placement.experts, placement.slots, placement.expert, share)
 
     def rank_loads(self, placement: ExpertMap, load: Floats, setting: EngineSetting) -> Floats:

@@ -55,6 +55,24 @@ def nearest(expert_map: ExpertMap, setting: EngineSetting) -> Floats:
     A fair choice gives each replica k // n of k ranks; which replicas get the k mod n others is
     drawn by the engine, here they are the first.
     """
+    return _nearest(expert_map, setting, _fair)
+
+
+def nearest_expected(expert_map: ExpertMap, setting: EngineSetting) -> Floats:
+    """The same on average over what is drawn: k / n of k ranks for each replica."""
+    return _nearest(
+        expert_map, setting, lambda ranks, replicas: np.full(replicas, ranks / replicas)
+    )
+
+
+def _fair(ranks: int, replicas: int) -> Floats:
+    each, more = divmod(ranks, replicas)
+    return each + (np.arange(replicas) < more).astype(np.float64)
+
+
+def _nearest(
+    expert_map: ExpertMap, setting: EngineSetting, choose: Callable[[int, int], Floats]
+) -> Floats:
     number, count = _numbered(expert_map)
     share = np.where(count == 1, 1.0, 0.0)
     node = expert_map.rank * setting.nodes // expert_map.ranks
@@ -63,13 +81,15 @@ def nearest(expert_map: ExpertMap, setting: EngineSetting) -> Floats:
         several = order[count[layer, order] > 1]
         starts = np.flatnonzero(number[layer, several] == 0)
         for slots in np.split(several, starts[1:]):
-            taken = _nearest_ranks(expert_map.rank[slots], node[slots], expert_map.ranks, setting)
-            share[layer, slots] = taken / expert_map.ranks
+            choice = nearest_replica(expert_map.rank[slots], node[slots], expert_map.ranks, setting)
+            near = np.bincount(choice[choice != IDLE], minlength=len(slots))
+            others = choose(int((choice == IDLE).sum()), len(slots))
+            share[layer, slots] = (near + others) / expert_map.ranks
     return share
 
 
-def _nearest_ranks(rank: Integers, node: Integers, ranks: int, setting: EngineSetting) -> Integers:
-    """[n]: how many ranks send to each of the replicas on these ranks [n] and nodes [n]."""
+def nearest_replica(rank: Integers, node: Integers, ranks: int, setting: EngineSetting) -> Integers:
+    """[G]: which of the replicas on these ranks [n] and nodes [n] is near each rank; -1: none."""
     choice = np.full(ranks, IDLE)
     size = ranks // setting.nodes
     present, first = np.unique(node, return_index=True)
@@ -78,9 +98,7 @@ def _nearest_ranks(rank: Integers, node: Integers, ranks: int, setting: EngineSe
             choice[place * size : (place + 1) * size] = replica
     own, first = np.unique(rank, return_index=True)
     choice[own] = first
-    taken = np.bincount(choice[choice != IDLE], minlength=len(rank))
-    each, more = divmod(int((choice == IDLE).sum()), len(rank))
-    return taken + each + (np.arange(len(rank)) < more)
+    return choice
 
 
 def _numbered(expert_map: ExpertMap) -> tuple[Integers, Integers]:
@@ -121,3 +139,5 @@ SPLITS: Mapping[str, Split] = {
     "row_hash": row_hash,
     "nearest": nearest,
 }
+EXPECTED: Mapping[str, Split] = {"nearest": nearest_expected}
+"""Rules of which a part is drawn: the shares on average."""

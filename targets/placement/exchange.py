@@ -54,6 +54,8 @@ class Bins:
     def _step(self, fullest: int, level: float) -> bool:
         """Swaps an item of the bin for a smaller one elsewhere, or moves it to a free place."""
         mine = np.flatnonzero(self.bin == fullest)
+        if not len(mine):
+            return False
         room = np.flatnonzero(self.count < self.capacity)
         other = np.concatenate([self.bin, room])
         size = np.concatenate([self.size, np.zeros(len(room))])

@@ -12,8 +12,6 @@ from supertile.ir.placement import IDLE
 from supertile.targets.placement.exchange import GAIN, Bins
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
 
-POWER = 8
-"""Ranks are judged by the sum of this power of their loads: near the largest, but smooth."""
 STEPS = 200
 """Of exchange between ranks after a layer is filled, and of replicas given to other experts."""
 SMALL = 2**16
@@ -66,18 +64,26 @@ def _best_expert(
 ) -> int | None:
     """The expert that the rank lacks and whose further replica there is best for all ranks.
 
-    `loads` [G] are those of the ranks over their mean. None where the rank holds every expert.
+    `loads` [G] are those of the ranks over their mean; the sum of their eighth powers is judged:
+    near the largest, but smooth. None where the rank holds every expert.
     """
     slots = np.flatnonzero(expert != IDLE)
     held, ranks = expert[slots], rank[slots]
     part = load / (counts + 1)
     less = load / counts - part
     before, after = loads[ranks], np.maximum(loads[ranks] - less[held], 0.0)
-    saved = np.bincount(held, before**POWER - after**POWER, minlength=len(load))
-    change = (loads[place] + part) ** POWER - loads[place] ** POWER - saved
+    saved = np.bincount(held, _eighth(before) - _eighth(after), minlength=len(load))
+    change = _eighth(loads[place] + part) - _eighth(loads[place : place + 1]) - saved
     change[expert[rank == place][expert[rank == place] != IDLE]] = np.inf
     best = int(change.argmin())
     return None if np.isinf(change[best]) else best
+
+
+def _eighth(values: Floats) -> Floats:
+    """The eighth power, by products alone: a library's `pow` differs between processors."""
+    square = values * values
+    fourth = square * square
+    return fourth * fourth
 
 
 def _exchange(expert: Integers, rank: Integers, slots: Integers, load: Floats) -> None:

@@ -12,8 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from supertile.targets.placement.eplb import without_twins
-from supertile.targets.placement.expert_map import ExpertMap, Floats
+from supertile.targets.placement.exchange import Bins
+from supertile.targets.placement.expert_map import ExpertMap, Floats, replicas
 from supertile.targets.placement.full_slots import full_slots
+
+STEPS = 200
+"""Exchanges in a layer."""
 
 
 def filled(candidates: Sequence[ExpertMap], load: Floats) -> list[ExpertMap]:
@@ -38,3 +42,29 @@ def best_of_each_layer(
         for of in ([one.expert for one in candidates], [one.share for one in candidates])
     )
     return replace(candidates[0], expert=expert, share=share)
+
+
+def settled(
+    placement: ExpertMap, load: Floats, split: Callable[[ExpertMap], ExpertMap]
+) -> ExpertMap:
+    """The placement with experts of one slot exchanged between ranks, for loads [L, E], until the
+    fullest rank gets no less.
+
+    Whatever the engine's rule is, such an expert takes all its tokens with it, and how the tokens
+    of the others are split does not change: so every exchange is counted exactly.
+    """
+    expert, loads = placement.expert.copy(), split(placement).slot_loads(load)
+    alone = np.take_along_axis(replicas(expert, placement.experts), expert, axis=1) == 1
+    ones = np.ones(placement.ranks)
+    for layer in range(placement.layers):
+        slots = np.flatnonzero(alone[layer])
+        if not len(slots):
+            continue
+        rank = placement.rank[slots]
+        fixed = np.where(alone[layer], 0.0, loads[layer])
+        room = np.bincount(rank, minlength=placement.ranks)
+        bins = Bins(loads[layer, slots], rank.copy(), ones, room, expert[layer, slots])
+        bins.load += np.bincount(placement.rank, fixed, placement.ranks)
+        bins.lower(STEPS)
+        expert[layer, slots] = expert[layer, slots[np.argsort(bins.bin, kind="stable")]]
+    return ExpertMap.equal(placement.experts, placement.slots, expert)

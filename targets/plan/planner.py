@@ -40,7 +40,7 @@ from supertile.targets.placement.scenarios import Stream, forecast_scenarios, wi
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN, START
 from supertile.targets.plan.current import InUse
-from supertile.targets.plan.engine_plan import best_of_each_layer, filled
+from supertile.targets.plan.engine_plan import best_of_each_layer, filled, settled
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import expert_layers
@@ -116,6 +116,12 @@ class Request:
     def split(self, placement: ExpertMap) -> ExpertMap:
         """The placement with the shares of tokens that the engine gives its slots."""
         return placement if self.engine is None else self.engine.split(placement, self.setting)
+
+    def expected_split(self, placement: ExpertMap) -> ExpertMap:
+        """As `split`, the shares averaged over what the engine draws."""
+        if self.engine is None:
+            return placement
+        return self.engine.expected_split(placement, self.setting)
 
     @cached_property
     def costs(self) -> SlotCosts:
@@ -270,7 +276,9 @@ def _for_engine(request: Request, placed: ExpertMap, baselines: Sequence[ExpertM
     full = filled(candidates, load)
     if request.current is None:
         full = [_labelled(request, one) for one in full]
-    return best_of_each_layer([*full, *filled(baselines, load)], partial(_engine_cost, request))
+    full = [*full, *filled(baselines, load)]
+    full += [settled(one, load, request.expected_split) for one in full]
+    return best_of_each_layer(full, partial(_engine_cost, request))
 
 
 def _engine_cost(request: Request, placement: ExpertMap) -> Floats:

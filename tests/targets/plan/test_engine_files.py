@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from deployed_models import model_on
+from deployed_models import kernels_on, model_on
 from engine_rules import ascend_layer, load_policy, sglang_map, tensorrt_map, vllm_initial_map
 from engine_splits import ascend_slot, candidates, sglang_slots, vllm_slot
 from hypothesis import given, settings, strategies as st
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
     ranks: int
     experts: int
     slots: int
-    groups: int | None
+    groups: int
     tp: int
     batch: int
     objective: str
@@ -48,18 +48,17 @@ class Setting(NamedTuple):
 
     def request(self, engine: str) -> Request:
         assert MODEL.experts is not None
-        values = dict(MODEL.values) | ({} if self.groups is None else {"n_group": self.groups})
+        experts = replace(MODEL.experts, experts=self.experts, groups=self.groups)
         layers = LAYERS[: len(self.load)]
         text = f"phase=decode ep={self.ranks} tp={self.tp} batch={self.batch}"
         return Request(
             model="small",
             config_name="config",
-            config=replace(
-                MODEL, values=values, experts=replace(MODEL.experts, experts=self.experts)
-            ),
+            config=replace(MODEL, experts=experts),
             machine=load_machine("h200"),
             deployment=parse_deployment(f"{text} slots={self.slots}/rank"),
             loads=replace(LOADS, counts=self.load[None], layers=layers),
+            works=kernels_on("data/deepseek_v4", "h200"),
             shares="equal",
             objective=self.objective,
             engine=engine_named(engine),
@@ -81,7 +80,7 @@ def deployments(draw: st.DrawFn) -> Setting:
         ranks,
         experts,
         draw(st.integers(least, min(experts, least + 3))),
-        draw(st.sampled_from([None, *(n for n in (2, 4) if experts % n == 0)])),
+        draw(st.sampled_from([1, *(n for n in (2, 4) if experts % n == 0)])),
         draw(st.sampled_from([1, *(n for n in (2,) if ranks % n == 0)])),
         draw(st.sampled_from([1, 3, 64])),
         draw(st.sampled_from(["time", "tokens", "tokens"])),
