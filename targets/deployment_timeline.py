@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -205,7 +206,7 @@ def _memory(
         buffers = _buffer_bytes(machine, sent, deployment, config, values)
         return memory_use(weights, states, deployment, config, machine, live, buffers)
 
-    return use
+    return cache(use)  # what fits is searched for, and once for all placements of experts
 
 
 @dataclass(frozen=True)

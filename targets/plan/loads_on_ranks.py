@@ -34,7 +34,7 @@ class Split:
         return placed if self.engine is None else self.engine.split(placed, self.setting)
 
     def told(self, where: str) -> str:
-        return where if self.engine is None else f"{where}, split by {self.engine.title}"
+        return where if self.engine is None else f"{self.engine.title}, {where}, split by its rule"
 
 
 def start_of(engine: Engine | None, deployment: Deployment, model: Model, layers: int) -> ExpertMap:
@@ -56,7 +56,7 @@ def start_loads(loads: Loads, deployment: Deployment, model: Model, split: Split
     """The loads with the experts where they are without a plan."""
     load = loads.total
     placed = start_of(split.engine, deployment, model, len(load))
-    where = DEALT if split.engine is None else "experts as it starts"
+    where = DEALT if split.engine is None else "experts where it starts"
     return PlacedLoads.of(split.of(placed), load, loads.source, split.told(where))
 
 

@@ -75,7 +75,8 @@ def test_an_engine_starts_with_its_experts_in_order(
     asked = ("--loads", str(file), "--engine", "sglang")
     step(tmp_path / "start", *asked)
     told = " ".join(capsys.readouterr().out.split())
-    assert "experts as it starts, split by SGLang 0.5.23: the fullest rank has 2.000 times" in told
+    assert "SGLang 0.5.23, experts where it starts, split by its rule: the fullest rank has" in told
+    assert "the fullest rank has 2.000 times the mean" in told
     module = (tmp_path / "start" / "module.mlir").read_text()
     assert '0 "0 1 2 3 4 5 6 7 0 1 2 3"' in module, "what is costed is where the module has it"
     uneven = [*SMALL, "--deploy", "phase=decode ep=4 slots=9", *asked]
