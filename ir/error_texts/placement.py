@@ -16,6 +16,11 @@ PLACEMENT_TEXTS: dict[str, Text] = {
         expected="experts of one size in all layers: {size} of {expected}",
         found="{found}",
     ),
+    "placement.unlike_kernels": Text(
+        "layers compute their experts by different ops: those of {function} are not those of the "
+        "first layer with experts",
+        expected="experts of one form in all layers: their time is that of one kind of kernels",
+    ),
     "placement.slot_ranks": Text(
         "not every rank gets its slots",
         expected="one number for all ranks, or one of 1 or more for each of {ranks} ranks",

@@ -174,7 +174,7 @@ def placement_lines(facts: PlacementFacts) -> Iterator[str]:
         ("protocols", facts.crossovers),
         ("lower bounds of the layer", facts.bounds),
         ("whether traffic can hide behind the experts", (facts.condition,)),
-        ("shared expert", facts.shared),
+        ("shared expert, all ways in closed form", facts.shared),
     ):
         if lines:
             yield f"  {title}"

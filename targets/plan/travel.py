@@ -116,7 +116,8 @@ def _shared_lines(machine: Machine, sizes: ExpertLayer, dispatch: Exchange) -> l
     tokens = float(np.asarray(dispatch.tokens))
     options = shared_options(machine, sizes, dispatch.ranks, tokens)
     shown = ", ".join(f"{one.name} {seconds_text(one.seconds)}" for one in options)
-    return [f"a layer with balanced routing, its shared experts {shown}"] if options else []
+    head = "a layer with balanced routing, in closed form, its shared experts"
+    return [f"{head} {shown}"] if options else []
 
 
 def _evidence(machine: Machine, layers: LayerTime, choices: Mapping[str, Choice]) -> dict[str, str]:
