@@ -26,7 +26,6 @@ from supertile.targets.deployment_timeline import deployment_timeline, read_tile
 from supertile.targets.machine import load_machine, machine_names
 from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.plan.argument import loads_from
-from supertile.targets.plan.loads_on_ranks import dealt_loads
 from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.travel import Travel, travel_of
 from supertile.targets.step_costs import NO_OVERLAP
@@ -65,7 +64,10 @@ def compiled(
 
 def dealt(goal: Goal, loads: str) -> PlacedLoads:
     assert goal.deployment is not None
-    return dealt_loads(loads_from(loads, expert_layers(goal.model)), goal.deployment, goal.model)
+    load = loads_from(loads, expert_layers(goal.model)).total
+    slots = np.array(expert_slots(goal.deployment, goal.model))
+    placed = dealt_map(load.shape[1], slots, len(load))
+    return PlacedLoads.of(placed, load, loads, "experts dealt round-robin")
 
 
 def without(config: Config, keys: tuple[str, ...]) -> Config:
