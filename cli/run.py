@@ -72,6 +72,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="from the tiled level on: machine (default), or test: smaller than all sizes",
     )
     command.add_argument(
+        "--waves",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="at the level scheduled: dispatch, experts and combine in N waves",
+    )
+    command.add_argument(
+        "--microbatches",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="at the level scheduled: layers in so many halves of the sequences",
+    )
+    command.add_argument(
         "--ep",
         type=positive,
         default=1,
@@ -200,6 +214,9 @@ def _prepared(options: argparse.Namespace) -> _Ready:
         options.level = "placed"
     if options.tiles is not None and options.level not in WITH_TILES:
         raise UserError("command.tiles_level", found=options.level)
+    for name in ("waves", "microbatches"):
+        if getattr(options, name) > 1 and options.level != "scheduled":
+            raise UserError("command.overlap_level", option=f"--{name}", found=options.level)
     if options.level == "scheduled" and launched() is not None:
         raise UserError("mpi.level")
     if options.level == "scheduled" and (options.trace or options.pin):
@@ -273,6 +290,7 @@ def _compiled(
     if options.level in WITH_TILES:
         given |= _tiling(rows, options, context)
         given["build-schedule"] = _longest_call(rows, options, ranks, context)
+        given["overlap-comm"] = {"waves": options.waves, "microbatches": options.microbatches}
     passes = with_options(select_passes(None, options.level), given, options.tiles)
     if expert_plan is not None:
         put_plan(module, expert_plan)
@@ -287,14 +305,17 @@ def _tiling(
     rows: list[Any], options: argparse.Namespace, context: int
 ) -> dict[str, dict[str, Any]]:
     """Pass -> its options: tiles for the machine `numpy` and the longest call of the prefill."""
+    from supertile.cli.deploy import OPEN_SIZES
     from supertile.targets.machine import load_machine
     from supertile.targets.tile_limits import memory_text, tile_options
 
     machine = load_machine("numpy")
     memory = {"memory": memory_text(machine)}
-    tokens = len(rows) * _call_tokens(rows, options)
+    sizes = len(rows) * _call_tokens(rows, options), len(rows), context
+    if options.row_invariant:
+        sizes = OPEN_SIZES  # sums are cut by tiles, which must not follow other rows
     return {
-        "choose-tiles": tile_options(machine, tokens, len(rows), context),
+        "choose-tiles": tile_options(machine, *sizes),
         "pipeline-loops": memory,
         "assign-memory": memory,
     }

@@ -91,6 +91,12 @@ COMMAND_TEXTS: dict[str, Text] = {
         found="--level scheduled",
         suggestion="the tasks of the level tiled have the same values",
     ),
+    "command.overlap_level": Text(
+        "{option} is how tasks of a schedule follow one another",
+        expected="{option} with --level scheduled",
+        found="--level {found}",
+        suggestion="leave {option} out: the other levels have the same numbers without it",
+    ),
     "command.stop_after": Text(
         "no pass or phase {name} is run", expected="one of {known}", suggestion="{hint}"
     ),

@@ -70,6 +70,14 @@ def test_row_invariant_runs_are_bit_equal(options, others, tmp_path):
     assert all(second[name].tobytes() == array.tobytes() for name, array in first.items())
 
 
+def test_row_invariant_schedules_are_bit_equal(tmp_path):
+    """On ranks, in waves and in halves: tiles are the same, and so are all bits."""
+    wanted = arrays(tmp_path, "--row-invariant --level tiled --decode 1")
+    overlap = "--ep 2 --waves 3 --microbatches 2"
+    found = arrays(tmp_path, f"--row-invariant --level scheduled {overlap} --decode 1")
+    assert all(found[name].tobytes() == held.tobytes() for name, held in wanted.items())
+
+
 def test_one_rank_with_slots_is_bit_equal(tmp_path):
     found, wanted = arrays(tmp_path, "--slots 16"), arrays(tmp_path, "")
     assert found["logits"].tobytes() == wanted["logits"].tobytes()
@@ -127,6 +135,8 @@ def test_pins_hold_on_the_rank_of_their_sequence(tmp_path):
 @pytest.mark.parametrize(
     "case, options, told",
     [
+        ("deepseek_v3", "--ep 2 --waves 2", "--waves with --level scheduled"),
+        ("deepseek_v3", "--microbatches 2 --level tiled", "--microbatches with --level scheduled"),
         ("deepseek_v3", "--ep 4 --slots 1", "there are more experts than slots"),
         ("deepseek_v3", "--ep 4 --slots 4,4,8", "not every rank gets its slots"),
         ("deepseek_v3", "--ep 4 --slots 2,two", "argument --slots: 'two' is no whole number"),
