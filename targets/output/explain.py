@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from supertile.targets.machine_text import figure_text
 from supertile.targets.machine_types import Machine
+from supertile.targets.output.critical import criticality
 from supertile.targets.output.ops import Operation, operations_of
 from supertile.targets.output.step import (
     COMPUTE_LANE,
@@ -29,7 +30,7 @@ from supertile.targets.output.units import (
     share_text,
     value_text,
 )
-from supertile.targets.timeline import Program, Timeline
+from supertile.targets.timeline import Program, Task, Timeline
 
 SHOWN = 12
 """Parts of a figure that are listed; the rest is summed up."""
@@ -65,6 +66,8 @@ class Explanation:
     value: str
     formula: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    critical: tuple[str, ...] = ()
+    """What decides the time: of a task its slack, of a step the longest chain of each program."""
     parameters: tuple[Parameter, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
@@ -113,8 +116,49 @@ def _task(timeline: Timeline, machine: Machine, one: Operation) -> Explanation:
         value=f"{seconds_text(task.duration)} each",
         formula=tuple(task.formula.splitlines()),
         parts=tuple(busy),
+        critical=tuple(_slack(timeline, one)),
         parameters=_parameters(machine, task.figures),
     )
+
+
+def _slack(timeline: Timeline, one: Operation) -> Iterator[str]:
+    """How much later the task could end in each program that has it, where that differs."""
+    told: dict[str, list[str]] = {}
+    for name in one.programs:
+        program = timeline.program(name)
+        for number, slack in enumerate(criticality(program).slack):
+            task = program.tasks[number]
+            if _costs(task) == _costs(one.task):
+                text = f"slack {seconds_text(slack)}" if slack else "on the critical path"
+                told.setdefault(f"{task.part}: {text}" if task.part else text, []).append(name)
+    for text, names in told.items():
+        yield f"{text} in {', '.join(dict.fromkeys(names))}"
+
+
+def _costs(task: Task) -> tuple[str, str, float]:
+    """What tasks have in common that count as one operation."""
+    return task.name, task.formula, task.duration
+
+
+def _chains(timeline: Timeline) -> Iterator[str]:
+    """The critical path of each program, tasks in a row of one kind of lane counted together."""
+    for name in counts_of(timeline):
+        program = timeline.program(name)
+        found = criticality(program)
+        runs: list[tuple[str, list[Task]]] = []
+        for number in found.path:
+            task = program.tasks[number]
+            kind = "kernels" if task.lane == COMPUTE_LANE else task.title
+            if not runs or runs[-1][0] != kind or kind != "kernels":
+                runs.append((kind, []))
+            runs[-1][1].append(task)
+        texts = []
+        for kind, tasks in runs:
+            seconds = seconds_text(sum(task.duration for task in tasks))
+            several = kind == "kernels" and len(tasks) > 1
+            texts.append(f"{len(tasks)} kernels {seconds}" if several else
+                         f"{tasks[0].title} {seconds}")  # fmt: skip
+        yield f"{name}: {', '.join(texts)}"
 
 
 def _parameters(machine: Machine, paths: tuple[str, ...]) -> tuple[Parameter, ...]:
@@ -180,6 +224,7 @@ def _field(timeline: Timeline, machine: Machine, name: str) -> Explanation:
         value=value_text(name, value),
         formula=tuple(_formula(timeline, name)),
         parts=tuple(_parts(timeline, name)),
+        critical=tuple(_chains(timeline)) if SUMS.get(name, (None,))[0] is _times else (),
         parameters=_parameters(machine, _figures(timeline, name)),
     )
 
@@ -261,6 +306,7 @@ def explanation_lines(about: Explanation) -> Iterator[str]:
             for part in about.parts
         ],
     )
+    yield from _section("critical path", about.critical)
     yield from _section("parameters", [line for one in about.parameters for line in _lines(one)])
 
 

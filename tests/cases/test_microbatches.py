@@ -1,58 +1,17 @@
 """Whole models in waves and in two micro-batches: NumPy runs the programs in any order of tasks."""
 
-from functools import cache
-
 import numpy as np
 import pytest
-from case_runs import TOLERANCE, Rows, apart, rows_of, shared_model
+from case_runs import TOLERANCE, apart, shared_model
 from numpy.typing import NDArray
-from scheduled_runs import model_of, programs, scheduled, tiled
+from overlapped_runs import BATCHES, BOTH, CHUNKS, WAVES, overlapped, rows, run, wanted
+from scheduled_runs import model_of, programs, tiled
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import sched
-from supertile.ir.text import context
 from supertile.passes.overlap_comm import OverlapComm
-from supertile.runtime.engine import Session
 from supertile.runtime.execute import Executor
-from supertile.runtime.generate import Generator, Request
-from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
-from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks, random_order
-
-WAVES, BATCHES = OverlapComm(waves=3), OverlapComm(microbatches=2)
-BOTH = OverlapComm(microbatches=2, waves=2)
-SIZES = {"tokens": 24, "batch": 3, "context": 12, "memory": "runtime"}
-CHUNKS = Request(chunk=4)
-
-
-@cache
-def overlapped(case: str, ranks: int, overlap: OverlapComm) -> ModuleOp:
-    module = tiled(case, ranks=ranks).clone()
-    overlap.apply(context(), module)
-    return scheduled(module, **SIZES)
-
-
-def rows(case: str, count: int = 3) -> Rows:
-    """Sequences of different lengths, of up to six tokens: some end before others."""
-    first, second = rows_of(case)
-    return [row[:6] for row in (first[:12], second[:4], first[:1], second[3:13])][:count]
-
-
-def run(case: str, executor: Executor, ranks: int, count: int = 3) -> NDArray[np.float32]:
-    """The logits of the rows, fed in chunks of four."""
-    if ranks == 1:
-        session = Session(executor, "logits", count, 12)
-    else:
-        scheduled = isinstance(executor, ScheduledExecutor)
-        held = ScheduledRanks(executor, ranks) if scheduled else LockstepExecutor(executor, ranks)
-        session = LockstepSession(held, "logits", count, 12)
-    return Generator(session).run(rows(case, count), CHUNKS).logits
-
-
-@cache
-def wanted(case: str, ranks: int, count: int = 3) -> NDArray[np.float32]:
-    """Of the tiled module."""
-    model = model_of(case, tiled(case, ranks=ranks))
-    return run(case, Executor(model.plan, model.weights.get), ranks, count)
+from supertile.runtime.sched_execute import ScheduledExecutor, random_order
 
 
 @pytest.mark.parametrize("case, ranks, overlap", [

@@ -63,6 +63,15 @@ def test_a_kernel_has_formula_and_parameters(explained):
     (about,) = explained("experts_1")["explanations"]
     assert about["formula"][0].startswith("launch + sum over phases")
     assert {"value", "source", "evidence"} <= set(about["parameters"][0])
+    assert about["critical"][0].startswith("on the critical path in layers")
+
+
+def test_the_critical_path_of_a_step_ends_where_its_programs_do(explained):
+    (about,) = explained("step_ms")["explanations"]
+    named = [line.split(": ")[0] for line in about["critical"]]
+    assert "layers_csa_score_router" in named
+    assert all(", dispatch " in line for line in about["critical"] if line.startswith("layers"))
+    assert explained("messages")["explanations"][0]["critical"] == []
 
 
 @pytest.mark.parametrize(

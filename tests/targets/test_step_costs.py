@@ -9,8 +9,10 @@ from step_runs import Asked, asked
 
 from supertile.ir import sched
 from supertile.ir.sched_costs import cost_problems
+from supertile.ir.verify import verify_module
 from supertile.targets.cost.totals import exposed_seconds, hidden_seconds
 from supertile.targets.deployment_timeline import deployment_timeline
+from supertile.targets.machine import machine_names
 from supertile.targets.overlap import wave_time
 from supertile.targets.step import WHOLE, Wave
 from supertile.targets.step_costs import (
@@ -19,6 +21,7 @@ from supertile.targets.step_costs import (
     CostedStep,
     Overlap,
     annotate_cost,
+    costed_step,
     overlap_of,
 )
 from supertile.targets.step_work import Item
@@ -241,3 +244,26 @@ def test_a_task_that_starts_too_early_is_noticed(overlap: Overlap) -> None:
     late = faults(overlap, 1_000_000, sched.Transfer)
     assert any("but waits for dispatch" in message for message in late)
     assert any("runs until" in message for message in faults(overlap, 1, sched.Task))
+
+
+MACHINES = [name for name in machine_names() if name != "numpy"]
+PHASES = {
+    "decode": "phase=decode ep=4 batch=8 context=64",
+    "prefill": "phase=prefill ep=4 batch=2 context=64",
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_no_task_starts_early_on_any_machine(machine: str, phase: str) -> None:
+    """However communication is hidden: `auto` is one of these ways."""
+    held = asked("deepseek_v3", machine, PHASES[phase])
+    for overlap in (NO_OVERLAP, *WAYS):
+        module = held.schedules.scheduled(overlap)
+        annotate_cost(
+            costed_step(held.schedules.work(overlap), held.tiled.costs),
+            held.question.machine.main_memory.name,
+        )
+        verify_module(module, "scheduled")
+        costed = [op for op in module.walk() if isinstance(op, sched.Action) and op.cost]
+        assert len(costed) > 30
