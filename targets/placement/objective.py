@@ -1,8 +1,9 @@
-"""Time rather than tokens: what a rank's slots cost in a layer, and replicas that cost more than
-they save.
+"""Time rather than tokens: what a layer waits for, and replicas that cost more than they save.
 
 A replica reads the weights of its expert whatever its tokens are. With few tokens that takes longer
-than their arithmetic (below the ridge), and one replica more makes a rank slower.
+than their arithmetic (below the ridge), and one replica more makes a rank slower. Dispatch and
+combine end for all ranks when the fullest has its rows, the experts when the slowest rank is done:
+a layer waits for the largest of each, as in the costs of a step.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import numpy as np
 
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.bounds import worth_bound
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 
 GAIN = 1e-9
-"""Of the slowest rank's time, what dropping a replica has to gain."""
+"""Of the time of a layer, what dropping a replica has to gain."""
 
 
 @dataclass(frozen=True)
 class SlotCosts:
-    """Seconds of the experts of one layer on a rank, all of them in one kernel.
+    """Seconds of the experts of one layer, those of a rank in one kernel.
 
     Weights are read under arithmetic, those of one expert under that of another too: the longer of
     the two sums counts. `targets/comm/layer_time.py` and the grouped kernels are costed alike.
@@ -48,62 +48,41 @@ class SlotCosts:
         return found
 
     def seconds(self, read: Floats, tokens: Floats) -> Floats:
-        """Of ranks that read for so long, with so many tokens."""
-        found: Floats = np.maximum(read, tokens * self.token) + tokens * self.wire
-        return found
+        """Of layers, where no rank reads for longer, and none has more tokens."""
+        slowest: Floats = np.maximum(read, tokens * self.token) + tokens * self.wire
+        return slowest
 
 
-def rank_seconds(
+def layer_seconds(
     map: ExpertMap, load: Floats, costs: SlotCosts, tokens: float | None = None
 ) -> Floats:
-    """[L, G]: the time of each rank under loads [L, E] in tokens.
+    """[L]: what each layer waits for under loads [L, E] in tokens.
 
     With `tokens`, the loads are proportions of so many tokens a layer, counted once per expert that
     a token chooses.
     """
-    held = map.slot_loads(_in_tokens(load, tokens))
+    held = map.slot_loads(in_tokens(load, tokens))
     starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
     read, sums = (np.add.reduceat(of, starts, axis=1) for of in (costs.read(held), held))
-    return costs.seconds(read, sums)
-
-
-def seconds_bound(
-    load: Floats,
-    slots: Integers,
-    costs: SlotCosts,
-    least: Floats,
-    tokens: float | None = None,
-) -> Floats:
-    """[L]: no placement on slots [G] has a faster slowest rank; `least` [L] bounds its load.
-
-    The rank with the largest load, `least` or more, has its arithmetic and its wire. And a rank
-    takes at least its reading and its wire. In those an expert in parts has as much as a whole one
-    or more: wire is linear, and reading is concave from 0 up. So `worth_bound` holds for them.
-    """
-    loads = _in_tokens(load, tokens)
-    total = load.sum(axis=1)
-    scale = np.divide(loads.sum(axis=1), total, out=np.zeros(len(load)), where=total > 0)
-    useful = np.minimum(slots, load.shape[1])
-    by_reading = worth_bound(costs.read(loads) + loads * costs.wire, useful)
-    found: Floats = np.maximum(least * scale * (costs.token + costs.wire), by_reading)
-    return found
+    return costs.seconds(read.max(axis=1), sums.max(axis=1))
 
 
 def without_costly_replicas(
     map: ExpertMap, load: Floats, costs: SlotCosts, tokens: float | None = None
 ) -> ExpertMap:
-    """The map with replicas of slowest ranks idle, as long as that makes the slowest rank faster.
+    """The map with replicas idle of the rank that reads longest, as long as a layer gets faster.
 
     The tokens of a dropped replica go to the expert's others, in the proportion of their shares.
     """
     expert, share = map.expert.copy(), map.share.copy()
-    loads = _in_tokens(load, tokens)
+    loads = in_tokens(load, tokens)
     for layer in range(map.layers):
         _Layer(map.rank, map.ranks, expert[layer], share[layer], loads[layer], costs).drop()
     return ExpertMap(map.experts, map.slots, expert, share)
 
 
-def _in_tokens(load: Floats, tokens: float | None) -> Floats:
+def in_tokens(load: Floats, tokens: float | None) -> Floats:
+    """The loads [L, E], or with `tokens` so many of them in each layer in the same proportions."""
     loads = np.asarray(load, np.float64)
     if tokens is None:
         return loads
@@ -136,10 +115,9 @@ class _Layer:
             pass
 
     def _step(self) -> bool:
-        """Drops the replica of the slowest rank after which the ranks it touches are fastest."""
-        time = self.costs.seconds(self.read, self.tokens)
-        slowest = int(time.argmax())
-        best, chosen = time[slowest] * (1 - GAIN), None
+        """Drops the replica of the rank that reads longest after which the layer is fastest."""
+        slowest = int(self.read.argmax())
+        best, chosen = self._seconds(self.read, self.tokens) * (1 - GAIN), None
         for slot in np.flatnonzero((self.rank == slowest) & (self.expert != IDLE)):
             others = np.flatnonzero(self.expert == self.expert[slot])
             others = others[others != slot]
@@ -148,15 +126,17 @@ class _Layer:
             slots = np.append(others, slot)
             share = np.append(self._without(others), 0.0)
             read, tokens = self._after(slots, share)
-            after = float(self.costs.seconds(read, tokens).max())
+            after = self._seconds(read, tokens)
             if after < best:
                 best, chosen = after, (slots, share, read, tokens)
         if chosen is None:
             return False
-        slots, share, read, tokens = chosen
-        self.read[self.rank[slots]], self.tokens[self.rank[slots]] = read, tokens
+        slots, share, self.read, self.tokens = chosen
         self.share[slots], self.expert[slots[-1]] = share, IDLE
         return True
+
+    def _seconds(self, read: Floats, tokens: Floats) -> float:
+        return float(self.costs.seconds(read.max(), tokens.max()))
 
     def _tokens(self, slots: Integers, share: Floats) -> Floats:
         expert = self.expert[slots]
@@ -164,11 +144,13 @@ class _Layer:
         return found
 
     def _after(self, slots: Integers, share: Floats) -> tuple[Floats, Floats]:
-        """Seconds of reading and tokens of the ranks of slots, of one expert, with other shares."""
+        """Seconds of reading and tokens of all ranks [G], with other shares of one expert."""
         new, old = self._tokens(slots, share), self._tokens(slots, self.share[slots])
         ranks = self.rank[slots]
-        read = self.read[ranks] + self.costs.read(new) - self.costs.read(old)
-        return read, self.tokens[ranks] + new - old
+        read, tokens = self.read.copy(), self.tokens.copy()
+        read[ranks] += self.costs.read(new) - self.costs.read(old)
+        tokens[ranks] += new - old
+        return read, tokens
 
     def _without(self, others: Integers) -> Floats:
         """The shares of the other replicas, where they are all."""

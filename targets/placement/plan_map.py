@@ -16,13 +16,15 @@ from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load, checked_slots
 from supertile.targets.placement.objective import (
     SlotCosts,
-    rank_seconds,
+    layer_seconds,
     without_costly_replicas,
 )
 from supertile.targets.placement.one_slot import one_slot_map
 from supertile.targets.placement.weighted import weighted_map
 
 Shares = Literal["weighted", "equal"]
+FEWER = 2
+"""Limits of a rank's slots that are tried where time counts."""
 MATTERS = 1.01
 """A placement that is faster by less is not worth the balance that it gives up."""
 
@@ -37,8 +39,8 @@ def plan_map(
 ) -> ExpertMap:
     """A placement of loads [L, E] on ranks of slots [G]: the smallest largest load found.
 
-    With `objective`, the smallest time of the slowest rank found, the loads in tokens or, with
-    `tokens`, in proportions of so many a layer: with all slots or as few as the experts need, and
+    With `objective`, the smallest time of a layer found, the loads in tokens or, with `tokens`, in
+    proportions of so many a layer: with all slots or fewer, down to what the experts need, and
     without replicas that cost more than they save; the balanced one where that gains hardly any.
     No layer is worse than in one of the `baselines`, others' placements for these slots and shares.
     With equal shares that is true of what is left of them with no expert twice on a rank.
@@ -51,13 +53,12 @@ def plan_map(
     if objective is None:
         return _first_good([full, *others], lambda one: one.loads(loads).max(axis=1), len(others))
     tries = [full]
-    few = np.minimum(held, _fewest(held, loads.shape[1]))
-    if (few < held).any():
-        tries.append(_in_slots(_placed(loads, few, shares), held))
+    for limit in _limits(held, loads.shape[1]):
+        tries.append(_in_slots(_placed(loads, np.minimum(held, limit), shares), held))
     thrifty = [without_costly_replicas(one, loads, objective, tokens) for one in (*tries, *others)]
     return _first_good(
         [full, *thrifty, *others],
-        lambda one: rank_seconds(one, loads, objective, tokens).max(axis=1),
+        lambda one: layer_seconds(one, loads, objective, tokens),
         len(others),
         MATTERS,
     )
@@ -98,12 +99,12 @@ def _placed(load: Floats, slots: Integers, shares: Shares) -> ExpertMap:
     return weighted_map(load, slots) if shares == "weighted" else equal_map(load, slots)
 
 
-def _fewest(slots: Integers, experts: int) -> int:
-    """The least limit of a rank's slots under which all experts still have one."""
-    limit = 1
-    while np.minimum(slots, limit).sum() < experts:
-        limit += 1
-    return limit
+def _limits(slots: Integers, experts: int) -> list[int]:
+    """Fewer slots of a rank to try: the fewest that hold all experts, and up to so many more."""
+    fewest = 1
+    while np.minimum(slots, fewest).sum() < experts:
+        fewest += 1
+    return list(range(fewest, min(int(slots.max()), fewest + FEWER)))
 
 
 def _in_slots(map: ExpertMap, slots: Integers) -> ExpertMap:

@@ -48,7 +48,7 @@ def _rows(planned: Planned) -> Iterator[tuple[str, ...]]:
     held_out = () if planned.expected is None else ("expected",)
     yield ("placement", "load / mean", "worst", "balancedness", "rank time", *steps, *held_out)
     for name, one in planned.sides():
-        seconds = seconds_text(float(planned.rank_seconds(one).mean()))
+        seconds = seconds_text(float(planned.layer_seconds(one).mean()))
         cells = (name, *_numbers(over_mean(planned.loads[name]).max(axis=1)), seconds)
         yield (*cells, *_step_cells(planned.steps.get(name)), *_mean(expected.get(name)))
     least = seconds_text(float(planned.bound_seconds.mean()))
@@ -88,7 +88,8 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def _legend(planned: Planned) -> Iterator[str]:
     yield "load / mean: fullest rank over the average one, mean over layers; worst: of the worst"
-    yield "  layer; balancedness: the inverse; rank time: experts and wire of the slowest rank"
+    yield "  layer; balancedness: the inverse; rank time: experts of the slowest rank, then wire of"
+    yield "  the fullest"
     if planned.steps:
         tokens = "prompt tokens" if planned.phase == "prefill" else "tokens"
         yield "layer time: dispatch, experts and combine of a layer in the step, chance included;"

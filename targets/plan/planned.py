@@ -24,7 +24,7 @@ from supertile.targets.placement.expert_map import (
     replicas,
 )
 from supertile.targets.placement.migrate import Move
-from supertile.targets.placement.objective import SlotCosts, rank_seconds
+from supertile.targets.placement.objective import SlotCosts, layer_seconds
 from supertile.targets.plan.comparison import (
     EPLB,
     PLANNED,
@@ -61,7 +61,7 @@ class Planned:
     bound: Floats
     """[L]: least possible largest load of a rank."""
     bound_seconds: Floats
-    """[L]: least possible seconds of the slowest rank."""
+    """[L]: least possible seconds of experts and wire."""
     costs: SlotCosts
     pairs: int
     """Token-expert pairs of a batch on all ranks."""
@@ -134,16 +134,15 @@ class Planned:
         """[L, G]: the load of each rank in each of `sides`, by name."""
         return {name: one.loads(self.load) for name, one in self.sides()}
 
-    def rank_seconds(self, map: ExpertMap) -> Floats:
-        """[L]: experts and wire of the slowest rank, in one batch of the forecast."""
-        slowest: Floats = rank_seconds(map, self.load, self.costs, self.pairs).max(axis=1)
-        return slowest
+    def layer_seconds(self, map: ExpertMap) -> Floats:
+        """[L]: experts of the slowest rank and wire of the fullest, in a batch of the forecast."""
+        return layer_seconds(map, self.load, self.costs, self.pairs)
 
     @cached_property
     def over_bound(self) -> Floats:
         """[L]: the objective of the plan over its lower bound; 1 where a layer has no load."""
         if self.objective == "time":
-            value, bound = self.rank_seconds(dict(self.sides())[PLANNED]), self.bound_seconds
+            value, bound = self.layer_seconds(dict(self.sides())[PLANNED]), self.bound_seconds
         else:
             value, bound = self.loads[PLANNED].max(axis=1), self.bound
         return np.where(bound > 0, value / np.where(bound > 0, bound, 1.0), 1.0)
@@ -175,7 +174,7 @@ class Planned:
         mean = "mean over largest load of a rank, mean over layers"
         yield "balancedness", f"{planned.mean():.4f}", f"planned: {mean}"
         yield f"balancedness, {self.before_name}", f"{before.mean():.4f}", mean
-        value = "seconds of the slowest rank" if self.objective == "time" else "largest load"
+        value = "seconds of the slowest ranks" if self.objective == "time" else "largest load"
         over = f"{value} over the lower bound, worst layer"
         yield "over bound", f"{self.over_bound.max():.4f}", over
         if self.expected is not None:

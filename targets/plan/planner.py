@@ -32,11 +32,12 @@ from supertile.targets.placement.group_bound import raised_bound
 from supertile.targets.placement.labels import label_ranks, locality
 from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.placement.migrate import Migration, migrate
-from supertile.targets.placement.objective import SlotCosts, rank_seconds, seconds_bound
+from supertile.targets.placement.objective import SlotCosts, layer_seconds
 from supertile.targets.placement.plan_map import plan_map
 from supertile.targets.placement.resplit import resplit
 from supertile.targets.placement.robust import robust_map
 from supertile.targets.placement.scenarios import Stream, forecast_scenarios, window_scenarios
+from supertile.targets.placement.seconds_bound import seconds_bound
 from supertile.targets.placement.spare import fill_idle
 from supertile.targets.plan.comparison import IN_USE, ROUND_ROBIN, START
 from supertile.targets.plan.current import InUse
@@ -287,8 +288,7 @@ def _engine_cost(request: Request, placement: ExpertMap) -> Floats:
     if request.objective == "tokens":
         largest: Floats = split.loads(load).max(axis=1)
         return largest
-    slowest: Floats = rank_seconds(split, load, request.costs, request.pairs).max(axis=1)
-    return slowest
+    return layer_seconds(split, load, request.costs, request.pairs)
 
 
 def _even(map: ExpertMap) -> ExpertMap:

@@ -65,7 +65,7 @@ def test_for_an_engine_every_slot_is_full(name: str, objective: str) -> None:
         assert (largest(planned, PLANNED) <= largest(planned, "EPLB")).all()
     else:
         sides = dict(planned.sides())
-        seconds = [planned.rank_seconds(sides[side]) for side in (PLANNED, "EPLB")]
+        seconds = [planned.layer_seconds(sides[side]) for side in (PLANNED, "EPLB")]
         assert (seconds[0] <= seconds[1]).all()
 
 

@@ -62,7 +62,7 @@ def test_the_real_model_is_balanced_exactly() -> None:
     assert fullest(planned, "planned") == pytest.approx(planned.bound, rel=1e-9)
     assert (fullest(planned, "EPLB") > planned.bound * 1.01).all()
     assert (fullest(planned, "round-robin") > planned.bound * 5).all()
-    assert (planned.rank_seconds(planned.after) < planned.rank_seconds(planned.before)).all()
+    assert (planned.layer_seconds(planned.after) < planned.layer_seconds(planned.before)).all()
     layer = planned.plan_file().layers[2]
     assert (layer.layer, layer.balancedness, layer.ratio) == (
         60,
@@ -94,7 +94,7 @@ def test_few_tokens_want_few_replicas() -> None:
     deployment = "phase=decode ep=384 batch=1 slots=768"
     timed = make_plan(real_request(deployment))
     tokens = make_plan(real_request(deployment, objective="tokens"))
-    assert (timed.rank_seconds(timed.after) < tokens.rank_seconds(tokens.after)).all()
+    assert (timed.layer_seconds(timed.after) < tokens.layer_seconds(tokens.after)).all()
     assert (tokens.after.balancedness(tokens.load) > timed.after.balancedness(timed.load)).all()
     assert any("hold a replica without tokens" in note for note in timed.notes)
     assert (timed.after.expert >= 0).all()  # engines load no idle slots
@@ -171,7 +171,7 @@ def test_no_layer_of_a_plan_is_worse_than_eplbs(objective: str, shares: str, loa
     )
     assert planned.baseline is not None
     if objective == "time":
-        ours, theirs = planned.rank_seconds(planned.after), planned.rank_seconds(planned.baseline)
+        ours, theirs = planned.layer_seconds(planned.after), planned.layer_seconds(planned.baseline)
     else:
         ours, theirs = fullest(planned, "planned"), fullest(planned, "EPLB")
     single = (without_twins(planned.baseline).expert >= 0).all(axis=1)
@@ -185,7 +185,7 @@ def test_the_bound_is_that_of_the_objective() -> None:
     timed, tokens = (
         make_plan(real_request(deployment, objective=name)) for name in ("time", "tokens")
     )
-    assert timed.over_bound == pytest.approx(timed.rank_seconds(timed.after) / timed.bound_seconds)
+    assert timed.over_bound == pytest.approx(timed.layer_seconds(timed.after) / timed.bound_seconds)
     assert tokens.over_bound == pytest.approx(fullest(tokens, "planned") / tokens.bound)
     said = f"least time: {timed.over_bound.mean():.4f} x its lower bound"
     assert any(line.startswith(said) for line in plan_lines(timed))
