@@ -336,8 +336,10 @@ def _write(
     folder: str, engines: list[str], plan: PlanFile, planned: Planned, drafts: Drafts
 ) -> None:
     """plan.json, report.html and a file for each engine: all of them or none."""
+    from supertile.targets.engines.engine import engine_named
     from supertile.targets.output.plan_report import plan_report
     from supertile.targets.output.write import write_together
+    from supertile.targets.plan.engine_balance import balance_notes
     from supertile.targets.plan.exports import export_files
     from supertile.targets.plan.plan_file import plan_text
 
@@ -345,20 +347,9 @@ def _write(
     for engine in engines:
         for name, made in export_files(plan, engine, drafts).items():
             texts[name] = made.text
-            for note in (*made.notes, _balance_note(engine, planned)):
+            for note in (*made.notes, *balance_notes(engine_named(engine), planned)):
                 print(f"{name}: {note}", file=sys.stderr)
     write_together(texts, folder)
-
-
-def _balance_note(engine: str, planned: Planned) -> str:
-    from supertile.targets.engines.engine import engine_named
-
-    loader = engine_named(engine)
-    split = loader.split(planned.after, planned.setting)
-    return (
-        f"balancedness as {loader.title} splits tokens that come evenly from all ranks: "
-        f"{split.balancedness(planned.load).mean():.4f}"
-    )
 
 
 # ---- many points -------------------------------------------------------------------------------

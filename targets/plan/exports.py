@@ -160,11 +160,17 @@ def _redundant(plan: PlanFile) -> int:
 # ---- SGLang
 
 
-def _sglang(plan: PlanFile, drafts: Drafts) -> Export:
-    """`physical_to_logical_map` [model layers, P]; dense layers have the engine's own default."""
+def every_layer_rows(plan: PlanFile) -> Rows:
+    """[model layers][P]: dense layers in the default layout."""
     rows: Rows = [_default_row(plan)] * plan.model_layers
     for layer, row in zip(plan.layers, _rows(plan), strict=True):
         rows[layer.layer] = row
+    return rows
+
+
+def _sglang(plan: PlanFile, drafts: Drafts) -> Export:
+    """`physical_to_logical_map` [model layers, P]; dense layers have the engine's own default."""
+    rows = every_layer_rows(plan)
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     text = f'{{"physical_to_logical_map":[\n{lines}\n]}}\n'
     flags = f"--ep-size {plan.placement.ranks} --ep-num-redundant-experts {_redundant(plan)}"
