@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -22,14 +23,14 @@ from supertile.passes.pipeline import PIPELINE, load_pass
 from supertile.targets.comm.layer_table import moe_layer_table
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import expert_slots, parse_deployment
-from supertile.targets.deployment_timeline import deployment_timeline, read_tiled
+from supertile.targets.deployment_timeline import read_tiled
 from supertile.targets.machine import load_machine, machine_names
 from supertile.targets.placement.layer_placements import dealt_map
 from supertile.targets.plan.argument import loads_from
 from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.travel import Travel, travel_of
-from supertile.targets.step_costs import NO_OVERLAP
-from supertile.targets.timeline import Program, Task, Timeline
+from supertile.targets.step_costs import NO_OVERLAP, costed_step
+from supertile.targets.timeline import Task
 
 MODELS = ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3", "qwen3_30b_a3b")
 MACHINES = [name for name in machine_names() if name != "numpy"]  # which has no times
@@ -44,11 +45,19 @@ def last_layer(name: str) -> Config:
     return replace(config, layers=config.layers[-1:], draft_layers=())
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """What `supertile compile` makes of a layer: the tiled module, its tasks, and memory."""
+
+    module: ModuleOp = field(compare=False)
+    tasks: tuple[Task, ...]
+    memory: Mapping[str, float]
+
+
 def compiled(
     config: Config, machine: str, loads: str = "", forgotten: tuple[str, ...] = ()
-) -> tuple[ModuleOp, Timeline]:
-    """The tiled module of `supertile compile` and its step; `forgotten` keys are gone once the
-    module is built."""
+) -> Compiled:
+    """Without overlap; `forgotten` keys are gone from the config once the module is built."""
     deployment = parse_deployment(DEPLOYMENT)
     goal = Goal(("m", "c"), config, load_machine(machine), deployment)
     module = build_model(model_path(config.family), config, "deployed", goal.entries)
@@ -58,8 +67,11 @@ def compiled(
     passes = with_options([load_pass(name)() for name in names], goal.pass_options(), None)
     run_passes(module, passes, Options(verify=False))
     schedules, question = Schedules(goal, module), Answer(goal).question
-    tiled = read_tiled(module, schedules.work(NO_OVERLAP), question)
-    return module, deployment_timeline(tiled, schedules.scheduled(NO_OVERLAP), question)
+    work = schedules.work(NO_OVERLAP)
+    tiled = read_tiled(module, work, question)
+    programs = costed_step(work, tiled.costs).programs.items()
+    (layer,) = (program for name, program in programs if name.startswith("layers"))
+    return Compiled(module, layer.tasks, dict(tiled.memory(deployment).parts))
 
 
 def dealt(goal: Goal, loads: str) -> PlacedLoads:
@@ -76,32 +88,26 @@ def without(config: Config, keys: tuple[str, ...]) -> Config:
     return replace(config, values=values)
 
 
-def phases(timeline: Timeline) -> dict[str, float]:
+def phases(tasks: Sequence[Task]) -> dict[str, float]:
     """Seconds of dispatch, the kernels that wait for it before combine, and combine."""
-    (program,) = (part for part in timeline.programs if part.name.startswith("layers"))
-    (dispatch,) = (n for n, task in enumerate(program.tasks) if task.name == "dispatch")
-    (combine,) = (n for n, task in enumerate(program.tasks) if task.name == "combine")
-    between = followers(program, dispatch) - followers(program, combine) - {combine}
-    kernels = [program.tasks[n] for n in between if waited_for(program, combine, n)]
-    tasks: dict[str, list[Task]] = {
-        "dispatch": [program.tasks[dispatch]],
-        "experts": kernels,
-        "combine": [program.tasks[combine]],
+    (dispatch,) = (n for n, task in enumerate(tasks) if task.name == "dispatch")
+    (combine,) = (n for n, task in enumerate(tasks) if task.name == "combine")
+    between = followers(tasks, dispatch) - followers(tasks, combine) - {combine}
+    kernels = [tasks[n] for n in sorted(between) if combine in followers(tasks, n)]
+    return {
+        "dispatch": tasks[dispatch].duration,
+        "experts": sum(task.duration for task in kernels),
+        "combine": tasks[combine].duration,
     }
-    return {name: sum(task.duration for task in phase) for name, phase in tasks.items()}
 
 
-def followers(program: Program, first: int) -> set[int]:
+def followers(tasks: Sequence[Task], first: int) -> set[int]:
     """Tasks that wait for the first, directly or not."""
     waiting: set[int] = set()
-    for number, task in enumerate(program.tasks):
+    for number, task in enumerate(tasks):
         if first in task.waits or waiting.intersection(task.waits):
             waiting.add(number)
     return waiting
-
-
-def waited_for(program: Program, last: int, number: int) -> bool:
-    return number in program.tasks[last].waits or last in followers(program, number)
 
 
 # ---- compile and the table ---------------------------------------------------------------------
@@ -111,19 +117,20 @@ def waited_for(program: Program, last: int, number: int) -> bool:
 @pytest.mark.parametrize("name", MODELS)
 def test_compile_and_sweep_agree_on_every_model_and_machine(name: str, machine: str) -> None:
     config, model = last_layer(name), model_on(name, machine)
-    module, timeline = compiled(config, machine)
+    layer_of_compile = compiled(config, machine)
     layer = model.expert_layer
-    combine = next(op for op in module.walk() if isinstance(op, comm.Combine))
+    ops = layer_of_compile.module.walk()
+    combine = next(op for op in ops if isinstance(op, comm.Combine))
     dispatch = combine.origin.owner
     assert isinstance(dispatch, comm.Dispatch)
     assert copy_bytes(dispatch, combine) == layer.row
     slots = -(-layer.experts // RANKS)
-    stored = dict(timeline.memory.parts)["expert weights"]
-    assert stored == pytest.approx(slots * layer.expert_bytes, rel=1e-12)
+    assert layer_of_compile.memory["expert weights"] == pytest.approx(
+        slots * layer.expert_bytes, rel=1e-12
+    )
     works = kernels_on(name, machine)
     (row,) = moe_layer_table(load_machine(machine), model, works, (RANKS,), (BATCH,))
-    expected = phases(timeline)
-    for phase, seconds in expected.items():
+    for phase, seconds in phases(layer_of_compile.tasks).items():
         assert getattr(row, phase) == pytest.approx(seconds, rel=0, abs=NANOSECONDS), phase
 
 
@@ -148,12 +155,11 @@ def test_plan_says_the_same_and_neither_needs_the_keys_of_the_config(
 ) -> None:
     """Once the module is built, the keys about experts are deleted."""
     config = last_layer(name)
-    _, timeline = compiled(config, machine, "uniform")
-    _, forgetful = compiled(config, machine, "uniform", forgotten=KEYS[name])
-    assert forgetful == timeline
+    layer = compiled(config, machine, "uniform")
+    assert compiled(config, machine, "uniform", forgotten=KEYS[name]) == layer
     travel = planned(name, machine, ())
     assert planned(name, machine, KEYS[name]) == travel
-    assert travel.seconds == pytest.approx(phases(timeline), rel=0, abs=NANOSECONDS)
+    assert travel.seconds == pytest.approx(phases(layer.tasks), rel=0, abs=NANOSECONDS)
 
 
 def planned(name: str, machine: str, forgotten: tuple[str, ...]) -> Travel:

@@ -20,7 +20,7 @@ from supertile.targets.machine import load_machine, machine_names
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("deepseek_v4_pro", "deepseek_v4_flash", "deepseek_v3", "qwen3_30b_a3b")
-MACHINES = [name for name in machine_names() if load_machine(name).stored_formats]
+MACHINES = machine_names()
 
 
 def test_v4_pro_by_hand() -> None:
@@ -59,14 +59,13 @@ def test_dense_layers_and_dense_models_have_none() -> None:
     assert expert_layer(graph_module("llama_3_1_8b")) is None
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", ["ascend-910c", "h200"])
 @pytest.mark.parametrize("config", MODELS)
 def test_what_is_read_before_experts_are_placed_is_what_travels_then(
     config: str, machine: str
 ) -> None:
-    """Also where groups of ranks share attention."""
-    for ranks, tp in ((8, 1), (8, 2)):
-        assert model_on(config, machine).experts == layer_behind(config, machine, ranks, tp)
+    """Groups of ranks share attention; `tests/cli/test_expert_kernels.py` tries all machines."""
+    assert model_on(config, machine).experts == layer_behind(config, machine, ranks=8, tp=2)
 
 
 def test_slices_of_experts_count_as_whole_ones() -> None:
