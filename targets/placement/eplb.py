@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from supertile.ir.placement import IDLE
+from supertile.targets.placement.counts import raises
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load
 
@@ -82,17 +84,17 @@ def replicate_experts(weight: Floats, num_physical: int) -> tuple[Integers, Inte
     other counts have a smaller largest load per replica.
     """
     layers, experts = weight.shape
-    every = np.arange(layers)
+    every, ones = np.arange(layers), np.ones(experts, np.int64)
     expert = np.tile(np.arange(num_physical), (layers, 1))
+    for layer, of in enumerate(weight):
+        expert[layer, experts:] = list(
+            islice(raises(of, ones, num_physical), num_physical - experts)
+        )
     place = np.zeros((layers, num_physical), np.int64)
     counts = np.ones((layers, experts), np.int64)
-    per_replica = weight.copy()
     for slot in range(experts, num_physical):
-        largest = per_replica.argmax(axis=1)
-        expert[:, slot] = largest
-        place[:, slot] = counts[every, largest]
-        counts[every, largest] += 1
-        per_replica[every, largest] = weight[every, largest] / counts[every, largest]
+        place[:, slot] = counts[every, expert[:, slot]]
+        counts[every, expert[:, slot]] += 1
     return expert, place, counts
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from supertile.targets.placement.bounds import fewest_replicas
+from supertile.targets.placement.counts import more_replicas
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.inputs import checked_load, checked_slots
 
@@ -29,11 +30,6 @@ def replica_counts(load: Floats, replicas: int) -> Integers:
     That ends with all loads per replica within the bound or at their last replica, so it starts at
     the fewest that the bound needs.
     """
-    counts = fewest_replicas(load, replicas)
-    every = np.arange(len(load))
-    left = replicas - counts.sum(axis=1)
-    while (left > 0).any():
-        largest = (load / counts).argmax(axis=1)
-        counts[every, largest] += left > 0
-        left -= left > 0
-    return counts
+    fewest = fewest_replicas(load, replicas)
+    rows = zip(load, fewest, strict=True)
+    return np.stack([more_replicas(of, counts, replicas, replicas) for of, counts in rows])

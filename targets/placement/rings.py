@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from supertile.ir.placement import IDLE
+from supertile.targets.placement.counts import more_replicas
 from supertile.targets.placement.expert_map import Floats, Integers
 from supertile.targets.placement.packing import pack
 
@@ -41,21 +42,6 @@ def ring_counts(load: Floats, replicas: int, rule: CountRule, most: int) -> Inte
     while counts.sum() > replicas:
         counts[np.argmin(np.where(counts > 1, load / counts, np.inf))] -= 1
     return more_replicas(load**rule.exponent, counts, replicas, most)
-
-
-def more_replicas(weight: Floats, counts: Integers, replicas: int, most: int) -> Integers:
-    """`counts` [E] raised to `replicas` in all, one at a time to the largest weight per replica."""
-    counts = counts.copy()
-    heap = [(-weight[e] / counts[e], e) for e in range(len(counts)) if counts[e] < most]
-    heapq.heapify(heap)
-    for _ in range(replicas - int(counts.sum())):
-        if not heap:
-            break
-        _, expert = heapq.heappop(heap)
-        counts[expert] += 1
-        if counts[expert] < most:
-            heapq.heappush(heap, (-weight[expert] / counts[expert], expert))
-    return counts
 
 
 def ring_layer(

@@ -13,9 +13,10 @@ import numpy as np
 
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
+from supertile.targets.placement.counts import more_replicas
 from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
 from supertile.targets.placement.packing import pack
-from supertile.targets.placement.rings import CountRule, more_replicas, ring_layer
+from supertile.targets.placement.rings import CountRule, ring_layer
 from supertile.targets.placement.weighted import weighted_map
 
 Place = Callable[[Floats, int], Integers | None]

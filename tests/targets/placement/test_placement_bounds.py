@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import pytest
 from layer_loads import FLASHLB, lognormal, small_layer
 
 from supertile.targets.placement.bounds import equal_bound, placement_bound, replica_bound
+from supertile.targets.placement.counts import more_replicas, raises
 from supertile.targets.placement.eplb import replicate_experts
 from supertile.targets.placement.one_slot import one_slot_map, replica_counts
 from supertile.targets.placement.optimum import WITHIN, least_largest_load
@@ -26,6 +27,13 @@ def test_one_slot_a_rank_attains_the_bound_and_nothing_less_is_possible(seed: in
 def test_counts_are_those_of_one_replica_at_a_time() -> None:
     load = lognormal(5, 20)
     assert (replica_counts(load, 70) == replicate_experts(load, 70)[2]).all()
+
+
+def test_a_raise_goes_to_the_largest_load_per_replica_first_on_ties() -> None:
+    raised = list(islice(raises(np.array([4.0, 4, 3, 0]), np.ones(4, np.int64), 2), 9))
+    assert raised == [0, 1, 2, 3]  # no expert has more than two
+    assert more_replicas(np.array([6.0, 1]), np.array([1, 1]), 5, 9).tolist() == [4, 1]
+    assert more_replicas(np.array([6.0, 1]), np.array([3, 1]), 2, 9).tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("seed", range(12))
