@@ -105,8 +105,8 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--shares",
         choices=("weighted", "equal"),
-        default="weighted",
-        help="how replicas share an expert's tokens: as planned (default), or evenly",
+        help="how replicas share an expert's tokens: as planned, or evenly (the default with an "
+        "engine, as engines know no shares)",
     )
     command.add_argument(
         "--objective",
@@ -214,7 +214,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
         loads=loads,
         works=ExpertKernels(module, machine, model),
         hashed=hashed,
-        shares=options.shares,
+        shares=options.shares or ("weighted" if engine is None else "equal"),
         objective=options.objective or _objective(options.deploy),
         robust=Robustness(options.drift, options.scenarios) if options.robust else None,
         seed=options.seed,

@@ -20,7 +20,7 @@ from supertile.targets.plan.argument import loads_from
 from supertile.targets.plan.exports import export_text
 from supertile.targets.plan.model import expert_layers
 from supertile.targets.plan.planned import PLANNED, Planned
-from supertile.targets.plan.planner import Request, make_plan
+from supertile.targets.plan.planner import Request, make_plan, place_experts
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -40,6 +40,17 @@ def request(loads: str = "lognormal:0.5", **more: object) -> Request:
         deployment=parse_deployment("phase=decode ep=16 batch=64 slots=288"),
         **values,  # type: ignore[arg-type]
     )
+
+
+def on_four_nodes() -> Request:
+    """One layer with a few very hot experts, on 32 ranks."""
+    row = json.loads((DATA / "hot_experts.json").read_text())
+    asked = request(objective="tokens")
+    loads = replace(
+        asked.loads, counts=np.array([[row]], np.float64), layers=asked.loads.layers[:1]
+    )
+    deployment = parse_deployment("phase=decode ep=32 batch=64 slots=288")
+    return replace(asked, machine=load_machine("h100"), deployment=deployment, loads=loads)
 
 
 def largest(planned: Planned, name: str) -> np.ndarray:
@@ -78,6 +89,18 @@ def test_loads_whose_replicas_do_not_fit_fill_every_slot() -> None:
     planned = make_plan(replace(asked, loads=loads, engine=engine_named("sglang")))
     assert (planned.after.expert != IDLE).all()
     assert (largest(planned, PLANNED) < largest(planned, "EPLB")).all()
+
+
+@pytest.mark.parametrize("name", ["vllm-ascend", "sglang"])
+def test_an_even_split_is_not_that_of_an_engine(name: str) -> None:
+    """Of an expert with three replicas 32 ranks send to them by 11, 11 and 10."""
+    asked, engine = on_four_nodes(), engine_named(name)
+    load = asked.loads.total
+    evenly = place_experts(asked).after
+    assert evenly.balancedness(load).round(4).tolist() == [0.9998]
+    assert engine.split(evenly, asked.setting).balancedness(load).round(4).tolist() == [0.9885]
+    planned = replace(asked, engine=engine)
+    assert planned.split(place_experts(planned).after).balancedness(load) > 0.993
 
 
 def test_the_figures_of_a_plan_are_by_the_split_of_its_engine() -> None:
