@@ -12,12 +12,14 @@ from command_files import DATA
 from supertile.cli.main import main
 
 LOADS = ("--loads", "zipf:1.2,seed=3")
-DECODE = "phase=decode ep=4 batch=64 slots=12"
+SMALL = ["deepseek_v3", "--config", str(DATA / "deepseek_v3")]
+DECODE = "phase=decode ep=4 batch=64 context=128 slots=20"
+DRAFTS = ["deepseek_v4", "--config", str(DATA / "deepseek_v4_deployed")]
 CASES = {
-    "910C": ("deepseek_v4", "ascend-910c", DECODE, ()),
-    "H200, engine": ("deepseek_v4", "h200", DECODE, ("--engine", "sglang")),
-    "prefill": ("deepseek_v4", "h200", "phase=prefill ep=4 batch=2 context=128", ()),
-    "drafts": ("deepseek_v4_deployed", "ascend-910c", "phase=decode ep=4 batch=8 mtp=0.5", ()),
+    "910C": (SMALL, "ascend-910c", DECODE, ()),
+    "H200, engine": (SMALL, "h200", DECODE, ("--engine", "sglang")),
+    "prefill": (SMALL, "h200", "phase=prefill ep=4 batch=2 context=128", ()),
+    "drafts": (DRAFTS, "ascend-910c", "phase=decode ep=4 batch=1 context=64 mtp=0.5", ()),
 }
 
 
@@ -37,9 +39,8 @@ def told(row: dict[str, Any]) -> tuple[float, float]:
 def test_steps_are_those_of_compile(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, machine, deployment, engine = CASES[case]
-    asked = ["deepseek_v4", "--config", str(DATA / config), "--target", machine]
-    asked += ["--deploy", deployment]
+    model, machine, deployment, engine = CASES[case]
+    asked = [*model, "--target", machine, "--deploy", deployment]
     assert main(["plan", *asked, *LOADS, *engine, "-o", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     rows = json.loads((tmp_path / "plan.json").read_text())["comparison"]
@@ -59,8 +60,7 @@ def test_a_plan_in_use_is_a_row_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plan for other loads is the current placement; the new one is as much better."""
-    asked = ["deepseek_v4", "--config", str(DATA / "deepseek_v4"), "--target", "ascend-910c"]
-    asked += ["--deploy", DECODE]
+    asked = [*SMALL, "--target", "ascend-910c", "--deploy", DECODE]
     old = str(tmp_path / "old")
     assert main(["plan", *asked, "--loads", "zipf:1.2,seed=4", "-o", old]) == 0
     capsys.readouterr()
