@@ -10,6 +10,8 @@
       the same ops
     }
 
+The weights of the rows may be multiplied in before %w2 or behind it.
+
 Of experts on several ranks, comm.dispatch and comm.combine stay outside: a transfer is a task of
 its own. The shared expert is a group of its own, so that it can run while rows travel to the
 experts.
@@ -102,7 +104,15 @@ PATTERNS = (
         },
         users={
             **gated_users(graph.GroupedLinear),
-            graph.GroupedLinear: (graph.Combine,),
+            # Rows are weighed before the last product, or behind it.
+            graph.GroupedLinear: (graph.Multiply, graph.Combine),
+            graph.Multiply: (
+                graph.Multiply,
+                graph.Cast,
+                graph.Quantize,
+                graph.GroupedLinear,
+                graph.Combine,
+            ),
         },
         requires=(graph.GroupedLinear,),
     ),

@@ -129,6 +129,7 @@ def test_compile_and_sweep_agree_on_every_model_and_machine(name: str, machine: 
         slots * layer.expert_bytes, rel=1e-12
     )
     works = kernels_on(name, machine)
+    assert [work.kind for work in works(parse_deployment(DEPLOYMENT))] == ["experts"]
     (row,) = moe_layer_table(load_machine(machine), model, works, (RANKS,), (BATCH,))
     for phase, seconds in phases(layer_of_compile.tasks).items():
         assert getattr(row, phase) == pytest.approx(seconds, rel=0, abs=NANOSECONDS), phase
