@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supertile.targets.overlap_choice import OverlapChoice
     from supertile.targets.plan.plan_types import PlanFile
     from supertile.targets.step_costs import Overlap
-    from supertile.targets.step_work import StepWork
+    from supertile.targets.step_work import KnownWorks, StepWork
     from supertile.targets.timeline import Timeline
 
 TILED = "assign-memory"
@@ -232,6 +232,8 @@ class Schedules:
         self.module = module
         self.modules: dict[Overlap, ModuleOp] = {}
         self.works: dict[Overlap, StepWork] = {}
+        self.bounds = goal.pass_options()["build-schedule"]
+        self.launches: KnownWorks = {}
 
     def scheduled(self, way: Overlap) -> ModuleOp:
         """A copy of the module, as programs."""
@@ -241,8 +243,7 @@ class Schedules:
 
         if way not in self.modules:
             copy = self.module.clone()
-            options = self.goal.pass_options()[BuildSchedule.name]
-            for one in (OverlapComm(**asdict(way)), BuildSchedule(**options)):
+            for one in (OverlapComm(**asdict(way)), BuildSchedule(**self.bounds)):
                 one.apply(context(), copy)
             self.modules[way] = copy
         return self.modules[way]
@@ -252,7 +253,8 @@ class Schedules:
         from supertile.targets.step_work import step_work
 
         if way not in self.works:
-            self.works[way] = step_work(self.scheduled(way), self.goal.entries or ())
+            entries = self.goal.entries or ()
+            self.works[way] = step_work(self.scheduled(way), entries, self.launches)
         return self.works[way]
 
 

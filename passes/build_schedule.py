@@ -102,7 +102,7 @@ class _Builder:
             returned = function.get_return_op()
             assert returned is not None
             values = returned.operands[:count]
-            sizes = buffer_bytes(function, values, bounds)
+            sizes = buffer_bytes(function, reading.shapes, values, bounds)
             passed = {
                 root: sizes[value] for root, value in zip(reading.results, values, strict=False)
             }

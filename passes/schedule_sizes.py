@@ -6,7 +6,7 @@ so many tokens of so many sequences of so long a context.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import TensorType
@@ -17,8 +17,8 @@ from supertile.ir import comm
 from supertile.ir.formula import Formula
 from supertile.ir.op import shape_of
 from supertile.ir.sched_memory import device_bytes, runtime_bytes
+from supertile.ir.shapes import Shape
 from supertile.ir.types import type_of
-from supertile.ir.work import function_shapes
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ class Bounds:
         return rows + (self.tokens - rows) // ratio
 
 
+Shapes = Mapping[SSAValue, Shape]
+
+
 def buffer_bytes(
-    function: FuncOp, values: Sequence[SSAValue], bounds: Bounds
+    function: FuncOp, shapes: Shapes, values: Sequence[SSAValue], bounds: Bounds
 ) -> dict[SSAValue, int]:
-    """The most bytes of each value of a tiled function."""
-    shapes = function_shapes(function)
-    arrived = _arrived(function, bounds)
+    """The most bytes of each value of a tiled function with these shapes."""
+    arrived = _arrived(function, shapes, bounds)
     count = device_bytes if bounds.memory == "device" else runtime_bytes
     return {
         value: count(type_of(value), [_most(size, bounds, arrived) for size in shapes[value]])
@@ -74,12 +76,16 @@ def buffer_bytes(
 
 
 def value_bytes(
-    function: FuncOp, like: SSAValue, kind: TensorType[Attribute], bounds: Bounds
+    function: FuncOp,
+    shapes: Shapes,
+    like: SSAValue,
+    kind: TensorType[Attribute],
+    bounds: Bounds,
 ) -> int:
     """The most bytes of a value of a type whose leading sizes are those of a value of a function,
     and whose others are fixed."""
-    leading = function_shapes(function)[like]
-    arrived = _arrived(function, bounds)
+    leading = shapes[like]
+    arrived = _arrived(function, shapes, bounds)
     sizes = [*leading, *kind.get_shape()[len(leading) :]]
     count = device_bytes if bounds.memory == "device" else runtime_bytes
     return count(kind, [_most(size, bounds, arrived) for size in sizes])
@@ -93,9 +99,9 @@ def _most(size: Formula | int, bounds: Bounds, arrived: int) -> int:
     return number
 
 
-def _arrived(function: FuncOp, bounds: Bounds) -> int:
+def _arrived(function: FuncOp, shapes: Shapes, bounds: Bounds) -> int:
     """A rank gets a row for each token of any rank and slot at most, or for each choice."""
-    rows, shapes = [0], function_shapes(function)
+    rows = [0]
     for op in function.body.block.ops:
         if isinstance(op, comm.Dispatch):
             placement = op.placement

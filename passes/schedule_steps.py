@@ -17,8 +17,9 @@ from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.errors import UserError
 from supertile.ir.tile_access import LaunchAccess, launch_access
+from supertile.ir.work import function_shapes
 from supertile.passes.schedule_edges import COMPUTE, LINK, Root, Step, data_edges
-from supertile.passes.schedule_sizes import Bounds, buffer_bytes
+from supertile.passes.schedule_sizes import Bounds, Shapes, buffer_bytes
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Reading:
     """The memory of each result of the function: an argument if that is state."""
     sizes: dict[Root, int] = field(default_factory=dict)
     """Bytes of each piece that needs a place in the arena."""
+    shapes: Shapes = field(default_factory=dict)
+    """Of each value of the function, over named sizes."""
 
     @property
     def steps(self) -> list[Step]:
@@ -131,9 +134,10 @@ def read_function(
 ) -> Reading:
     """The steps of a tiled function and the memory that they need."""
     reading = _Reader(function, kernels, left).read()
+    reading.shapes = function_shapes(function)
     made = [value for work in reading.works for value in _results(work.op)]
     own = [value for value in made if reading.root[value] is value]
-    sizes = buffer_bytes(function, own, bounds)
+    sizes = buffer_bytes(function, reading.shapes, own, bounds)
     spares = {root for step in reading.steps for root in step.writes if isinstance(root, Spare)}
     for value in own:
         if value not in reading.results:

@@ -26,7 +26,6 @@ from supertile.ir.op import shape_of
 from supertile.ir.sched import ROWS, SLOTS, WHOLE
 from supertile.ir.types import MxAttr, tensor, type_of
 from supertile.ir.walk import ops_within
-from supertile.ir.work import function_shapes
 from supertile.passes.schedule_edges import LINK, Part, Root, Step
 from supertile.passes.schedule_sizes import Bounds, value_bytes
 from supertile.passes.schedule_steps import Back, Reading, Work
@@ -99,7 +98,11 @@ class _Waves:
                     works.append(work)
         self.reading.works = [self._with_parts(work) for work in works]
         self.reading.sizes[self.back] = value_bytes(
-            self.function, self.combine.chosen, back_type(self.combine), bounds
+            self.function,
+            self.reading.shapes,
+            self.combine.chosen,
+            back_type(self.combine),
+            bounds,
         )
 
     # ---- what runs in waves --------------------------------------------------------------------
@@ -131,7 +134,7 @@ class _Waves:
         kernel = self.kernels[op.kernel.data]
         split = [self._part(value) for value in op.operands]
         self._check_local(kernel, split)
-        shapes = function_shapes(self.function)
+        shapes = self.reading.shapes
         for value, reused in zip(op.results, kernel.reuses.get_values(), strict=True):
             if shapes[value][:1] != (symbol(ARRIVED),) or (reused >= 0 and split[reused] != ROWS):
                 self._refuse(f"@{op.kernel.data} makes a value that has no row for each that came")

@@ -32,7 +32,6 @@ from supertile.ir.formula import Formula, symbol
 from supertile.ir.microbatches import SEQUENCES, TOKENS, axes_of
 from supertile.ir.op import attribute_of, python_value
 from supertile.ir.types import type_of
-from supertile.ir.work import function_shapes
 from supertile.passes.schedule_edges import Part, Root, Step, ancestors, whole_of
 from supertile.passes.schedule_program import Frame, Piece
 from supertile.passes.schedule_steps import Back, Copied, Reading, Scope, Spare, Work
@@ -169,7 +168,7 @@ class Layer:
 
     def sizes_of(self, value: SSAValue) -> list[str]:
         """A name for each size of a value that is left to the next window."""
-        shape = function_shapes(self.function)[value]
+        shape = self.reading.shapes[value]
         for size in shape:
             if isinstance(size, Formula) and size != symbol(str(size)):
                 self._refuse(f"a value that is left has the size {size}, which has no name")

@@ -102,10 +102,19 @@ class StepWork:
         return any(item.half is not None for one in self.stretches for item in one.items)
 
 
-def step_work(module: ModuleOp, entries: Sequence[str]) -> StepWork:
-    """The work of a step that calls the entries once each, over named sizes."""
+KnownWorks = dict[Hashable, KernelWork]
+"""By kernel, shapes and labels of operands: schedules of one module have launches in common."""
+
+
+def step_work(
+    module: ModuleOp, entries: Sequence[str], known: KnownWorks | None = None
+) -> StepWork:
+    """The work of a step that calls the entries once each, over named sizes.
+
+    `known` works, of the same kernels, are not counted again; those that are counted join them.
+    """
     programs = {op.sym_name.data: op for op in module.ops if isinstance(op, sched.Program)}
-    reader = _Reader()
+    reader = _Reader({} if known is None else known)
     order: list[tuple[str, int]] = []
     for entry in entries:
         _read_entry(programs[entry], entry, programs, reader, order)
@@ -143,9 +152,9 @@ def _read_entry(
 class _Reader:
     """Reads programs once each into stretches."""
 
-    def __init__(self) -> None:
+    def __init__(self, works: KnownWorks) -> None:
         self.stretches: dict[str, Stretch] = {}
-        self.works: dict[Hashable, KernelWork] = {}
+        self.works = works
         self.prepared: int = 0
 
     def read(self, program: sched.Program, names: list[str]) -> list[str]:
@@ -170,7 +179,7 @@ class _Reader:
 class _Walk:
     """One pass over a program: what each piece of memory is, and who is no task of a step."""
 
-    def __init__(self, program: sched.Program, works: dict[Hashable, KernelWork]) -> None:
+    def __init__(self, program: sched.Program, works: KnownWorks) -> None:
         self.kernels = kernels_of(program)
         self.shapes = program_shapes(program, self.kernels)
         self.works = works

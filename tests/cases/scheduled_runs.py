@@ -53,6 +53,6 @@ def symbols(module: ModuleOp):
     return {op.sym_name.data: op for op in module.ops}
 
 
-def model_of(case: str, module: ModuleOp) -> Model:
-    plan = plan_module(module)
+def model_of(case: str, module: ModuleOp, row_invariant: bool = False) -> Model:
+    plan = plan_module(module, row_invariant)
     return Model(module, plan, Weights(Checkpoint(DATA / case), plan, list(plan.entries)))

@@ -37,6 +37,18 @@ def test_any_order_gives_the_numbers_of_the_tiled_module(
     assert apart(found, shared_model(case).run(rows(case), CHUNKS).logits) < TOLERANCE
 
 
+@pytest.mark.parametrize("overlap", [BATCHES, BOTH])
+def test_in_exact_arithmetic_all_bits_are_those_of_the_tiled_module(overlap: OverlapComm) -> None:
+    """Of one rank, while the programs run on two."""
+    before, model = (
+        model_of("deepseek_v3", module, row_invariant=True)
+        for module in (tiled("deepseek_v3"), overlapped("deepseek_v3", 2, overlap))
+    )
+    expected = run("deepseek_v3", Executor(before.plan, before.weights.get), 1)
+    executor = ScheduledExecutor(model.plan, model.weights.get, order=random_order(2))
+    assert run("deepseek_v3", executor, 2).tobytes() == expected.tobytes()
+
+
 def test_one_sequence_leaves_the_second_half_empty() -> None:
     model = model_of("deepseek_v4", overlapped("deepseek_v4", 1, BATCHES))
     found = run("deepseek_v4", ScheduledExecutor(model.plan, model.weights.get), 1, count=1)

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from supertile.cli.deploy import Goal, Schedules, with_options
+from supertile.cli.inputs import config_path, model_path
 from supertile.cli.main import main
+from supertile.frontend.build import build_model
+from supertile.frontend.hf_config import read_config
+from supertile.ir.verify import verify_module
+from supertile.passes.driver import run_passes
+from supertile.passes.pipeline import PIPELINE, load_pass
+from supertile.targets.deploy import parse_deployment
 from supertile.targets.machine import load_machine, machine_names
+from supertile.targets.overlap_choice import MOST_WAVES
+from supertile.targets.step_costs import Overlap, overlap_of
 
 DATA = Path(__file__).parents[1] / "data"
 SMALL = ["compile", "deepseek_v4", "--config", str(DATA / "deepseek_v4_deployed")]
@@ -268,3 +278,19 @@ def test_a_way_to_hide_communication_can_be_asked_for(tmp_path, capsys):
 def test_overlap_is_for_deployments(capsys):
     assert main([*SMALL, "--overlap", "waves"]) == 1
     assert "only a deployment has communication to hide" in capsys.readouterr().err
+
+
+def test_the_schedule_of_v4_pro_stays_small():
+    """With as many waves as are ever chosen, halves, and a draft layer: below 3,000 ops."""
+    config = read_config(config_path("deepseek_v4_pro"))
+    asked = parse_deployment("phase=decode ep=8 batch=32 context=4096 mtp=0.7")
+    names = ("deepseek_v4", "deepseek_v4_pro")
+    goal = Goal(names, config, load_machine("ascend-910c"), asked)
+    module = build_model(model_path("deepseek_v4"), config, "deployed", goal.entries)
+    goal = goal.of_module(module)
+    tiled = [load_pass(name)() for phase, name in PIPELINE if phase != "scheduled"]
+    run_passes(module, with_options(tiled, goal.pass_options(), None))
+    found = Schedules(goal, module).scheduled(Overlap(2, MOST_WAVES))
+    assert overlap_of(found) == Overlap(2, MOST_WAVES)
+    verify_module(found, "scheduled")
+    assert sum(1 for _ in found.walk()) < 3_000

@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from small_models import Array
 
+from supertile.ir import comm
 from supertile.ir.placement import Placement, place
-from supertile.runtime.comm_ops import combine, dispatch
+from supertile.passes.schedule_waves import runs_of
+from supertile.runtime.comm_ops import (
+    EXCHANGES,
+    bring_back,
+    combine,
+    dispatch,
+    rows_of_slots,
+    sum_of_choices,
+)
 from supertile.runtime.graph_ops import grouped_linear
-from supertile.targets.deploy import spread
 
 CHANNELS, CHOICES, EXPERTS = 5, 3, 8
 
@@ -49,40 +57,22 @@ class Batch:
 
     def in_waves(self, waves: int) -> list[Array]:
         """Results go to a place of their own for each choice; the sum comes last."""
+        share = [np.ones(own.shape, np.float32) for own in self.chosen]
+        counts = rows_of_slots(self.chosen, self.placement)
         back = [np.full((*own.shape, CHANNELS), np.nan, np.float32) for own in self.chosen]
-        starts = [np.cumsum([0, *spread(len(own), waves)]) for own in self.placement.slots]
-        for wave in range(waves):
-            for rank, held in enumerate(starts):
-                self._wave(rank, range(held[wave], held[wave + 1]), back)
-        return [self._summed(own, rows) for own, rows in zip(self.chosen, back, strict=True)]
-
-    def _wave(self, rank: int, slots: range, back: list[Array]) -> None:
-        """One wave of a rank: its rows in the order of slots, sources and tokens."""
-        places = [
-            (source, token, choice)
-            for slot in slots
-            for source, own in enumerate(self.chosen)
-            for token, choice in np.ndindex(own.shape)
-            if self.placement.target(int(own[token, choice]), source, token) == (rank, slot)
-        ]
-        arrived = [self.x[source][token] for source, token, _ in places]
-        rows = np.array(arrived, np.float32).reshape(-1, CHANNELS)
-        owners = [self.placement.target(int(self.chosen[s][t, k]), s, t).slot for s, t, k in places]
-        counts = np.array([owners.count(slot) for slot in slots], np.int32)
-        experts = [self.placement.slots[rank][slot] for slot in slots]
-        if experts:
-            done = grouped_linear(rows, self.weights[experts], counts)
-            for (source, token, choice), row in zip(places, done, strict=True):
-                back[source][token, choice] = row
-
-    def _summed(self, chosen: Array, rows: Array) -> Array:
-        total = np.empty((len(chosen), CHANNELS), np.float32)
-        for token, own in enumerate(chosen):
-            first, *others = np.argsort(own, kind="stable")
-            total[token] = rows[token, first]
-            for choice in others:
-                total[token] += rows[token, choice]
-        return total
+        for wave in runs_of(self.placement.width, min(waves, self.placement.width)):
+            sent = EXCHANGES[comm.Dispatch].together(
+                self.x, self.chosen, share, placement=self.placement, slots=wave.slots
+            )
+            done = []
+            for rank, (rows, _, own, _) in enumerate(sent):
+                slots = slice(wave.slots.start, wave.slots.stop)
+                assert own[slots].tolist() == counts[rank][slots].tolist()
+                experts = [*self.placement.slots[rank]][slots]
+                held = self.weights[experts]
+                done.append(grouped_linear(rows, held, own[slots]) if experts else rows)
+            bring_back(done, [origin for *_, origin in sent], self.chosen, back)
+        return [sum_of_choices(*own) for own in zip(back, self.chosen, strict=True)]
 
 
 def same(found: list[Array], wanted: list[Array]) -> bool:
@@ -93,12 +83,17 @@ def same(found: list[Array], wanted: list[Array]) -> bool:
 @settings(max_examples=15, deadline=None)
 @given(waves=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_waves_have_the_bits_of_one(asked, waves, seed):
-    """Also with more waves than a rank has slots: then some are empty."""
+    """On ranks with fewer slots than others some waves are empty."""
     batch = Batch.of(place(EXPERTS, *asked), seed)
     assert same(batch.in_waves(waves), batch.at_once())
 
 
 def test_sums_in_another_order_would_be_noticed():
     batch = Batch.of(place(EXPERTS, 3), 1)
-    batch._summed = lambda chosen, rows: rows[:, ::-1].sum(1)  # type: ignore[method-assign]
-    assert not same(batch.in_waves(2), batch.at_once())
+    other = [own[:, ::-1] for own in batch.chosen]  # the same rows, later experts first
+    assert same(batch.in_waves(2), batch.at_once())
+    batch.chosen = other
+    assert same(batch.in_waves(2), batch.at_once()), "sums go by expert, not by place"
+    rows = np.float32([[1e8, 1.0, -1e8]]).reshape(1, 3, 1)
+    first, last = (np.int32([own]) for own in ([0, 1, 2], [0, 2, 1]))
+    assert not same([sum_of_choices(rows, first)], [sum_of_choices(rows, last)])
