@@ -4,7 +4,7 @@
     assert read_plan("plan.json") == plan
 
 docs/plan_files.md says what the keys mean. One line holds one layer, so plans can be compared
-line by line; equal plans are equal bytes but for `seconds`.
+line by line; equal plans are equal bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def plan_text(plan: PlanFile) -> str:
     head |= {key: getattr(plan, key) for key in TEXTS}
     head |= {
         "seed": plan.seed,
-        "seconds": float(plan.seconds),
         "model_layers": plan.model_layers,
         "experts": plan.placement.experts,
         "ranks": plan.placement.ranks,

@@ -33,12 +33,14 @@ NUMBER_LIMIT = 1e300
 LOAD_LIMIT = 1e30  # of all windows together: many times `loads.COUNT_LIMIT`
 TEXTS = ("model", "config", "machine", "deployment", "loads")
 REQUIRED = (
-    *("format", "version", *TEXTS, "seed", "seconds", "model_layers", "experts", "ranks", "slots"),
+    *("format", "version", *TEXTS, "seed", "model_layers", "experts", "ranks", "slots"),
     *("shares", "layers"),
 )
 OPTIONAL = (
     *("share_parts", "engine", "bounds", "comparison", "communication", "evidence", "notes"),
 )
+UNREAD = ("seconds",)
+"""Keys of older plans: how long planning took, which is no property of a plan."""
 LAYER_REQUIRED = ("layer", "balancedness", "bound", "ratio", "max_load", "slots")
 LAYER_OPTIONAL = ("expected", "bounds", "loads", "shares")
 
@@ -55,7 +57,7 @@ class _Reader:
     def plan(self, value: object) -> PlanFile:
         table = self.table((), value)
         self._check_version(table)
-        self.known((), table, REQUIRED, OPTIONAL)
+        self.known((), table, REQUIRED, OPTIONAL + UNREAD)
         shares = self.choice(("shares",), table["shares"], get_args(Shares))
         parts = table.get("share_parts")
         if (shares == "weighted") != (parts is not None) or parts not in (None, SHARE_PARTS):
@@ -77,7 +79,6 @@ class _Reader:
         return PlanFile(
             **texts,
             seed=self.whole(("seed",), table["seed"], 0, 2**63),
-            seconds=self.number(("seconds",), table["seconds"]),
             model_layers=total,
             shares=shares,
             placement=placement,

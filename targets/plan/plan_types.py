@@ -59,8 +59,6 @@ class PlanFile:
     loads: str
     """The file or text of the loads that were planned for."""
     seed: int
-    seconds: float
-    """How long planning took: the one value that differs from run to run."""
     model_layers: int
     """Main layers of the model, dense ones too."""
     shares: Shares
@@ -108,7 +106,7 @@ class PlanFile:
         tables = [self.bounds, *self.communication.values(), *(one.bounds for one in self.layers)]
         tables += self.comparison.values()
         parts += [] if self.load is None else self.load.ravel().tolist()
-        parts += [self.seconds, *(value for table in tables for value in table.values())]
+        parts += [value for table in tables for value in table.values()]
         return [value for value in parts if isinstance(value, int | float)]
 
     def __eq__(self, other: object) -> bool:

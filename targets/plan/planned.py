@@ -179,7 +179,6 @@ class Planned:
         yield "over bound", f"{self.over_bound.max():.4f}", over
         if self.expected is not None:
             yield "expected balancedness", f"{self.expected.mean():.4f}", self.scenarios
-        yield "planned in", f"{self.seconds:.2f} s", "wall time of planning"
 
     def _compared(self, name: str) -> dict[str, float]:
         """The figures of a placement that plan.json holds."""
@@ -209,7 +208,6 @@ class Planned:
             deployment=self.deployment,
             loads=self.loads_source,
             seed=self.seed,
-            seconds=self.seconds,
             model_layers=self.model_layers,
             shares=self.shares,
             placement=self.after,

@@ -42,7 +42,6 @@ def plan_of(placement: ExpertMap, numbers: Any = (1, 3), **changes: Any) -> Plan
         "deployment": "phase=decode ep=3",
         "loads": "zipf:0.6,seed=3",
         "seed": 3,
-        "seconds": 0.25,
         "model_layers": 4,
         "shares": "equal" if np.array_equal(equal.share, placement.share) else "weighted",
         "placement": placement,
