@@ -16,23 +16,19 @@ from typing import Any
 import numpy as np
 from xdsl.ir import SSAValue
 
-from supertile.ir import comm, sched
+from supertile.ir import sched
 from supertile.ir.errors import UserError
 from supertile.ir.group_layout import WHOLE
-from supertile.ir.sched import tensor_of
 from supertile.ir.tile_access import COUNTED
-from supertile.ir.types import ELEMENT_NAMES, is_scaled
-from supertile.runtime import comm_ops
-from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
-from supertile.runtime.lockstep import LockstepExecutor, merged, placed_properties, shown_of
+from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.lockstep import LockstepExecutor, merged, shown_of
 from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import FunctionPlan, Step, is_watched
 from supertile.runtime.sched_frame import Frame, Sequences, taken
 from supertile.runtime.sched_plan import POISON, Bytes, Named, ProgramPlan, overwrite
+from supertile.runtime.sched_transfer import transfer
 
 Order = Callable[[ProgramPlan], Sequence[Step]]
-
-TRANSFERS = {op.name.removeprefix("comm."): op for op in comm.OPS}
 
 
 def program_order(program: ProgramPlan) -> Sequence[Step]:
@@ -244,7 +240,7 @@ class _Call:
                     source = frame.value(step.op.inputs[0], half)
                     overwrite(frame.value(step.op.outputs[0], half), source)
             case sched.Transfer():
-                self._transfer(step, step.op)
+                transfer(self.frames, step, step.op, self.layer)
             case sched.Layers():
                 self._settle(step)
                 if step.op.microbatches is None:
@@ -264,67 +260,6 @@ class _Call:
             held = [taken(value, run) for value, run in values]
             inputs, outputs = held[: len(inputs)], held[len(inputs) :]
         self.program.kernels[op.kernel.data].launch(inputs, outputs)
-
-    def _transfer(self, step: Step, op: sched.Transfer) -> None:
-        if op.wave is not None:
-            self._wave(step, op, op.wave)
-            return
-        properties = placed_properties(step, self.layer)
-        given = {key: properties[key] for key in ("placement", "ranks") if key in properties}
-        function = comm_ops.FUNCTIONS[TRANSFERS[op.kind.data]]
-        columns = zip(*[frame.values_of(op.inputs, op.half_number) for frame in self.frames],
-                      strict=True)  # fmt: skip
-        self._received(op, op.outputs, function(*map(list, columns), **given))
-
-    def _wave(self, step: Step, op: sched.Transfer, wave: sched.WaveAttr) -> None:
-        """The rows of some slots, to the experts or back."""
-        if op.kind.data == "combine":
-            self._combined(op, wave)
-            return
-        x, chosen, weight = (
-            [frame.value(value, op.half_number) for frame in self.frames] for value in op.inputs[:3]
-        )
-        placement = placed_properties(step, self.layer)["placement"]
-        if wave.is_first:
-            settled = comm_ops.rows_of_slots(chosen, placement)
-            self._received(op, [op.outputs[2]], [(own,) for own in settled])
-        counts = op.outputs[2] if wave.is_first else op.inputs[-1]
-        outputs = [value for value in op.outputs if value is not counts]
-        sent = comm_ops.EXCHANGES[comm.Dispatch].together(
-            x, chosen, weight, placement=placement, slots=wave.slots
-        )
-        for frame, (rows, row_weight, _, origin) in zip(self.frames, sent, strict=True):
-            run = frame.rows_of(counts, wave)
-            for output, value in zip(outputs, (rows, row_weight, origin), strict=True):
-                count = int(frame.value(counts).sum())
-                frame.make(output, (count, *value.shape[1:]))
-                overwrite(taken(frame.value(output), run), _rounded(value, output))
-
-    def _combined(self, op: sched.Transfer, wave: sched.WaveAttr) -> None:
-        """Rows to the places of their choices; by the last wave also their sum."""
-        half = op.half_number
-        rows, origin, chosen, back = [], [], [], []
-        for frame in self.frames:
-            run = frame.rows_of(op.inputs[-1], wave)
-            rows.append(frame.value(op.inputs[0])[run])
-            origin.append(frame.value(op.inputs[1])[run])
-            chosen.append(frame.value(op.inputs[2], half))
-            places = op.inputs[3] if wave.is_last else op.outputs[0]
-            frame.make(places, (*chosen[-1].shape, *rows[-1].shape[1:]))
-            back.append(frame.value(places).copy() if wave.is_last else frame.value(places))
-        comm_ops.bring_back(rows, origin, chosen, back)
-        if wave.is_last:
-            sums = [(comm_ops.sum_of_choices(*own),) for own in zip(back, chosen, strict=True)]
-            self._received(op, op.outputs, sums)
-
-    def _received(
-        self, op: sched.Transfer, outputs: Sequence[SSAValue], results: Sequence[Sequence[Any]]
-    ) -> None:
-        """Write what each rank gets."""
-        for frame, held in zip(self.frames, results, strict=True):
-            for output, value in zip(outputs, held, strict=True):
-                frame.make(output, value.shape)
-                overwrite(frame.value(output, op.half_number), _rounded(value, output))
 
     # ---- layers --------------------------------------------------------------------------------
 
@@ -480,13 +415,6 @@ def _copy(value: Any) -> Any:
     if isinstance(value, Scaled):
         return replace(value, codes=value.codes.copy(), scales=value.scales.copy())
     return value.copy()
-
-
-def _rounded(value: Any, output: SSAValue) -> Any:
-    """What a transfer computes, in the format of its memory; what it copies is in that already."""
-    kind = tensor_of(output)
-    element = "" if is_scaled(kind) else ELEMENT_NAMES[kind.element_type]
-    return ROUNDING[element](value) if element in ROUNDING else value
 
 
 def _settle_layers(frame: Frame, op: sched.Layers) -> None:

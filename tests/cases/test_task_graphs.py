@@ -1,14 +1,18 @@
 """Schedules against a graph of their tasks that networkx has rebuilt, for every overlap."""
 
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 from case_runs import apart
 from overlapped_runs import BATCHES, BOTH, WAVES, overlapped, run, wanted
-from scheduled_runs import model_of, programs
+from scheduled_runs import model_of, programs, symbols
 from task_graph import drawn_order, reachable, task_graph
 
 from supertile.ir import sched
-from supertile.ir.sched_check import before_each
+from supertile.ir.op import attribute_of
+from supertile.ir.sched_check import before_each, order_problems, traced
+from supertile.ir.verify import VerifyError, verify_module
 from supertile.passes.overlap_comm import OverlapComm
 from supertile.runtime.sched_execute import ScheduledExecutor
 
@@ -48,6 +52,34 @@ def test_who_writes_comes_before_who_reads(overlap: OverlapComm) -> None:
                 for writer in made.get(value, []):
                     near = number == writer or writer in before[number]
                     assert near or number in before[writer]
+
+
+@pytest.mark.parametrize("overlap", [WAVES, BATCHES, BOTH])
+def test_every_deleted_edge_is_noticed(overlap: OverlapComm) -> None:
+    """By the checks of the IR: no event of an overlapped program is there for nothing."""
+    module = overlapped(CASE, RANKS, overlap)
+    for program in programs(module).values():
+        trace = traced(program, symbols(module))
+        for op in program.actions:
+            events = [other.event for other in op.awaited]
+            for event in events:
+                op.wait_for([one for one in events if one is not event])
+                weaker = replace(trace, before=before_each(program.actions))
+                noticed = any(True for _ in order_problems(program, weaker))
+                op.wait_for(events)
+                assert noticed, f"{sched.action_name(op)} need not wait"
+
+
+@pytest.mark.parametrize("part, message", [(sched.SLOTS, "slots"), (sched.ROWS, "rows")])
+def test_a_task_of_a_wave_says_what_it_uses(part: int, message: str) -> None:
+    """With rows and slots taken for one another the text is refused."""
+    module = overlapped(CASE, RANKS, WAVES).clone()
+    for op in module.walk():
+        if isinstance(op, sched.Task) and op.split is not None:
+            split = [part if one else one for one in op.split.get_values()]
+            op.properties["split"] = attribute_of(split)
+    with pytest.raises(VerifyError, match=f"operand . has .* {message}, "):
+        verify_module(module, "scheduled")
 
 
 @pytest.mark.parametrize("overlap", EVERY)
