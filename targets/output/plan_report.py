@@ -99,7 +99,7 @@ def _placements(planned: Planned) -> str:
     columns = (
         ("placement", "where the experts are"),
         ("load / mean", "largest load of a rank over the mean, mean over layers"),
-        ("layer time", "dispatch, experts and combine of a layer in the step, chance included"),
+        ("layer time", "how long dispatch, experts or combine of a layer run, chance included"),
         ("step", "one step of all layers"),
         ("tokens/s", f"{tokens} per second per {planned.device_unit}, of the whole step"),
         ("gain", "tokens per second of the plan over those of this placement"),

@@ -29,7 +29,7 @@ class StepFigures:
     """A step with a placement under loads."""
 
     layer_seconds: float
-    """Dispatch, experts and combine of a layer, one after the other: mean over layers."""
+    """How long dispatch, experts or combine of a layer run: mean over layers."""
     step_seconds: float
     tokens_per_second_per_device: float
     """Accepted output tokens while decoding, prompt tokens in prefill."""
@@ -43,18 +43,25 @@ def step_figures(timeline: Timeline, layers: int) -> StepFigures:
     counts: dict[str, int] = {}
     for name, count in timeline.order:
         counts[name] = counts.get(name, 0) + count
-    seconds = sum(counts[program.name] * _expert_seconds(program) for program in timeline.programs)
+    seconds = sum(counts[program.name] * expert_seconds(program) for program in timeline.programs)
     step = timeline.summary["step_ms"]
     rate = next(value for key in RATES if (value := timeline.summary[key]) is not None)
     assert isinstance(step, float) and isinstance(rate, float)
     return StepFigures(seconds / layers, step / 1e3, rate)
 
 
-def _expert_seconds(program: Program) -> float:
-    """Of all dispatches, experts and combines of a program."""
-    return sum(
-        task.duration for task in program.tasks if task.name in LAYER_KINDS or task.kind == EXPERTS
+def expert_seconds(program: Program) -> float:
+    """How long dispatches, experts or combines of a program run: what runs at once counts once."""
+    spans = sorted(
+        (task.start, task.end)
+        for task in program.tasks
+        if task.name in LAYER_KINDS or task.kind == EXPERTS
     )
+    seconds, reached = 0.0, 0.0
+    for start, end in spans:
+        seconds += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return seconds
 
 
 def gain_text(steps: Mapping[str, StepFigures], current: str, unit: str, phase: str) -> str:

@@ -92,7 +92,7 @@ def _legend(planned: Planned) -> Iterator[str]:
     yield "  the fullest"
     if planned.steps:
         tokens = "prompt tokens" if planned.phase == "prefill" else "tokens"
-        yield "layer time: dispatch, experts and combine of a layer in the step, chance included;"
+        yield "layer time: how long dispatch, experts or combine of a layer run, chance included;"
         yield f"  tokens/s: {tokens} per second per {planned.device_unit}, of the whole step"
     if planned.engine is not None:
         yield f"{planned.engine.title} loads the plan: {planned.engine.fact('split.rule').note}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supertile.targets.plan.comparison import StepFigures, gain_over, gain_text
+from supertile.targets.plan.comparison import StepFigures, expert_seconds, gain_over, gain_text
+from supertile.targets.timeline import Program, Task
 
 
 def steps(**rates: float) -> dict[str, StepFigures]:
@@ -42,3 +43,17 @@ def test_prefill_counts_prompt_tokens() -> None:
 
 def test_a_gain_is_of_the_other_rate() -> None:
     assert gain_over(steps(EPLB=4.0, planned=5.0), "EPLB") == pytest.approx(0.25)
+
+
+def test_what_runs_at_once_counts_once() -> None:
+    """Two waves; the second dispatch runs under the experts of the first."""
+    tasks = (
+        Task("attention_1", "attention", "compute", 0.0, 5.0, ()),
+        Task("dispatch", "communication", "node", 5.0, 2.0, (0,)),
+        Task("experts_1", "experts", "compute", 7.0, 3.0, (1,)),
+        Task("dispatch", "communication", "node", 7.0, 2.0, (1,)),
+        Task("experts_1", "experts", "compute", 10.0, 3.0, (2, 3)),
+        Task("combine", "communication", "node", 10.0, 1.0, (2,)),
+        Task("combine", "communication", "node", 14.0, 1.0, (4, 5)),
+    )
+    assert expert_seconds(Program("moe", tasks)) == 8 + 1
