@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from supertile.ir import portable_math
 from supertile.targets.placement.bounds import worth_bound
 from supertile.targets.placement.expert_map import Floats, Integers
 from supertile.targets.placement.objective import SlotCosts, in_tokens
@@ -82,10 +83,10 @@ def _together(
 
 def _whole(read: Floats, unit: float) -> Floats:
     """c(R) of each R [N]."""
-    full = -np.expm1(-unit)
+    full = -float(portable_math.expm1(-unit))
     count = np.floor(read / full)
     rest = np.maximum(read - count * full, 0.0)
-    most: Floats = count + np.minimum(-np.log1p(-np.minimum(rest, full)) / unit, 1.0)
+    most: Floats = count + np.minimum(-portable_math.log1p(-np.minimum(rest, full)) / unit, 1.0)
     return most
 
 
