@@ -41,7 +41,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(browser() is None, reason="no browser: install chromium to see the page drawn")
 def test_the_page_is_drawn(page: Path, tmp_path: Path) -> None:
-    """Six layers, of each the fullest rank of three placements; a curve for each, and the bound."""
+    """Six layers, of each the fullest rank of three placements; a curve for each, and the bound;
+    a row for each placement and for each layer."""
     text = page.read_text()
     assert POLICY in text  # under which the visit could not look around
     probed = tmp_path / "page.html"
@@ -50,7 +51,7 @@ def test_the_page_is_drawn(page: Path, tmp_path: Path) -> None:
     found = seen["found"]
     assert seen["console"] == [] and found["scripts"] == 1  # that of the visit
     assert found["inside"] == [True, True]
-    assert (found["dots"], found["lines"], found["rows"]) == (3 * 6, 1 + 3, 6)
+    assert (found["dots"], found["lines"], found["rows"]) == (3 * 6, 1 + 3, 3 + 6)
     assert found["page"] <= found["width"]
     assert "phase=decode ep=4" in found["shown"] and "lower bound" in found["shown"]
 
