@@ -18,6 +18,17 @@ NUMBERS = ("F32", "I64", "I32")
 """Of a safetensors file: what NumPy has as numbers, not as bits."""
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong with a file that NumPy does not load, in one line.
+
+    NumPy takes all that begins like no format of its own for a pickle, and advises to load it so.
+    """
+    first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if "pickle" in first:
+        return "it has neither the format .npy nor .npz, or holds Python objects"
+    return first
+
+
 def read_npz(path: str, code: str) -> Arrays:
     """Every array of the file; `UserError(code)` with `file` and `reason` where it is none."""
     if not os.path.isfile(path):
@@ -28,7 +39,7 @@ def read_npz(path: str, code: str) -> Arrays:
             return {name: archive[name] for name in archive.files}
     except Exception as error:
         # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         if Path(path).suffix == ".npy":
             reason = "it holds one array without a name"
         raise UserError(code, file=path, reason=reason) from None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.errors import Spot, UserError
+from supertile.runtime.array_file import reason_of
 
 SIZE_LIMIT = 1 << 30  # bytes of a token file
 WORD = re.compile(r"[^\s,]+")
@@ -59,8 +60,7 @@ def _read_array(path: Path) -> Rows:
         raise
     except Exception as error:
         # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError("run.tokens_broken", file=path, reason=reason) from None
+        raise UserError("run.tokens_broken", file=path, reason=reason_of(error)) from None
 
 
 def _split(path: Path, ids: NDArray[Any], lengths: NDArray[Any] | None) -> Rows:

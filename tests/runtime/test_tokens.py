@@ -65,3 +65,14 @@ def test_the_vocabulary():
         check_vocabulary(rows, 9)
     with pytest.raises(UserError, match="found: -1"):
         check_vocabulary([np.array([-1])], 9)
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "tokens.npz"])
+def test_no_advice_to_unpickle(name, tmp_path):
+    """NumPy takes any bytes that it does not know for a pickle, and says how to load that."""
+    path = tmp_path / name
+    path.write_bytes(b"no array")
+    with pytest.raises(UserError) as caught:
+        read_tokens(path)
+    assert "allow_pickle" not in str(caught.value)
+    assert "neither the format .npy nor .npz" in str(caught.value)
