@@ -1,8 +1,8 @@
 """What hiding communication under computation is worth: recurrences over waves, on arrays.
 
-    waves, i = 1 .. n, of an expert layer          Comet's pairs (arXiv 2502.19811)
-    d_i = d_(i-1) + D_i                            dispatch with the first product,
-    c_i = max(c_(i-1), d_i) + E_i                  the second product with combine
+    waves i = 1 .. n of an expert layer
+    d_i = d_(i-1) + D_i
+    c_i = max(c_(i-1), d_i) + E_i
     r_i = max(r_(i-1), c_i) + C_i
 
 D, E and C are the seconds of dispatch, of the experts and of combine. Ranks send while they
@@ -17,17 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supertile.targets.cost.values import Value
-
 Seconds = npt.NDArray[np.float64]
 FILL = 2
 """Rounds of tiles over all cores that a wave of the reference policy has at least."""
-
-
-def equal_waves(total: Value, waves: int) -> Seconds:
-    """`total` [...] in equal parts [..., waves]."""
-    held = np.asarray(total, np.float64)[..., None]
-    return np.repeat(held / waves, waves, axis=-1)
 
 
 def wave_time(dispatch: Any, experts: Any, combine: Any, duplex: bool = True) -> Seconds:
@@ -40,14 +32,6 @@ def wave_time(dispatch: Any, experts: Any, combine: Any, duplex: bool = True) ->
         computed = np.maximum(computed, arrived[..., wave]) + experts[..., wave]
         back = np.maximum(back, computed) + combine[..., wave]
     return back
-
-
-def pairwise_time(
-    dispatch: Value, first: Value, second: Value, combine: Value, pieces: float = np.inf
-) -> Value:
-    """Dispatch under the first product, combine under the second, in so many pieces each."""
-    pairs = ((dispatch, first), (second, combine))
-    return sum(np.maximum(a, b) + np.minimum(a, b) / pieces for a, b in pairs)
 
 
 def reference_waves(slots: int, rows: float, tiles: float, cores: float) -> int:

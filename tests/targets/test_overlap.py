@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from supertile.targets.overlap import equal_waves, pairwise_time, reference_waves, wave_time
+from supertile.targets.overlap import reference_waves, wave_time
+
+
+def equal_waves(total, waves):
+    """`total` [...] in equal parts [..., waves]."""
+    return np.repeat(np.asarray(total, np.float64)[..., None] / waves, waves, axis=-1)
+
+
+def pairwise_time(dispatch, first, second, combine, pieces=np.inf):
+    """Dispatch under the first product, combine under the second, in so many pieces each."""
+    pairs = ((dispatch, first), (second, combine))
+    return sum(np.maximum(a, b) + np.minimum(a, b) / pieces for a, b in pairs)
+
 
 quick = settings(max_examples=60, deadline=None)
 seconds = st.floats(0.01, 10)
