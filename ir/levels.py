@@ -31,6 +31,9 @@ LEVELS: dict[str, frozenset[str]] = {
     "scheduled": frozenset({"builtin.module"}) | SCHED | ((TILE | GRAPH) - SPELLED_OUT - REPLACED),
 }
 
+# Whole tensors and their groups; what lies behind has kernels.
+WHOLE_TENSORS = ("graph", "placed", "fused")
+
 
 def level_of(module: ModuleOp) -> str | None:
     """The first level that may hold all ops of the module; None if no level may."""

@@ -34,6 +34,7 @@ class AssignMemory(Pass):
 
     name = "assign-memory"
     equivalence: ClassVar[Equivalence] = "exact"
+    takes: ClassVar[tuple[str, ...]] = ("tiled",)
 
     memory: str = ""
 

@@ -40,6 +40,7 @@ class BuildSchedule(Pass):
 
     name = "build-schedule"
     equivalence: ClassVar[Equivalence] = "exact"
+    takes: ClassVar[tuple[str, ...]] = ("tiled",)
 
     tokens: int = 16
     batch: int = 1

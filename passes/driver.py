@@ -23,7 +23,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir.errors import UserError
 from supertile.ir.files import write_text
-from supertile.ir.levels import later, level_of
+from supertile.ir.levels import LEVELS, later, level_of
 from supertile.ir.text import HEADER, print_module
 from supertile.ir.verify import Memory, VerifyError, verify_module
 from supertile.passes.instruments import (
@@ -167,6 +167,7 @@ class _Run:
 
     def apply(self, one: Pass, number: int, before: ModuleOp | None) -> None:
         record = self.record(one, number)
+        check_level(one, self.level)
         rewrites = Rewrites(self.options.budget)
         start = time.process_time()
         try:
@@ -250,6 +251,17 @@ class _Run:
         except Exception:  # the failure itself matters more than what cannot be written about it
             path = path if path.exists() else None
         return InternalError(message, path)
+
+
+def check_level(one: Pass, level: str) -> None:
+    """`pass.level` where the pass is not for modules of this level."""
+    if level in one.takes:
+        return
+    order, levels = list(LEVELS), " or ".join(one.takes)
+    hint = f"run the passes that leave {one.takes[0]} before it: `supertile list passes`"
+    if order.index(level) > order.index(one.takes[-1]):
+        hint = f"run it on a dump from before the first pass that leaves {level}"
+    raise UserError("pass.level", name=one.name, levels=levels, found=level, hint=hint)
 
 
 # ---- reproducers -------------------------------------------------------------------------------

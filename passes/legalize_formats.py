@@ -67,6 +67,7 @@ class LegalizeFormats(Pass):
 
     name = "legalize-formats"
     equivalence: ClassVar[Equivalence] = "convert"
+    takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
     stored: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from xdsl.dialects.func import FuncOp
 
 from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
+from supertile.ir.levels import WHOLE_TENSORS
 from supertile.ir.microbatches import split_problem
 from supertile.ir.op import attribute_of, python_value
 from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
@@ -35,6 +36,7 @@ class OverlapComm(Pass):
 
     name = "overlap-comm"
     equivalence: ClassVar[Equivalence] = "reassociate"
+    takes: ClassVar[tuple[str, ...]] = (*WHOLE_TENSORS, "tiled")
     leaves: ClassVar[str | None] = "graph"  # a module of any level keeps its level
 
     microbatches: Literal[1, 2] = 1

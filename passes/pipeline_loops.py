@@ -33,6 +33,7 @@ class PipelineLoops(Pass):
 
     name = "pipeline-loops"
     equivalence: ClassVar[Equivalence] = "exact"
+    takes: ClassVar[tuple[str, ...]] = ("tiled",)
 
     stages: int = 2
     memory: str = ""

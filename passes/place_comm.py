@@ -31,6 +31,7 @@ class PlaceComm(Pass):
 
     name = "place-comm"
     equivalence: ClassVar[Equivalence] = "exact"
+    takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
     dispatch: str = ""
     combine: str = ""

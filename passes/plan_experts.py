@@ -51,6 +51,7 @@ class PlanExperts(Pass):
 
     name = "plan-experts"
     equivalence: ClassVar[Equivalence] = "reassociate"
+    takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
     ranks: int = 1
     slots: tuple[int, ...] = ()

@@ -25,6 +25,7 @@ from xdsl.pattern_rewriter import (
 from xdsl.traits import Pure
 
 from supertile.ir import graph
+from supertile.ir.levels import WHOLE_TENSORS
 from supertile.ir.locations import is_unknown
 
 Equivalence = Literal["exact", "reassociate", "requantize", "convert"]
@@ -41,6 +42,8 @@ class Pass(ModulePass, ABC):
     """
 
     equivalence: ClassVar[Equivalence]
+    takes: ClassVar[tuple[str, ...]] = WHOLE_TENSORS
+    """The levels of the modules that the pass is for; the driver refuses others."""
     leaves: ClassVar[str | None] = None
     """The level of the module behind the pass, where that is not yet the level of its phase."""
 

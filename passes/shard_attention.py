@@ -48,6 +48,7 @@ class ShardAttention(Pass):
 
     name = "shard-attention"
     equivalence: ClassVar[Equivalence] = "reassociate"
+    takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
     ranks: int = 1
     experts: Literal["share", "slice"] = "share"

@@ -45,6 +45,11 @@ PASS_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="try larger sizes; see which sizes the op needs",
     ),
+    "pass.level": Text(
+        "the pass {name} cannot run on a module of the level {found}",
+        expected="a module of the level {levels}",
+        suggestion="{hint}",
+    ),
     "pass.not_tiled": Text(
         "@{name} has an op outside of kernels: {op}",
         expected="a tiled module",
