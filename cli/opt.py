@@ -11,6 +11,8 @@ from pathlib import Path
 from supertile.cli.inputs import check_output_file, check_output_folder, reproducer_folder
 from supertile.ir.errors import UserError
 
+LENGTH_LIMIT = 200_000_000  # bytes of IR text; V4-Pro has 1.5 million at most
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="IR text, or a reproducer; - reads the input")
@@ -78,9 +80,20 @@ def read_ir(file: str) -> str:
     if file != "-" and not os.path.exists(file):
         raise UserError("command.unreadable", file=file[:300], reason="there is no such file")
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = sys.stdin.read(LENGTH_LIMIT + 1) if file == "-" else _file_text(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("command.unreadable", file=file, reason=reason) from None
     except UnicodeDecodeError:
         raise UserError("command.unreadable", file=file, reason="it is not text") from None
+    if len(text) > LENGTH_LIMIT:
+        reason = f"it has more than {LENGTH_LIMIT:,} bytes"
+        raise UserError("command.unreadable", file=file, reason=reason)
+    return text
+
+
+def _file_text(file: str) -> str:
+    from supertile.ir.files import open_regular
+
+    with open_regular(file) as stream:
+        return stream.read(LENGTH_LIMIT + 1).decode("utf-8").replace("\r\n", "\n")

@@ -18,6 +18,7 @@ from lark.indenter import DedentError, Indenter
 from supertile.frontend.syntax import ModelFile
 from supertile.frontend.tree import TreeBuilder
 from supertile.ir.errors import Spot, UserError
+from supertile.ir.files import open_regular
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
 
@@ -30,10 +31,14 @@ TAB = 8  # columns of indentation
 def read_model_file(path: Path) -> ModelFile:
     """Parse a model file."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            data = stream.read(4 * LENGTH_LIMIT + 1)  # a character has at most four bytes
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError("language.unreadable", file=str(path), reason=reason) from None
+    if len(data) > 4 * LENGTH_LIMIT:
+        size = path.stat().st_size
+        raise UserError("language.too_long", file=str(path), size=size, limit=LENGTH_LIMIT)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

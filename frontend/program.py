@@ -10,6 +10,7 @@ from supertile.frontend.parse import read_model_file
 from supertile.ir.errors import Spot, UserError
 
 IMPORT_LIMIT = 32  # files
+SUFFIX = ".st"
 
 
 @dataclass
@@ -71,7 +72,7 @@ def _add_file(
 def _add_import(
     program: Program, item: syntax.Import, path: Path, open_files: list[Path], done: set[Path]
 ) -> None:
-    target = _file(path.parent, item)
+    target = _file(path.parent, item, Path(program.path).parent.resolve())
     if target in open_files:
         raise UserError("language.import_cycle", item.where, file=item.file.value)
     if target in done:
@@ -82,13 +83,19 @@ def _add_import(
     _add_file(program, read_model_file(target), target, [*open_files, target], done)
 
 
-def _file(folder: Path, item: syntax.Import) -> Path:
+def _file(folder: Path, item: syntax.Import, top: Path) -> Path:
+    """The model file that an import names: below the folder of the main file, links resolved.
+
+    What lies elsewhere is not read, so that no error can quote it.
+    """
     try:
         target = (folder / item.file.value).resolve()
-        found = target.is_file()
+        exists = target.is_file()
     except (OSError, ValueError, RuntimeError):  # names that no file can have, circles of links
-        found = False
-    if not found:
+        raise UserError("language.import_missing", item.file.where, file=item.file.value) from None
+    if not target.is_relative_to(top) or (exists and target.suffix != SUFFIX):
+        raise UserError("language.import_outside", item.file.where, file=item.file.value)
+    if not exists:
         raise UserError("language.import_missing", item.file.where, file=item.file.value)
     return target
 

@@ -13,11 +13,32 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from supertile.ir.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def open_regular(file: str | Path) -> BinaryIO:
+    """A regular file, opened for reading.
+
+    Raises an `OSError` for pipes and devices too: a pipe may never get a writer, and a device may
+    never end.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(file, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise OSError(errno.EINVAL, f"it is {kind}, not a file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_text(file: str, area: str, limit: int) -> str:
@@ -29,7 +50,7 @@ def read_text(file: str, area: str, limit: int) -> str:
     try:
         if path.is_dir():
             raise UserError(f"{area}.folder", file=file)
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(limit + 1)
     except FileNotFoundError:
         raise UserError(f"{area}.absent", file=file) from None
@@ -55,20 +76,21 @@ def write_text(path: str | Path, text: str) -> None:
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write bytes, replacing the file; missing folders are made."""
     try:
-        # A link keeps pointing at its file, whose content changes.
-        _write(Path(os.path.realpath(path)), data)
+        _write(Path(path), data)
     except OSError as error:
         raise _refusal(path, error) from None
 
 
-def _write(target: Path, data: bytes) -> None:
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and not target.is_file():
+def _write(path: Path, data: bytes) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if path.exists() and not path.is_file():
         # A device or a pipe, such as /dev/stdout, is written in place: no name can replace it.
-        target.write_bytes(data)
+        _write_in_place(path, data)
         return
+    # A link keeps pointing at its file, whose content changes.
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
     # The name of the target may be as long as names can be, so that of the temporary is its own.
     temporary = target.parent / f".supertile-{os.getpid()}-{secrets.token_hex(6)}.tmp"
     try:
@@ -81,6 +103,19 @@ def _write(target: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _write_in_place(target: Path, data: bytes) -> None:
+    """Write to what is there; a pipe that nobody reads is an `OSError`, not a wait without end."""
+    try:
+        descriptor = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "it is a pipe that nobody reads") from None
+        raise
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
 
 
 def _refusal(path: str | Path, error: OSError) -> UserError:

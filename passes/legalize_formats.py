@@ -67,7 +67,6 @@ class LegalizeFormats(Pass):
 
     name = "legalize-formats"
     equivalence: ClassVar[Equivalence] = "convert"
-    takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
     stored: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()

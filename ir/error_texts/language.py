@@ -62,6 +62,10 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     "language.import_missing": Text(
         "{file} does not exist", expected="a path relative to this file"
     ),
+    "language.import_outside": Text(
+        "{file} is no model file of this model",
+        expected="a file ending in .st, in the folder of the main model file or below it",
+    ),
     "language.imports": Text("too many imports", expected="at most {limit} files"),
     "language.kind": Text(
         "{name} is no kind here", expected="one of {known}", found="{name}", suggestion="{hint}"

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from supertile.ir.errors import UserError, nearest
-from supertile.ir.files import read_text
+from supertile.ir.files import open_regular, read_text
 from supertile.ir.json_text import JsonSource, parse_json
 from supertile.targets.plan.load_csv import read_csv
 from supertile.targets.plan.load_tables import table_of
@@ -57,7 +57,7 @@ def _check_archive(file: str, suffix: str) -> None:
         if os.path.isdir(file):
             raise UserError("loads.folder", file=file)
         size = os.path.getsize(file)
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             start = stream.read(4)
     except FileNotFoundError:
         raise UserError("loads.absent", file=file) from None

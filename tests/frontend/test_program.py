@@ -71,6 +71,11 @@ def test_a_model_may_be_imported_for_its_blocks(tmp_path: Path) -> None:
         ({"main.st": f'import "{"x" * 5000}"'}, "import_missing"),
         ({"main.st": 'import "\0"'}, "import_missing"),
         ({"main.st": 'import ""'}, "import_missing"),
+        ({"main.st": 'import "../secret.st"'}, "import_outside"),
+        ({"main.st": 'import "../absent.st"'}, "import_outside"),
+        ({"main.st": 'import "/etc/passwd"'}, "import_outside"),
+        ({"main.st": 'import "notes.txt"', "notes.txt": "password"}, "import_outside"),
+        ({"main.st": 'import "a/b.st"', "a/b.st": 'import "../../secret.st"'}, "import_outside"),
         ({"main.st": MAIN + NORM + 'import "a.st"', "a.st": NORM}, "defined_twice"),
         ({"main.st": MAIN + 'import "a.st"', "a.st": "block norm(x) -> y\n  return"}, "syntax"),
         ({"main.st": NORM}, "no_model"),
@@ -93,3 +98,13 @@ def test_errors_name_the_file_they_are_in(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         build_program(load(tmp_path, files), config())
     assert caught.value.spot is not None and caught.value.spot.file.endswith("a.st")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_no_import(tmp_path: Path) -> None:
+    (tmp_path / "secret.st").write_text("password\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "part.st").symlink_to(tmp_path / "secret.st")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "model", {"main.st": 'import "part.st"'})
+    assert caught.value.code == "language.import_outside"
+    assert "password" not in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 
 from supertile.ir import files
 from supertile.ir.errors import UserError
-from supertile.ir.files import write_bytes, write_text
+from supertile.ir.files import open_regular, write_bytes, write_text
 
 
 def left(folder: Path) -> list[str]:
@@ -73,3 +73,28 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     with pytest.raises(UserError) as caught:
         write_text(tmp_path / "out", "text")
     assert caught.value.code == "command.unwritable"
+
+
+# ---- pipes and devices ---------------------------------------------------------------------------
+
+
+def test_a_pipe_is_no_file_to_read_and_nobody_waits_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="not a file"):
+            open_regular(path)
+
+
+def test_a_pipe_that_nobody_reads_is_refused_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="nobody reads"):
+        write_text(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_with_a_reader_is_written_in_place(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_text(tmp_path / "pipe", "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
