@@ -32,9 +32,10 @@ def open_regular(file: str | Path) -> BinaryIO:
     descriptor = os.open(file, flags)
     try:
         mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-            raise OSError(errno.EINVAL, f"it is {kind}, not a file")
+            raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

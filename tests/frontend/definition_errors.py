@@ -56,6 +56,9 @@ CASES: dict[str, list[Case]] = {
     "language.import_missing": [
         case("nowhere.st does not exist", item='import @"nowhere.st"'),
     ],
+    "language.import_outside": [
+        case("../x.st is no model file of this model", item='import @"../x.st"'),
+    ],
     "language.kind": [
         case("number is no kind here", config="F = intermediate_size: @number"),
         case("words is no kind here", table="kind: @words"),

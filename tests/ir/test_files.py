@@ -80,9 +80,11 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 def test_a_pipe_is_no_file_to_read_and_nobody_waits_for_its_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(OSError, match="not a file"):
             open_regular(path)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
 
 
 def test_a_pipe_that_nobody_reads_is_refused_and_stays(tmp_path):
