@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _chosen(show: str, known: Mapping[str, Listed], what: str) -> Listed:
     if show not in known:
-        raise UserError("command.no_such", what=what, name=show[:100], hint=nearest(show, known))
+        names, hint = ", ".join(known), nearest(show, known)
+        raise UserError("command.no_such", what=what, name=show[:100], known=names, hint=hint)
     return known[show]
 
 

@@ -10,8 +10,6 @@ and never with a text of your own. Whatever is raised that is no `UserError` is 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +33,9 @@ from supertile.ir.error_texts.reference import REFERENCE_TEXTS
 from supertile.ir.error_texts.run import RUN_TEXTS
 from supertile.ir.error_texts.shard import SHARD_TEXTS
 from supertile.ir.error_texts.text import Text
+from supertile.ir.hints import nearest
+
+__all__ = ["TEXTS", "Spot", "UserError", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,6 @@ class UserError(Exception):
             if value:
                 lines.append(f"  {label}: {_shorten(value)}")
         return "\n".join(lines)
-
-
-def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`did you mean X?` for the closest known name, else `otherwise`."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def _window(text: str, column: int, width: int = 100) -> tuple[str, int]:

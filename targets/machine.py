@@ -62,4 +62,5 @@ def _file_of(name: str) -> str:
     if looks_like_path or os.path.isdir(name):
         return name  # a path that is wrong: reading it says how
     known = machine_names()
-    raise UserError("machine.unknown", name=name, known=", ".join(known), hint=nearest(name, known))
+    hint = nearest(name, known, "write a file for it: docs/machines.md")
+    raise UserError("machine.unknown", name=name, known=", ".join(known), hint=hint)

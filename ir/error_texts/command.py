@@ -105,7 +105,9 @@ COMMAND_TEXTS: dict[str, Text] = {
         expected="one of {known}",
         suggestion="{hint}",
     ),
-    "command.no_such": Text("there is no {what} {name}", suggestion="{hint}"),
+    "command.no_such": Text(
+        "there is no {what} {name}", expected="one of {known}", suggestion="{hint}"
+    ),
     "command.no_pipeline": Text(
         "{file} is no reproducer and no passes are given", suggestion="-p 'canonicalize,cse'"
     ),

@@ -407,14 +407,14 @@ def test_every_table_knows_every_family(table: dict[str, Any]) -> None:
 
 
 def test_family_error_names_the_nearest() -> None:
-    error = failure(lambda: config(V4, model_type="deepseek_v33"))
+    error = failure(lambda: config(V4, model_type="depseek_v3"))
     assert error.render() == "\n".join(
         [
             "config.json:28:2: error: `model_type` names a model family that cannot be read",
-            '   28 |  "model_type": "deepseek_v33",',
+            '   28 |  "model_type": "depseek_v3",',
             "         ^",
             "  expected: deepseek_v4, deepseek_v3, llama, qwen3_moe",
-            "  found: deepseek_v33",
+            "  found: depseek_v3",
             "  try: did you mean deepseek_v3?",
         ]
     )

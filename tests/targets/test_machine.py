@@ -448,10 +448,12 @@ def test_a_file_that_is_no_machine_file(tmp_path: Path, content: bytes, code: st
     assert failure(tmp_path, content).code == code
 
 
+WRITE = "write a file for it: docs/machines.md"
 PATHS = [
-    ("h20", "machine.unknown", "did you mean h200?"),
-    ("", "machine.unknown", ""),
-    ("x" * 5000, "machine.unknown", ""),
+    ("gb200", "machine.unknown", "did you mean gb200-nvl72?"),
+    ("h20", "machine.unknown", WRITE),
+    ("", "machine.unknown", WRITE),
+    ("x" * 5000, "machine.unknown", WRITE),
     ("machines/h20.toml", "machine.absent", ""),
     (str(ROOT), "machine.folder", "name the .toml file inside it"),
     ("/dev/null", "machine.special_file", ""),
