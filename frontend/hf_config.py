@@ -3,7 +3,7 @@
 Two dialects describe the same model: the published one (`compress_ratios`, `num_hash_layers`,
 `rope_scaling`) and the one that transformers writes (`layer_types`, `mlp_layer_types`,
 `rope_parameters`). A file may mix them; where both say the same thing they must agree.
-`hf_config_families` says what each family's keys mean; here the file is read and each key checked.
+`families` says what each family's keys mean; here the file is read and each key checked.
 Wrong input raises `UserError` with a `config.` code.
 """
 
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from supertile.frontend.hf_config_families import FAMILIES, Rope, Row, shrink
+from supertile.frontend.families import FAMILIES
+from supertile.frontend.families.common import Rope, Row
+from supertile.frontend.families.small import shrink
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.files import read_text
 from supertile.ir.json_text import key_spot, parse_json, show_json, spot_at

@@ -13,15 +13,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from supertile.frontend import hf_config
+from supertile.frontend.families import FAMILIES
+from supertile.frontend.families.common import FAMILY_SIZES, HEAD_WEIGHTS
+from supertile.frontend.families.small import REPAIRS, SMALL_SIZES, SPLIT_SIZES
 from supertile.frontend.hf_config import Config, Rope, normalize, read_config, shrink, value_spot
-from supertile.frontend.hf_config_families import (
-    FAMILIES,
-    FAMILY_SIZES,
-    HEAD_WEIGHTS,
-    REPAIRS,
-    SMALL_SIZES,
-    SPLIT_SIZES,
-)
 from supertile.ir.errors import CONFIG_TEXTS, Spot, UserError
 
 DATA = Path(__file__).parents[1] / "data"

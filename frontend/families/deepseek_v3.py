@@ -1,0 +1,70 @@
+"""DeepSeek-V3 and R1; source: transformers 5.23 (`modeling_deepseek_v3`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supertile.frontend.families.common import (
+    Parts,
+    Rope,
+    common_values,
+    read_scaling,
+    read_theta,
+    yarn_magnitude,
+)
+
+if TYPE_CHECKING:
+    from supertile.frontend.hf_config import Keys
+
+
+def deepseek_v3(keys: Keys) -> Parts:
+    """Rows: feed_forward ("dense" or "moe"), rope. Draft layers are not run."""
+    values = common_values(keys, "deepseek_v3")
+    keys.divides("n_group", "n_routed_experts")
+    keys.within("topk_group", "n_group")
+    keys.within("num_experts_per_tok", "n_routed_experts")
+    per_group = keys.integer("n_routed_experts") // keys.integer("n_group")
+    selectable = keys.integer("topk_group") * per_group
+    keys.within("num_experts_per_tok", "topk_group", limit=selectable)
+    count = keys.integer("num_hidden_layers")
+    dense = keys.integer("first_k_dense_replace", low=0)
+    every = keys.integer("moe_layer_freq", 1)
+    rope, softmax_factor = _v3_rope(keys)
+    kinds = ["dense" if i < dense or i % every else "moe" for i in range(count)]
+    width = keys.integer("qk_nope_head_dim") + rope.dims
+    if keys.integer("qk_head_dim", width) != width:
+        given = keys.integer("qk_head_dim")
+        raise keys.contradiction("qk_nope_head_dim + qk_rope_head_dim", "qk_head_dim", width, given)
+    values |= {
+        "qk_head_dim": width,
+        "rope_theta": rope.theta,
+        "softmax_scale_factor": softmax_factor,
+    }
+    rows = tuple({"feed_forward": kind, "rope": rope} for kind in kinds)
+    return Parts(values, {"main": rope}, rows)
+
+
+def _v3_rope(keys: Keys) -> tuple[Rope, float]:
+    """The rope, and the factor on the scale of the attention scores."""
+    tables = ("rope_scaling", "rope_parameters")
+    scaling = read_scaling(keys, ("default", "yarn"), *tables)
+    softmax_factor = 1.0
+    if scaling:
+        magnitudes = keys.agreed(lambda table: _v3_magnitudes(keys, table), *tables)
+        scaling["magnitude"], softmax_factor = magnitudes
+    dims = keys.integer("qk_rope_head_dim")
+    keys.even("qk_rope_head_dim", dims)
+    pairs = "interleaved" if keys.flag("rope_interleave", True) else "halves"
+    theta = read_theta(keys, "rope_theta", "rope_parameters.rope_theta", default=10000.0)
+    return Rope(dims, theta, pairs, **scaling), softmax_factor
+
+
+def _v3_magnitudes(keys: Keys, table: str) -> tuple[float, float]:
+    """YaRN's factor on cos and sin, and its factor on the scale of the attention scores."""
+    factor = keys.number(f"{table}.factor")
+    part = keys.number(f"{table}.mscale", 0.0, low=0.0)
+    whole = keys.number(f"{table}.mscale_all_dim", 0.0, low=0.0)
+    ratio = yarn_magnitude(factor, 1.0)
+    if part and whole:
+        ratio = yarn_magnitude(factor, part) / yarn_magnitude(factor, whole)
+    return keys.number(f"{table}.attention_factor", ratio), yarn_magnitude(factor, whole) ** 2
