@@ -1,8 +1,9 @@
 """Answers to deployments that were asked before, kept in the user's cache folder.
 
-An answer is kept under a digest of all that it follows from: the texts of model, config and
-machine, the deployment, the options, and the files of Supertile itself. What cannot be read back
-whole counts as not kept, and a folder that cannot be written to is done without.
+An answer is kept under a digest of the contents of all that it follows from: the files that the
+command names, the options, the files of Supertile itself, and the versions of Python and of the
+packages it needs. What cannot be read back whole counts as not kept, and a folder that cannot be
+written to is done without.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,10 @@ KEPT = 64
 """Answers that are kept; the oldest goes first."""
 SIZE_LIMIT = 200_000_000
 IMPORT = re.compile(r"^\s*import\b", re.MULTILINE)
+UNHEEDED = ("no_cache", "output", "what", "json")
+"""Options that an answer does not follow from; whatever else a command is given is in the key."""
+FILES_LIMIT = 10_000
+"""Files of a folder that an option names; with more of them an answer is not kept."""
 
 
 def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
@@ -38,19 +44,35 @@ def cache_key(options: argparse.Namespace, goal: Goal) -> str | None:
     model = model_path(options.model)
     if IMPORT.search(model.read_text(encoding="utf-8", errors="replace")):
         return None  # the answer would follow from more files
+    asked = {name: value for name, value in vars(options).items() if name not in UNHEEDED}
+    named = [text for value in asked.values() for text in _texts(value)]
+    contents = [file for text in named for file in _files_of(text)]
+    if len(contents) > FILES_LIMIT:
+        return None
     written = "written" if options.output else "printed"
     texts = [
-        options.model, options.config, options.numerics, options.tiles, str(options.entry), written,
+        *(f"{name}={value!r}" for name, value in sorted(asked.items())), written,
         deployment_text(goal.deployment), goal.overlap,
     ]  # fmt: skip
-    files: list[str | Path] = [model, config_path(options.config), goal.machine.file]
-    if goal.plan is not None:
-        files.append(options.plan)
-    loads = getattr(options, "loads", None)
-    texts += [str(loads), "" if goal.engine is None else goal.engine.name]
-    if loads is not None and os.path.isfile(loads):
-        files.append(loads)
-    return key_of(texts, files)
+    return key_of(texts, [model, config_path(options.config), goal.machine.file, *contents])
+
+
+def _texts(value: object) -> list[str]:
+    """The texts that an option gives."""
+    if isinstance(value, str):
+        return [value]
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _files_of(text: str) -> list[Path]:
+    """The file that an option names, or those of the folder; none where it names neither."""
+    try:
+        if os.path.isfile(text):
+            return [Path(text)]
+        paths = sorted(Path(text).iterdir()) if os.path.isdir(text) else []
+        return [path for path in paths if path.is_file()]
+    except (OSError, ValueError):  # a text that no file can have as its name
+        return []
 
 
 def cache_folder() -> Path:
@@ -60,27 +82,36 @@ def cache_folder() -> Path:
 
 
 def key_of(texts: Iterable[str], files: Iterable[str | Path]) -> str:
-    """A digest of the texts, of the contents of the files, and of Supertile's own files."""
+    """A digest of the texts, of the contents of the files, and of Supertile and what it runs on."""
     digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    for file in files:
-        digest.update(Path(file).read_bytes() + b"\0")
-    for path, size, changed in _own_files():
-        digest.update(f"{path} {size} {changed}\0".encode())
+    for text in (*texts, *_versions()):
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    for file in (*files, *_source_files()):
+        # A digest each: no content can pass for the end of one file and the beginning of another.
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _own_files() -> list[tuple[str, int, int]]:
-    """(path, size, time of the last change) of every source file of the package."""
+def _versions() -> list[str]:
+    """`name version` of Python, of Supertile and of each package that it needs."""
+    from importlib import metadata
+
+    needed = [text for text in metadata.requires("supertile") or () if "extra ==" not in text]
+    names = ["supertile", *(re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in needed)]
+    versions = [f"python {sys.version}"]
+    for name in names:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:  # one that only some commands import
+            versions.append(f"{name} absent")
+    return versions
+
+
+def _source_files() -> list[Path]:
+    """Every file of the package that an answer may follow from, in a fixed order."""
     folders = [Path(__file__).parent, *_sibling_folders()]
-    found = []
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".lark", ".st", ".toml", ".css", ".js"):
-                held = path.stat()
-                found.append((str(path), held.st_size, held.st_mtime_ns))
-    return found
+    files = (path for folder in folders for path in sorted(folder.rglob("*")))
+    return [path for path in files if path.suffix != ".pyc" and path.is_file()]
 
 
 def _sibling_folders() -> list[Path]:
