@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 NUMPY = "numpy"
 FUSED = "fused"
 """The level that NumPy runs: without tiles, unless it is asked for them."""
-DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -154,8 +152,6 @@ def _compile(options: argparse.Namespace, goal: Goal, phases: Phases) -> tuple[R
     answer = Answer(goal)
     how = Options(dump=dump, reproducers=folder, notes=notes, behind=answer.behind)
     report = run_passes(module, passes, how)
-    if dump is not None:
-        _remove_old_dumps(dump, report)
     phases.end("checks of passes")
     phases.move(answer.seconds, "checks of passes", "work")
     for record in report.passes:
@@ -203,11 +199,3 @@ def _check_numerics(options: argparse.Namespace, passes: list[Pass], module: Mod
     comparison.run(small.clone())
     for line in (*comparison.lines, *effect_lines(passes, module, small)):
         print(line)
-
-
-def _remove_old_dumps(folder: Path, report: Report) -> None:
-    """A folder shows one pipeline: dumps of an earlier one would read as if they were of this."""
-    written = {"00-frontend.mlir", *(record.file for record in report.passes)}
-    for path in folder.iterdir():
-        if DUMP.fullmatch(path.name) and path.name not in written:
-            path.unlink()

@@ -11,14 +11,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import re
 import secrets
 import shutil
 import stat
+import time
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from supertile.ir.errors import UserError
 
+TEMPORARY = re.compile(
+    r"\.supertile-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]{1,9})-[0-9a-f]{12}\.tmp"
+)
+ABANDONED = 7 * 24 * 3600
+"""Seconds after which a temporary file of another machine counts as left behind."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -79,7 +88,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     try:
         _write(Path(path), data)
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -92,8 +101,8 @@ def _write(path: Path, data: bytes) -> None:
     # A link keeps pointing at its file, whose content changes.
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The name of the target may be as long as names can be, so that of the temporary is its own.
-    temporary = target.parent / f".supertile-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    remove_leftovers(target.parent)
+    temporary = temporary_in(target.parent)
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
@@ -119,9 +128,58 @@ def _write_in_place(target: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _refusal(path: str | Path, error: OSError) -> UserError:
+def refusal(path: str | Path, error: OSError) -> UserError:
+    """What the user is told where the file system refuses to write at `path`."""
     if isinstance(error, IsADirectoryError):
         return UserError("command.is_folder", file=path)
     if error.errno in FULL:
         return UserError("command.full", file=path, reason=error.strerror)
     return UserError("command.unwritable", file=path, reason=error.strerror or str(error))
+
+
+# ---- temporary names -----------------------------------------------------------------------------
+
+
+def temporary_in(folder: Path) -> Path:
+    """A new name in a folder that says which process of which machine is to rename it."""
+    # The name of the target may be as long as names can be, so this one does not have it inside.
+    return folder / f".supertile-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of processes that have ended without doing so."""
+    try:
+        names = [name for name in os.listdir(folder) if TEMPORARY.fullmatch(name)]
+    except OSError:
+        return  # a folder that is not there, or that shows nothing, has none
+    for path in (folder / name for name in names):
+        with contextlib.suppress(OSError):
+            if _is_abandoned(path):
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    match = TEMPORARY.fullmatch(path.name)
+    assert match is not None, "only temporary names are asked about"
+    if os.name != "posix" or match["machine"] != _machine():
+        return time.time() - path.lstat().st_mtime > ABANDONED
+    try:
+        os.kill(int(match["process"]), 0)  # asks whether it lives, and sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # it lives, and is another user's
+    return False
+
+
+def _machine() -> str:
+    """A short mark of this machine: numbers of processes mean nothing on another one."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"

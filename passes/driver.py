@@ -24,6 +24,7 @@ from xdsl.dialects.builtin import ModuleOp
 from supertile.ir.errors import UserError
 from supertile.ir.files import write_text
 from supertile.ir.levels import LEVELS, later, level_of
+from supertile.ir.output_folder import OutputFolder
 from supertile.ir.text import HEADER, print_module
 from supertile.ir.verify import Memory, VerifyError, verify_module
 from supertile.passes.instruments import (
@@ -39,6 +40,7 @@ from supertile.passes.pipeline import options_of, phase_of, pipeline_text
 from supertile.passes.rewriting import BUDGET, Pass, PassContext, Rewrites
 
 REPRODUCER = "// supertile opt reproducer: "
+DUMP = re.compile(r"\d\d-[a-z0-9-]+\.mlir")
 AfterPass = Callable[[str, ModuleOp, ModuleOp], None]
 Behind = Callable[[ModuleOp], Mapping[str, Mapping[str, Any]]]
 
@@ -129,8 +131,19 @@ class _Run:
         self.counts: dict[str, int] = {}
         self.verified: Memory = {}
         self.prints: Fingerprints = {}
+        self.output: OutputFolder | None = None
 
     def run(self) -> Report:
+        if self.options.dump is None:
+            return self.run_passes()
+        with OutputFolder(self.options.dump, is_dump) as self.output:
+            try:
+                return self.run_passes()
+            except InternalError as error:
+                failure = error  # what has been dumped until then is worth reading
+        raise failure
+
+    def run_passes(self) -> Report:
         original = self.module.clone()
         self.start()
         for number, one in enumerate(self.passes):
@@ -223,17 +236,17 @@ class _Run:
     # ---- files ---------------------------------------------------------------------------------
 
     def dump(self, name: str) -> None:
-        if self.options.dump is not None:
-            write_text(self.options.dump / name, print_module(self.module))
+        if self.output is not None:
+            self.output.write(name, print_module(self.module))
 
     def write_trace(self) -> None:
-        if self.options.dump is None:
+        if self.output is None:
             return
         from supertile.passes.trace_html import trace_page
 
         summary = json.dumps(self.report.summary(), indent=2)
-        write_text(self.options.dump / "trace.json", summary + "\n")
-        write_text(self.options.dump / "trace.html", trace_page(self.report))
+        self.output.write("trace.json", summary + "\n")
+        self.output.write("trace.html", trace_page(self.report))
 
     def failure(
         self, name: str, error: Exception, before: ModuleOp, remaining: Sequence[Pass]
@@ -243,14 +256,27 @@ class _Run:
         if name == "frontend":
             message = f"the module is unsound before the first pass: {_describe(error)}"
         self.report.failure = message
-        path: Path | None = self.options.reproducer_folder / f"reproducer-{name}.mlir"
-        assert path is not None
+        path: Path | None = None
         try:
-            write_text(path, reproducer_text(before, remaining, message, self.options.notes))
+            text = reproducer_text(before, remaining, message, self.options.notes)
+            path = self.write_reproducer(f"reproducer-{name}.mlir", text)
             self.write_trace()
         except Exception:  # the failure itself matters more than what cannot be written about it
-            path = path if path.exists() else None
+            return InternalError(message, path)
         return InternalError(message, path)
+
+    def write_reproducer(self, name: str, text: str) -> Path:
+        folder = self.options.reproducer_folder
+        if self.output is not None and folder == self.options.dump:
+            self.output.write(name, text)
+        else:
+            write_text(folder / name, text)
+        return folder / name
+
+
+def is_dump(name: str) -> bool:
+    """Whether a file is a dump: one of an earlier pipeline would read as if it were of this one."""
+    return DUMP.fullmatch(name) is not None
 
 
 def check_level(one: Pass, level: str) -> None:

@@ -1,12 +1,13 @@
 """Outputs are written together: a failure leaves what was there."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 from example import example, small
 
-from supertile.ir import files
+from supertile.ir import files, output_folder
 from supertile.ir.errors import UserError
 from supertile.targets.output.write import FILES, write_outputs
 
@@ -60,12 +61,13 @@ def test_a_full_disk_or_an_interrupt_leaves_the_old_files(tmp_path, monkeypatch,
         assert caught.value.values["file"].name == list(FILES)[count]
 
 
-def test_a_refused_rename_is_the_users_to_repair(tmp_path, monkeypatch):
+def test_a_refused_exchange_is_the_users_to_repair(tmp_path, monkeypatch):
     write_outputs(small(), tmp_path)
     before = contents(tmp_path)
     refusal = PermissionError(errno.EACCES, "no permission")
-    # Three texts are stored, each with a rename of its own, before the first file is replaced.
-    monkeypatch.setattr(Path, "replace", failing(3, refusal, Path.replace))
+    # Neither the folder nor, file by file, the first of its files can be replaced.
+    monkeypatch.setattr(output_folder, "_exchange", failing(0, refusal, None))
+    monkeypatch.setattr(os, "replace", failing(0, refusal, None))
     with pytest.raises(UserError) as caught:
         write_outputs(example(), tmp_path)
     assert caught.value.code == "command.unwritable"
