@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supertile.cli.expert_plans import expert_plan, put_plan, read_plan_for, started_plan
+from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ class Goal:
         """Read the machine and the deployment. A deployment is costed in deployed numerics."""
         from supertile.cli.inputs import config_path
         from supertile.frontend.hf_config import read_config
-        from supertile.targets.machine import load_machine
 
-        machine = load_machine(options.target)
+        machine = target_machine(options.target)
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
         plan, loads, engine = (getattr(options, name, None) for name in GIVEN)

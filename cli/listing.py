@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from supertile.cli.inputs import shipped_configs, shipped_models
+from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -146,11 +147,10 @@ def _models(show: str | None) -> None:
 
 
 def _targets(show: str | None) -> None:
-    from supertile.targets.machine import load_machine
     from supertile.targets.machine_text import COLUMNS, show_text, target_rows
 
     if show is not None:
-        print(show_text(load_machine(show)))
+        print(show_text(target_machine(show)))
         return
     rows = [COLUMNS, *target_rows()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]

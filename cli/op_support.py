@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from supertile.cli.inputs import config_path, model_path, shipped_configs, shipped_models
+from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ class Row(NamedTuple):
 
 def print_support(model: str, target: str, config: str | None) -> None:
     """The table of a model under its published config, or the one given, with deployed numerics."""
-    from supertile.targets.machine import load_machine
-
-    machine = load_machine(target)
+    machine = target_machine(target)
     path = model_path(model)
     chosen = config_path(config) if config is not None else _published(path)
     rows = support_rows(deployed_module(path, chosen), machine)

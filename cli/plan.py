@@ -23,6 +23,7 @@ from supertile.cli.inputs import (
     positive,
 )
 from supertile.cli.progress import Bar
+from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
@@ -191,14 +192,13 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
     from supertile.cli.deployed_model import deployed_model
     from supertile.cli.expert_kernels import ExpertKernels
     from supertile.targets.deploy import check_deployment, parse_deployment
-    from supertile.targets.machine import load_machine
     from supertile.targets.plan.planner import Request, Robustness
 
     if options.deploy is None:
         raise UserError("plan.no_deploy")
     if options.moves is not None and options.current is None:
         raise UserError("plan.moves_alone")
-    machine, deployment = load_machine(options.target), parse_deployment(options.deploy)
+    machine, deployment = target_machine(options.target), parse_deployment(options.deploy)
     module, config = _module(options)
     model = deployed_model(module, config, machine)
     if options.redundancy is not None:
@@ -362,7 +362,6 @@ SWEPT = {"ep": 2**20, "batch": 2**31}
 def _sweep(options: argparse.Namespace) -> int:
     """A layer of experts at every number of ranks and batch, on each of the machines."""
     from supertile.targets.comm.layer_table import layer_table_text
-    from supertile.targets.machine import load_machine
 
     given = {
         "--deploy": options.deploy,
@@ -376,7 +375,7 @@ def _sweep(options: argparse.Namespace) -> int:
             raise UserError("plan.sweep_option", option=name)
     points = _points(options.sweep)
     module, config = _module(options)
-    machines = [load_machine(name.strip()) for name in options.target.split(",")]
+    machines = [target_machine(name.strip()) for name in options.target.split(",")]
     rows = [row for machine in machines for row in _table_on(machine, module, config, points)]
     if options.json:
         print(json.dumps([row.as_dict() for row in rows], indent=1, allow_nan=False))

@@ -9,6 +9,7 @@ The shipped files lie in `machines/`; docs/machines.md says how to write one.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from supertile.ir.errors import UserError, nearest
@@ -34,8 +35,10 @@ __all__ = [
     "Machine",
     "Memory",
     "Protocol",
+    "is_shipped",
     "load_machine",
     "machine_names",
+    "shadowed_file",
 ]
 
 FOLDER = Path(__file__).parent / "machines"
@@ -47,20 +50,33 @@ def machine_names() -> tuple[str, ...]:
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
-    """The machine of a shipped name, or of a file; a file of that name wins."""
+    """The machine of a shipped name, or of a file, whatever the file is called.
+
+    A file of the user's own that says to be a shipped machine is named with its path.
+    """
     machine = read_machine(_file_of(str(name_or_path)))
     check_machine(machine)
+    if machine.name in machine_names() and not is_shipped(machine):
+        return replace(machine, name=f"{machine.name} (file {machine.file})")
     return machine
 
 
+def is_shipped(machine: Machine) -> bool:
+    """Whether it is read from the file that Supertile ships."""
+    return os.path.dirname(machine.file) == str(FOLDER)
+
+
+def shadowed_file(name: str) -> bool:
+    """Whether a file here has the name of a shipped machine, which means that machine."""
+    return name in machine_names() and os.path.isfile(name)
+
+
 def _file_of(name: str) -> str:
-    if os.path.isfile(name):
-        return name
     if name in machine_names():
         return str(FOLDER / f"{name}.toml")
     looks_like_path = "/" in name or "\\" in name or name.endswith(".toml")
-    if looks_like_path or os.path.isdir(name):
-        return name  # a path that is wrong: reading it says how
+    if looks_like_path or os.path.exists(name):
+        return name  # reading it says what is wrong with the path
     known = machine_names()
     hint = nearest(name, known, "write a file for it: docs/machines.md")
     raise UserError("machine.unknown", name=name, known=", ".join(known), hint=hint)

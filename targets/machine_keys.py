@@ -23,7 +23,7 @@ class Keys:
         outer, _, key = name.rpartition(".")
         table = self.table(outer) if outer else self.tree
         if key not in table:
-            raise UserError("machine.missing", self._spot(outer), key=name)
+            raise self.all_missing([name])
         return table[key]
 
     def table(self, name: str, optional: bool = False) -> Table:
@@ -40,7 +40,7 @@ class Keys:
         """The names of the tables inside a table."""
         table = self.table(name, optional)
         if not table and not optional:
-            raise UserError("machine.missing", self._spot(name), key=f"{name}.NAME")
+            raise self.all_missing([f"{name}.NAME"])
         for part in table:
             self._check_name(f"{name}.{part}", part, pattern)
         return list(table)
@@ -106,6 +106,14 @@ class Keys:
                     return self.spots[place]
             name = name.rpartition(".")[0]
         return Spot(self.file, 1, 1)
+
+    def all_missing(self, names: Iterable[str]) -> UserError:
+        """One error for all that the file lacks, at the table that lacks the first."""
+        listed = list(dict.fromkeys(names))
+        is_or_are = "is" if len(listed) == 1 else "are"
+        text = ", ".join(f"`{name}`" for name in listed)
+        first = self._spot(listed[0].rpartition(".")[0])
+        return UserError("machine.missing", first, key=listed[0], names=text, verb=is_or_are)
 
     def fail(self, code: str, name: str, **values: object) -> UserError:
         return UserError(code, self._spot(name), key=name, **values)

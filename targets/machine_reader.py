@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from supertile.ir.errors import Spot, nearest
+from supertile.ir.errors import Spot, UserError, nearest
 from supertile.targets import machine_schema as schema
 from supertile.targets.machine_file import parse, places, read_machine_text
 from supertile.targets.machine_keys import Keys, Table, show
+from supertile.targets.machine_missing import missing_names
 from supertile.targets.machine_types import (
     EVIDENCE,
     UNKNOWN,
@@ -27,6 +28,8 @@ from supertile.targets.machine_units import (
     DIMENSION_OF,
     EXAMPLES,
     FORMATS,
+    LIMITS,
+    SI_UNITS,
     STORED,
     UNITS,
     scale_of,
@@ -40,7 +43,14 @@ PART_NAME = r"[a-z][a-z0-9_]*"  # no dots: they separate the parts of a figure's
 def read_machine(file: str) -> Machine:
     """The machine that the file describes, before its facts are held against each other."""
     text = read_machine_text(file)
-    return Reader(file, parse(file, text), places(file, text)).machine()
+    reader = Reader(file, parse(file, text), places(file, text))
+    try:
+        return reader.machine()
+    except UserError as error:
+        if error.code != "machine.missing":
+            raise
+        names = [error.values["key"], *missing_names(reader.tree)]
+        raise reader.all_missing(names) from None
 
 
 class Reader(Keys):
@@ -184,12 +194,17 @@ class Reader(Keys):
             number = float(value) * scale_of(unit)
         except OverflowError:
             number = math.inf
-        if not 0 < number < math.inf:
+        if not value > 0 or value == math.inf:
             raise self.fail("machine.number", name, found=show(value))
         if dimension == "count" and not number.is_integer():
             raise self.fail("machine.whole", name, found=show(value))
         if dimension == "fraction" and number > 1:
             raise self.fail("machine.fraction", name, found=show(value))
+        least, most = LIMITS[dimension]
+        if not least <= number <= most:
+            limits, si = f"from {least:g} to {most:g}", SI_UNITS[dimension]
+            found = f"{show(value)} {unit}"
+            raise self.fail("machine.range", name, found=found, expected=f"{limits} {si}".strip())
         return number
 
     def _unit(self, name: str, dimension: str) -> str:

@@ -28,6 +28,26 @@ UNITS: dict[str, dict[str, float]] = {
     "count": {"count": 1.0},
     "fraction": {"fraction": 1.0},
 }
+LIMITS: dict[str, tuple[float, float]] = {
+    "bytes": (1.0, 1e18),
+    "bandwidth": (1e3, 1e18),
+    "rate": (1e3, 1e24),
+    "time": (1e-12, 1e3),
+    "frequency": (1e3, 1e15),
+    "count": (1.0, 2.0**31),
+    "fraction": (1e-6, 1.0),
+}
+"""Dimension -> the least and the most, in SI units, that a machine can have: far from any real one,
+and near enough that no formula over- or underflows."""
+SI_UNITS = {
+    "bytes": "B",
+    "bandwidth": "B/s",
+    "rate": "OP/s",
+    "time": "s",
+    "frequency": "Hz",
+    "count": "",
+    "fraction": "",
+}
 DIMENSION_OF: dict[str, str] = {
     unit: dimension for dimension, units in UNITS.items() for unit in units
 }

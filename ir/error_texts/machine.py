@@ -40,8 +40,7 @@ MACHINE_TEXTS: dict[str, Text] = {
         "{where} has no key {key!r:.100}", expected="one of {known}", suggestion="{hint}"
     ),
     "machine.missing": Text(
-        "`{key}` is missing",
-        expected="`{key}` in this table",
+        "{names} {verb} missing",
         suggestion='where a figure is not known: {{ value = "unknown", reason = "..." }}',
     ),
     "machine.table": Text("`{key:.100}` is no table", expected="a table", found="{found}"),
@@ -76,6 +75,9 @@ MACHINE_TEXTS: dict[str, Text] = {
     "machine.whole": Text("`{key}` counts something", expected="a whole number", found="{found}"),
     "machine.fraction": Text(
         "`{key}` is a fraction of a peak", expected="a number from 0 to 1", found="{found}"
+    ),
+    "machine.range": Text(
+        "`{key}` is beyond what any machine has", expected="{expected}", found="{found}"
     ),
     "machine.unit": Text(
         "`{key}` is no unit that is known here",

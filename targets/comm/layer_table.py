@@ -197,14 +197,16 @@ COLUMNS = ("machine", "ep", "batch", "dispatch", "experts", "combine", "layer", 
 
 def layer_table_text(rows: Sequence[LayerRow]) -> str:
     """A line a row, times in us; "x bound": the layer over its serial lower bound."""
-    head = "  ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
-    return "\n".join([f"{head}  most of it, or why not; evidence", *map(_line, rows)])
+    widths = (max(WIDTHS[0], *(len(row.machine) for row in rows)), *WIDTHS[1:])
+    head = "  ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, widths, strict=True))
+    lines = [_line(row, widths) for row in rows]
+    return "\n".join([f"{head}  most of it, or why not; evidence", *lines])
 
 
 WIDTHS = (12, 5, 5, 9, 9, 9, 9, 7, 4)
 
 
-def _line(row: LayerRow) -> str:
+def _line(row: LayerRow, widths: Sequence[int]) -> str:
     if row.total is None or row.serial is None:
         numbers = ["-"] * 5
     else:
@@ -212,6 +214,6 @@ def _line(row: LayerRow) -> str:
         numbers = [f"{(seconds or 0.0) * 1e6:,.1f}" for seconds in times]
         numbers.append(f"{row.total / row.serial:.2f}")
     cells = (row.machine, str(row.ep), str(row.batch), *numbers, "yes" if row.holds else "no")
-    line = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+    line = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
     about = "; ".join(filter(None, (row.obstacle, row.dominates, ", ".join(row.evidence))))
     return f"{line}  {about}"

@@ -21,6 +21,7 @@ from supertile.targets.timeline import FigureUse, Timeline
 NOTICEABLE = 0.05
 """Share of the step from which on a figure matters to the result."""
 LOADS = "Loads of the experts that the figures are for, and where the experts are."
+MACHINE = "The machine that is costed; with a path where its file is the user's own."
 WIDTH = 100
 """Columns of the plain text."""
 Row = tuple[str, str, str]
@@ -29,8 +30,9 @@ Row = tuple[str, str, str]
 
 def summary_text(timeline: Timeline) -> str:
     """summary.json: the fields in their order, then "definitions": a sentence for each."""
-    definitions = {**timeline.definitions, "loads": LOADS}
-    fields = {**timeline.summary, "loads": timeline.loads, "definitions": definitions}
+    told = {"machine": timeline.machine, "loads": timeline.loads}
+    definitions = {**timeline.definitions, "machine": MACHINE, "loads": LOADS}
+    fields = {**timeline.summary, **told, "definitions": definitions}
     return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from supertile.ir.errors import MACHINE_TEXTS, UserError
-from supertile.targets.machine import EVIDENCE, Machine, load_machine, machine_names
+from supertile.targets.machine import (
+    EVIDENCE,
+    Machine,
+    is_shipped,
+    load_machine,
+    machine_names,
+    shadowed_file,
+)
 from supertile.targets.machine_file import FILE_LIMIT, places
 from supertile.targets.machine_schema import (
     DOMAIN,
@@ -249,14 +256,32 @@ def test_a_figure_that_the_file_leaves_out_is_unknown() -> None:
     assert caught.value.found == "the machine file does not give it"
 
 
-def test_a_file_wins_over_a_name_and_a_folder_does_not(
+def test_a_shipped_name_is_the_shipped_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "h100").write_text(EXAMPLE)
     (tmp_path / "h200").mkdir()
-    assert load_machine("h100").name == "example-npu"
-    assert load_machine("h200").name == "h200"
+    (tmp_path / "mine").write_text(EXAMPLE)
+    assert (load_machine("h100").name, shadowed_file("h100")) == ("h100", True)
+    assert (load_machine("h200").name, shadowed_file("h200")) == ("h200", False)
+    assert load_machine("./h100").name == load_machine("mine").name == "example-npu"
+
+
+def test_a_file_with_a_shipped_name_is_named_with_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(EXAMPLE.replace('"example-npu"', '"h200"'))
+    assert load_machine(file).name == f"h200 (file {file})"
+    assert not is_shipped(load_machine(file)) and is_shipped(load_machine("h200"))
+
+
+def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+    text = EXAMPLE.replace('title = "Example NPU, pod of 64"\n', "")
+    text = text.replace('kind = "vector"\n', "").replace(', reason = "not published"', "")
+    error = failure(tmp_path, text)
+    assert error.message == (
+        "`title`, `engines.simd.kind`, `domains.pod.latency.reason` are missing"
+    )
 
 
 def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
@@ -355,8 +380,11 @@ BROKEN: list[tuple[str, str, str, str]] = [
     ("value = 3.2", "value = 0", "machine.number", "0"),
     ("value = 3.2", "value = nan", "machine.number", "nan"),
     ("value = 3.2", "value = inf", "machine.number", "inf"),
-    ("value = 3.2", "value = 1e300", "machine.number", "1e300"),
-    ("value = 3.2", "value = 1" + "0" * 400, "machine.number", "1000"),
+    ("value = 3.2", "value = 1e300", "machine.range", "1e300"),
+    ("value = 3.2", "value = 1e-320", "machine.range", "1e-320"),
+    ("value = 3.2", "value = 1" + "0" * 400, "machine.range", "1000"),
+    ("value = 1.1", "value = 1e-300", "machine.range", "1e-300"),
+    ("value = 64,", "value = 1e15,", "machine.range", "1e15"),
     ("value = 3.2", "value = true", "machine.number", "true"),
     ("value = 32,", "value = 32.5,", "machine.whole", "32.5"),
     ("value = 0.85", "value = 85", "machine.fraction", "85"),

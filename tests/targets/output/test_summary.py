@@ -26,9 +26,9 @@ def printed(timeline: Timeline, stream: io.StringIO | None = None) -> list[str]:
 def test_fields_in_order_then_definitions():
     timeline = example()
     fields = json.loads(summary_text(timeline))
-    assert list(fields) == [*timeline.summary, "loads", "definitions"]
+    assert list(fields) == [*timeline.summary, "machine", "loads", "definitions"]
     assert fields["time_to_first_token_ms"] is None
-    assert list(fields["definitions"]) == [*timeline.definitions, "loads"]
+    assert list(fields["definitions"]) == [*timeline.definitions, "machine", "loads"]
     assert summary_text(timeline) == summary_text(example())
 
 

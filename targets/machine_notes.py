@@ -1,0 +1,44 @@
+"""What is told about a machine file of the user's own while it is loaded: a line each."""
+
+from __future__ import annotations
+
+from supertile.ir.error_texts.machine_notes import MACHINE_NOTES
+from supertile.ir.errors import Spot
+from supertile.targets.machine import shadowed_file
+from supertile.targets.machine_neighbours import far_figures
+from supertile.targets.machine_relations import Doubt, doubts
+from supertile.targets.machine_types import Machine
+
+
+def shadow_note(name: str) -> list[str]:
+    """That a shipped name means the shipped machine, where a file here has that name."""
+    if not shadowed_file(name):
+        return []
+    return ["note: " + MACHINE_NOTES["shadowed"].message.format(name=name)]
+
+
+def machine_notes(machine: Machine) -> list[str]:
+    """Figures that are doubtful beside each other or beside the shipped machines."""
+    found = [*doubts(machine), *far_figures(machine)]
+    return [_line(machine, doubt) for doubt in found]
+
+
+def _line(machine: Machine, doubt: Doubt) -> str:
+    spot = machine.spots.get(doubt.key, Spot(machine.file, 1, 1))
+    text = MACHINE_NOTES[doubt.code].message.format(
+        key=doubt.key,
+        found=doubt.found,
+        other=doubt.other,
+        stands=doubt.stands,
+        times=times_text(doubt.ratio),
+    )
+    return f"{spot.file}:{spot.line}:{spot.column}: note: {text}"
+
+
+def times_text(ratio: float) -> str:
+    """How one figure compares with another: "1,000 times", "1/1,000 of"."""
+    return f"{_number(ratio)} times" if ratio >= 1 else f"1/{_number(1 / ratio)} of"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
