@@ -88,7 +88,7 @@ def test_the_order_is_that_of_the_dialect_and_the_same_twice(capsys):
         (["targets", "--target", "h200"], "--target goes with `list ops` alone"),
         (["ops", "--show", "cast", "--model", "llama", "--target", "h200"], "cannot be combined"),
         (["ops", "--model", "lama", "--target", "h200"], "did you mean llama?"),
-        (["ops", "--model", "llama", "--target", "h20"], "did you mean h200?"),
+        (["ops", "--model", "llama", "--target", "h20"], "write a file for it"),
         (["ops", "--model", "llama", "--target", "h200", "--config", "x"], "there is no config x"),
     ],
 )
