@@ -115,7 +115,7 @@ def expert_layer(module: ModuleOp) -> ExpertLayer | None:
 def expert_sizes(dispatch: Dispatch) -> ExpertSizes:
     """The sizes of the layer that a dispatch sends rows to."""
     products = _products(dispatch)
-    first = [op for op in products if _rows_behind(op.x) is dispatch.rows]
+    first = [op for op in products if weight_of(op.x)[0] is dispatch.rows]
     weights = list(dict.fromkeys(op.w for op in products))
     shapes = {weight: _whole_shape(weight) for weight in weights}
     operations = 2.0 * sum(math.prod(shapes[op.w][1:]) for op in products)
@@ -208,15 +208,8 @@ def _products(dispatch: Dispatch) -> list[graph.GroupedLinear]:
     return [op for op in products if isinstance(op, graph.GroupedLinear)]
 
 
-def _rows_behind(value: SSAValue) -> SSAValue:
-    """The rows that a product multiplies, before they are brought to its format."""
-    while isinstance(value, OpResult) and isinstance(value.op, CONVERSIONS):
-        value = value.op.x
-    return value
-
-
 def weight_of(value: SSAValue) -> tuple[SSAValue, list[Operation]]:
-    """Where an operand of a product comes from, and the ops that convert it, in order."""
+    """Where an operand of a product comes from, rows or weights; its conversions, in order."""
     conversions: list[Operation] = []
     while isinstance(value, OpResult) and isinstance(value.op, CONVERSIONS):
         conversions.insert(0, value.op)

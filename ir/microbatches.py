@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, TensorType
+from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute
 
-from supertile.ir.op import python_value
+from supertile.ir.arguments import axes_of
 from supertile.ir.types import DYNAMIC
 
 TOKENS, SEQUENCES = "T", "B"
 MOST = 2
 """Micro-batches of a call."""
-
-
-def axes_of(held: Attribute | None) -> tuple[str, ...]:
-    """The names of the axes of an argument, from its attributes."""
-    fields = held.data if isinstance(held, DictionaryAttr) else {}
-    names: tuple[str, ...] = python_value(fields.get("graph.sizes", ArrayAttr([])))
-    return names
 
 
 def split_problem(

@@ -156,11 +156,22 @@ def _exact_product(rows: F64, columns: F64) -> F64:
 
 def _slices(x: F64, axis: int) -> tuple[F64, F64, F64]:
     """Two integers for each number, and what the first is a multiple of: a power of two."""
-    largest = np.abs(x).max(axis=axis, keepdims=True, initial=0)
-    exponent = np.frexp(largest)[1]
+    exponent, _ = exponents(x, axis)
     scaled = np.ldexp(x, SLICE - exponent)
     high = np.rint(scaled)
     return high, np.rint((scaled - high) * 2.0**SLICE), np.ldexp(1.0, exponent - SLICE)
+
+
+def exponents(x: Any, axis: int) -> tuple[Any, Any]:
+    """The exponents e of powers of two above all |x| along an axis, kept with size 1.
+
+    And whether all numbers there are finite; e is 0 where they are not, and where all are zero.
+    """
+    top = np.abs(x).max(axis=axis, keepdims=True, initial=0)
+    finite = np.isfinite(top)
+    if not finite.all():
+        top = np.where(finite, top, 0)
+    return np.frexp(top)[1], finite
 
 
 def _fine_parts(quarter: F64) -> tuple[F64, ...]:

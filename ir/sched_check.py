@@ -25,7 +25,8 @@ from itertools import combinations
 from xdsl.ir import Operation, OpResult, SSAValue
 
 from supertile.ir import sched, tile
-from supertile.ir.microbatches import SEQUENCES, TOKENS, axes_of
+from supertile.ir.arguments import axes_of
+from supertile.ir.microbatches import SEQUENCES, TOKENS
 from supertile.ir.sched_costs import cost_problems
 from supertile.ir.sched_fit import Problem, Symbols, symbol_problems
 from supertile.ir.tile_access import Access, LaunchAccess, launch_access

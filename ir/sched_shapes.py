@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xdsl.dialects.builtin import DictionaryAttr, TensorType
 from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
+from supertile.ir.arguments import argument_shape
 from supertile.ir.formula import symbol
-from supertile.ir.microbatches import axes_of
 from supertile.ir.op import properties_of
 from supertile.ir.sched import tensor_of
 from supertile.ir.shapes import RULES, Shape
 from supertile.ir.tile_shapes import launch_shapes
-from supertile.ir.types import DYNAMIC
 
 COMM_OPS = {op.name.removeprefix("comm."): op for op in comm.OPS}
 """What a transfer of a kind does."""
@@ -27,8 +25,8 @@ def program_shapes(program: sched.Program, kernels: Mapping[str, tile.Kernel]) -
     as the action that uses the memory is."""
     shapes: Shapes = {}
     arguments = program.body.block.args[: program.inputs.value.data]
-    for value, held in zip(arguments, program.arguments, strict=True):
-        shapes[value] = _argument(value, held)
+    for value, attributes in zip(arguments, program.arguments, strict=True):
+        shapes[value] = argument_shape(value, attributes)
     # What a window goes on with is like what it is given.
     shapes.update(
         {value: shapes[arguments[n]] for n, value in enumerate(program.outputs[: program.begun])}
@@ -36,18 +34,6 @@ def program_shapes(program: sched.Program, kernels: Mapping[str, tile.Kernel]) -
     for op in program.body.block.ops:
         _propagate(op, shapes, kernels)
     return shapes
-
-
-def _argument(value: SSAValue, held: DictionaryAttr) -> Shape:
-    if not isinstance(value.type, TensorType):
-        return ()
-    sizes = tensor_of(value).get_shape()
-    names = axes_of(held)
-    if DYNAMIC in sizes and len(names) != len(sizes):
-        raise ValueError(f"an argument needs graph.sizes, a name for each of {list(sizes)}")
-    return tuple(
-        symbol(names[axis]) if size == DYNAMIC else size for axis, size in enumerate(sizes)
-    )
 
 
 def _propagate(op: Operation, shapes: Shapes, kernels: Mapping[str, tile.Kernel]) -> None:

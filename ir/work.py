@@ -23,6 +23,7 @@ from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, tile
+from supertile.ir.arguments import argument_shape
 from supertile.ir.formula import Formula, symbol
 from supertile.ir.op import properties_of, python_value, shape_of
 from supertile.ir.shapes import Shape, Size, symbolic_shapes
@@ -371,28 +372,14 @@ def function_work(
 def function_shapes(function: func.FuncOp) -> dict[SSAValue, Shape]:
     """The shape of every value of a function, fused regions included, over named sizes."""
     shapes: dict[SSAValue, Shape] = {}
-    for number, argument in enumerate(function.body.block.args):
-        names = _size_names(function, number)
-        shapes[argument] = tuple(
-            symbol(names[axis]) if size == DYNAMIC else size
-            for axis, size in enumerate(shape_of(argument))
-        )
+    arguments = function.body.block.args
+    attributes = function.arg_attrs.data if function.arg_attrs else [None] * len(arguments)
+    for argument, named in zip(arguments, attributes, strict=True):
+        shapes[argument] = argument_shape(argument, named)
     kernels = kernels_of(function)
     for op in function.body.block.ops:
         _propagate(op, shapes, kernels)
     return shapes
-
-
-def _size_names(function: func.FuncOp, number: int) -> Sequence[str]:
-    attributes = function.arg_attrs.data[number].data if function.arg_attrs else {}
-    names = attributes.get("graph.sizes")
-    shape = shape_of(function.body.block.args[number])
-    if names is None and DYNAMIC not in shape:
-        return ()
-    held: Sequence[str] = () if names is None else python_value(names)
-    if len(held) != len(shape):
-        raise ValueError(f"argument {number} needs graph.sizes, a name for each of {list(shape)}")
-    return held
 
 
 def _propagate(op: Operation, shapes: dict[SSAValue, Shape], kernels: Kernels) -> None:

@@ -116,9 +116,6 @@ class _Builder:
         return reading
 
     def _program(self, frame: Frame, reading: Reading) -> sched.Program:
-        steps, properties = (
-            reading.steps,
-            {op: found.properties() for op, found in self.windows.items()},
-        )
-        arena = plan_arena(steps, reading.edges, spans_of(steps, reading.sizes))
+        properties = {op: window.properties() for op, window in self.windows.items()}
+        arena = plan_arena(reading.steps, reading.edges, spans_of(reading.steps, reading.sizes))
         return ProgramBuilder(frame, reading, arena, self.bounds, properties).build()

@@ -27,9 +27,10 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, BlockArgument, OpResult, SSAValue
 
 from supertile.ir import comm, graph
+from supertile.ir.arguments import axes_of
 from supertile.ir.errors import UserError
 from supertile.ir.formula import Formula, symbol
-from supertile.ir.microbatches import SEQUENCES, TOKENS, axes_of
+from supertile.ir.microbatches import SEQUENCES, TOKENS
 from supertile.ir.op import attribute_of, python_value
 from supertile.ir.types import type_of
 from supertile.passes.schedule_edges import Part, Root, Step, ancestors, whole_of

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from supertile.ir.portable_math import exponents
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -67,7 +69,7 @@ def total(x: Array, axis: int = -1) -> F32:
     value = np.asarray(x, np.float64)
     if value.shape[axis] > 1 << (53 - WHOLE):
         raise ValueError(f"exact sums have at most {1 << (53 - WHOLE)} terms")
-    exponent, finite = _exponents(value, axis)
+    exponent, finite = exponents(value, axis)
     high, rest = _slice(_zeroed(value, finite), exponent, WHOLE)
     low = np.rint(rest * 2.0**WHOLE)
     added = np.add.reduce(high, axis) + np.add.reduce(low, axis) * 2.0**-WHOLE
@@ -87,14 +89,14 @@ class _Rows:
     def __init__(self, x: Array) -> None:
         self.numbers = x
         self.count = x.shape[-2]
-        exponent, self.finite = _exponents(x, -1)
+        exponent, self.finite = exponents(x, -1)
         high, rest = _slice(_zeroed(x, self.finite), exponent, SLICE)
         self.slices = np.concatenate([high, np.rint(rest * 2.0**SLICE)], axis=-2)
         self.scale = _two_to(exponent - SLICE)
 
     def times(self, w: Array) -> F64:
         """[.., M, N] for w [.., K, N]."""
-        exponent, finite = _exponents(w, -2)
+        exponent, finite = exponents(w, -2)
         whole = np.multiply(_zeroed(w, finite), _two_to(WHOLE - exponent), dtype=np.float64)
         np.rint(whole, out=whole)
         sums = multiply(self.slices, whole)
@@ -120,25 +122,13 @@ class _Rows:
 # ---- slices ------------------------------------------------------------------------------------
 
 
-def _exponents(x: Array, axis: int) -> tuple[Array, Array]:
-    """The exponents e of powers of two above all |x| along an axis, kept with size 1.
-
-    And whether all numbers there are finite; e is 0 where they are not, and where all are zero.
-    """
-    top = np.abs(x).max(axis=axis, keepdims=True, initial=0)
-    finite = np.isfinite(top)
-    if not finite.all():
-        top = np.where(finite, top, 0)
-    return np.frexp(top)[1], finite
-
-
 def _zeroed(x: Array, finite: Array) -> Array:
     """x with zeros along an axis where something is not finite."""
     return x if finite.all() else np.where(finite, x, x.dtype.type(0))
 
 
 def _slice(x: Array, exponent: Array, bits: int) -> tuple[F64, F64]:
-    """The nearest integers of x 2^(bits - exponent), and what is left."""
+    """The nearest integers of x 2^(bits - exponent), and what is left; x of float32's range."""
     scaled = np.multiply(x, _two_to(bits - exponent), dtype=np.float64)
     whole = np.rint(scaled)
     scaled -= whole
