@@ -17,6 +17,7 @@ from supertile.cli.inputs import (
     model_path,
     reproducer_folder,
 )
+from supertile.cli.load_options import add_loads_option
 from supertile.cli.stats import Phases, print_stats
 
 if TYPE_CHECKING:
@@ -87,12 +88,7 @@ def add_plan_option(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="plan.json of supertile plan: where the experts of each layer live (default: dealt)",
     )
-    command.add_argument(
-        "--loads",
-        metavar="L",
-        help="cost the step under loads of experts: a file, or a law as in supertile plan "
-        "(default: those of the plan, or balanced routing)",
-    )
+    add_loads_option(command, "those of the plan, or balanced routing")
     command.add_argument(
         "--engine",
         metavar="E",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supertile.cli.expert_plans import expert_plan, put_plan, read_plan_for, started_plan
+from supertile.cli.load_options import name_files
 from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
 
@@ -56,7 +57,7 @@ class Goal:
     """How communication is hidden: one of `targets.overlap_choice.WAYS`."""
     plan: PlanFile | None = None
     """Where the experts of each layer live; None: they are dealt."""
-    given: tuple[str | None, str | None] = (None, None)
+    given: tuple[str | None, Sequence[str] | None] = (None, None)
     """Of plan and loads what the command names."""
     engine: Engine | None = None
     """Who serves, if the command says so."""
@@ -74,6 +75,7 @@ class Goal:
         machine = target_machine(options.target)
         config = read_config(config_path(options.config))
         names = (options.model, options.config)
+        name_files(options)
         plan, loads, engine = (getattr(options, name, None) for name in GIVEN)
         if engine is not None and plan is None and loads is None:
             raise UserError("command.engine_loads", found=engine)
@@ -81,7 +83,7 @@ class Goal:
             if plan is not None:
                 raise UserError("command.plan_deploy", file=plan)
             if loads is not None:
-                raise UserError("command.loads_deploy", found=loads)
+                raise UserError("command.loads_deploy", found=loads[0])
             if options.overlap is not None:
                 raise UserError("command.overlap", found=options.overlap)
             options.numerics = options.numerics or "reference"

@@ -22,6 +22,7 @@ from supertile.cli.inputs import (
     natural,
     positive,
 )
+from supertile.cli.load_options import add_loads_option
 from supertile.cli.progress import Bar
 from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from supertile.targets.plan.planned import Planned
     from supertile.targets.plan.planner import Request
 
-BALANCED = "uniform"
+BALANCED = ["uniform"]
 PERCENT = 100
 
 
@@ -88,12 +89,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_load_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--loads",
-        default=BALANCED,
-        metavar="L",
-        help="a file (.pt, .json, .npz, .csv; docs/plan_files.md), or a law: zipf:0.6,seed=1",
-    )
+    add_loads_option(command, BALANCED[0])
     command.add_argument(
         "--weights", metavar="DIR", help="a checkpoint: its tables say where token ids are routed"
     )
@@ -281,13 +277,14 @@ def _loads(options: argparse.Namespace, deployed: Model) -> tuple[Loads, HashedT
     model = expert_layers(deployed)
     if options.tokens is not None and options.weights is None:
         raise UserError("plan.tokens_alone")
+    named = options.loads or BALANCED
     if options.weights is None:
-        return loads_from(options.loads, model), None
+        return loads_from(named, model), None
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.targets.plan.parametric import hash_tables
 
     tables = hash_tables(Checkpoint(Path(options.weights)), model)
-    loads = loads_from(options.loads, model, tables)
+    loads = loads_from(named, model, tables)
     if options.tokens is None:
         return loads, None
     import numpy as np

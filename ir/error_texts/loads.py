@@ -16,6 +16,27 @@ LOADS_TEXTS: dict[str, Text] = {
         expected="a file of expert loads",
         suggestion="name the .pt, .npz, .json or .csv file inside it",
     ),
+    "loads.folder_files": Text(
+        "the folder {file} does not say which of its files are the loads",
+        expected="files of one kind: {known}",
+        found="{found}",
+        suggestion="name them by a pattern in quotes, 'FOLDER/rank*.csv', or --loads F --loads F",
+    ),
+    "loads.no_match": Text(
+        "no file is named by {pattern:.300}", expected="a pattern of existing files of loads"
+    ),
+    "loads.file_twice": Text(
+        "{file:.300} is named twice, and would count twice", expected="each file once"
+    ),
+    "loads.many_files": Text(
+        "there are too many files of loads", expected="at most {limit}", found="{found}"
+    ),
+    "loads.laws": Text(
+        "loads are made by one law, or are the sum of files",
+        expected="one law, or files alone",
+        found="the law {found:.60} and others",
+        suggestion="give --loads once",
+    ),
     "loads.special_file": Text("{file} is no ordinary file", expected="a file of expert loads"),
     "loads.unreadable": Text(
         "{file:.300} cannot be read: {reason}", expected="a file of expert loads"
@@ -41,7 +62,8 @@ LOADS_TEXTS: dict[str, Text] = {
     ),
     "loads.broken": Text(
         "{file} is cut short or damaged: {reason}",
-        expected="a whole .pt file of torch.save, or .npz file of numpy.savez, of numbers alone",
+        expected="a whole file of torch.save (.pt), numpy.savez, numpy.save or safetensors, of "
+        "numbers alone",
         suggestion="copy the file again",
     ),
     "loads.torch_refused": Text(
@@ -99,7 +121,7 @@ LOADS_TEXTS: dict[str, Text] = {
     ),
     "loads.value": Text(
         "`{key}` in {file} is no count of tokens",
-        expected="a number from 0 to {limit:g}",
+        expected="{expected}",
         found="{found}",
     ),
     "loads.dense_rows": Text(
@@ -117,6 +139,17 @@ LOADS_TEXTS: dict[str, Text] = {
         "`{key}` in {file} is no table of pairs of experts",
         expected="{expected}",
         found="{found}",
+    ),
+    "loads.windows": Text(
+        "{file} cannot be added to {first}: their windows of time do not match",
+        expected="{expected}, as the first has",
+        found="{found}",
+        suggestion="add up the steps of each file first",
+    ),
+    "loads.rank_twice": Text(
+        "{file} has counts of rank {rank} in the window {window}, and so has {first}",
+        expected="a window of a rank in one file",
+        suggestion="name one of the two files",
     ),
     "loads.no_counts": Text(
         "`{key}` in {file} counts no token at all",
@@ -177,7 +210,8 @@ LOADS_TEXTS: dict[str, Text] = {
     # The text of made-up loads
     "loads.law": Text(
         "loads begin with a law, or name a file",
-        expected="{expected}; or a path that ends with .pt, .npz, .json or .csv",
+        expected="{expected}; or a path that ends with .pt, .npz, .npy, .safetensors, "
+        ".json or .csv",
         found="{found!r:.60}",
         suggestion="{hint}",
     ),

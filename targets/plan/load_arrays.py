@@ -16,6 +16,7 @@ from supertile.targets.plan.loads import ELEMENT_LIMIT
 
 Array = NDArray[Any]
 RANK_LIMIT = 4
+FLOAT_BYTES = 8
 LIST_LIMIT = 2**25  # numbers in nested lists, which take more room than arrays
 MAPS = ("physical_to_logical_map", "last_physical_to_logical_map")
 
@@ -78,14 +79,20 @@ def map_error(source: JsonSource, steps: Steps, expected: object, found: object)
 
 
 def array_of(source: JsonSource, steps: Steps, value: object) -> Array:
-    """The numbers of nested lists as an array; of lists of equal lengths, each.
+    """The numbers of an array or of nested lists, of lists of equal lengths each; as an array whose
+    fractions are 64-bit floats.
 
     Errors: `loads.numbers` where something is no number, `loads.ragged`, `loads.elements`.
     """
     if isinstance(value, np.ndarray):
         if value.size > ELEMENT_LIMIT:
             raise source.fail("loads.elements", steps, limit=ELEMENT_LIMIT)
-        return value
+        if value.dtype.kind != "f":
+            return value
+        if value.dtype.itemsize > FLOAT_BYTES:
+            raise source.fail("loads.numbers", steps, found=f"{value.dtype}")
+        # Sums and limits of narrower floats overflow; every one of them is a 64-bit float, too.
+        return value.astype(np.float64)
     shape: list[int] = []
     level: list[Any] = [value]
     while level and any(isinstance(item, list | tuple) for item in level):

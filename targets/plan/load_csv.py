@@ -1,6 +1,7 @@
 """Expert counts as comma-separated text: columns layer, expert, count and maybe step.
 
-The first line names the columns, in any order. A layer and expert without a line had no tokens.
+The first line names the columns, in any order; SGLang's recorder calls them layer_id and expert_id.
+A layer and expert without a line had no tokens.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ from numpy.typing import NDArray
 
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.json_text import JsonSource
-from supertile.targets.plan.loads import COUNT_LIMIT, ELEMENT_LIMIT, Table
-from supertile.targets.plan.model import ExpertLayers
+from supertile.targets.plan.load_keys import rank_of_file
+from supertile.targets.plan.loads import (
+    COUNT_LEAST,
+    COUNT_LIMIT,
+    COUNT_TEXT,
+    ELEMENT_LIMIT,
+    Table,
+)
+from supertile.targets.plan.model import ExpertLayers, layers_text
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 COLUMNS = ("layer", "expert", "count", "step")
+OTHER_NAMES = {"layer_id": "layer", "expert_id": "expert"}
+"""Of columns, as SGLang's recorder up to 0.4 writes them."""
 WHOLE_LIMIT = 2**31
 DIGITS_LIMIT = 10
 
@@ -33,7 +43,8 @@ class _Lines:
         self.numbers = [i for i, line in enumerate(self.lines) if line.strip()]
         cells = [[cell.strip() for cell in self.lines[i].split(",")] for i in self.numbers]
         self.body = cells[1:]
-        self.names = self._header([name.lower() for name in cells[0]])
+        names = [name.lower() for name in cells[0]]
+        self.names = self._header([OTHER_NAMES.get(name, name) for name in names])
         self.columns = self._columns()
 
     def _header(self, names: list[str]) -> list[str]:
@@ -68,13 +79,23 @@ class _Lines:
                 raise self.wrong(name, row, f"a whole number from 0 to {WHOLE_LIMIT - 1}")
         return np.array(list(map(int, cells)), np.int64)
 
-    def known(self, name: str, known: Sequence[int]) -> Integers:
-        """A column of numbers of layers, or of experts, that the model has."""
-        values = self.whole(name)
-        wrong = ~np.isin(values, np.array(known))
+    def experts(self, count: int) -> Integers:
+        """The column of experts, each one of so many."""
+        values = self.whole("expert")
+        wrong = values >= count
         if wrong.any():
-            expected = f"a {name} of the model that has experts: {known[0]} to {known[-1]}"
-            raise self.wrong(name, int(wrong.argmax()), expected)
+            expected = f"an expert of the model: 0 to {count - 1}"
+            raise self.wrong("expert", int(wrong.argmax()), expected)
+        return values
+
+    def layers(self, model: ExpertLayers, counts: Floats) -> Integers:
+        """The column of layers, each one of the model; those without experts count nothing."""
+        values = self.whole("layer")
+        dense = np.isin(values, np.array(model.dense, np.int64))
+        wrong = (values >= len(model.every_number)) | (dense & (counts > 0))
+        if wrong.any():
+            expected = f"a layer of the model that has experts: {layers_text(model.moe)}"
+            raise self.wrong("layer", int(wrong.argmax()), expected)
         return values
 
     def counts(self) -> Floats:
@@ -85,8 +106,8 @@ class _Lines:
                 values[row] = float(cell)
             except ValueError:
                 values[row] = math.nan
-            if not 0 <= values[row] <= COUNT_LIMIT:
-                raise self.wrong("count", row, f"a number from 0 to {COUNT_LIMIT:g}")
+            if values[row] != 0 and not COUNT_LEAST <= values[row] <= COUNT_LIMIT:
+                raise self.wrong("count", row, COUNT_TEXT)
         return values
 
     def wrong(self, name: str, row: int, expected: str) -> UserError:
@@ -108,13 +129,15 @@ class _Lines:
 def read_csv(file: str, text: str, model: ExpertLayers) -> Table:
     """The table of a text. Errors: `loads.header`, `.width`, `.cell`, `.twice`, `.lines`."""
     lines = _Lines(file, text)
-    layer, expert = lines.known("layer", model.moe), lines.known("expert", range(model.experts))
-    step = lines.whole("step") if "step" in lines.columns else np.zeros_like(layer)
+    count, expert = lines.counts(), lines.experts(model.experts)
+    layer = lines.layers(model, count)
+    stepped = "step" in lines.columns
+    step = lines.whole("step") if stepped else np.zeros_like(layer)
+    layers, row = np.unique(layer, return_inverse=True)
     steps, window = np.unique(step, return_inverse=True)
-    shape = (len(steps), len(model.moe), model.experts)
+    shape = (len(steps), len(layers), model.experts)
     if math.prod(shape) > ELEMENT_LIMIT:
         raise lines.fail("loads.many_steps", 0, limit=ELEMENT_LIMIT, found=len(steps))
-    row = np.searchsorted(np.array(model.moe), layer)
     place = np.ravel_multi_index((window, row, expert), shape)
     _, first = np.unique(place, return_index=True)
     if len(first) < len(place):
@@ -122,5 +145,7 @@ def read_csv(file: str, text: str, model: ExpertLayers) -> Table:
         again[first] = False
         raise lines.fail("loads.twice", int(again.argmax()) + 1)
     counts = np.zeros(shape)
-    counts.flat[place] = lines.counts()
-    return Table(JsonSource(file), ("count",), counts, model.moe)
+    counts.flat[place] = count
+    windows = steps.tolist() if stepped else None
+    rank = rank_of_file(file)
+    return Table(JsonSource(file), ("count",), counts, layers.tolist(), windows=windows, rank=rank)

@@ -44,10 +44,26 @@ def records_table(held: Held, key: str, model: ExpertLayers) -> Table:
         check_rank(held.source, steps, loads, (2,))
         check_values(held.source, steps, loads)
         windows.append(summed(held.source, loads, (name,), slots, model.experts))
-    ranks = sorted({str(record.get("rank", "?")) for record in records})
-    note = f"{held.source.file} has the counts of rank {', '.join(ranks[:8])} alone"
-    pairs = _pairs(held, key, slots, model.experts)
-    return Table(held.source, (key,), np.stack(windows), pairs=pairs, notes=(note,))
+    ranks = {str(record.get("rank", "?")) for record in records}
+    if len(ranks) > 1:
+        found = f"records of ranks {', '.join(sorted(ranks)[:8])}"
+        raise held.source.fail("loads.records", (key,), found=found)
+    return Table(
+        held.source,
+        (key,),
+        np.stack(windows),
+        pairs=_pairs(held, key, slots, model.experts),
+        windows=_passes(records),
+        rank=ranks.pop(),
+    )
+
+
+def _passes(records: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    """The numbers of the forward passes, by which ranks are added; None where they have none, or
+    none that ascend."""
+    numbers = [record.get("forward_pass_id") for record in records]
+    known = [number for number in numbers if type(number) is int]
+    return known if len(known) == len(numbers) and known == sorted(set(known)) else None
 
 
 def _pairs(held: Held, key: str, slots: Array, experts: int) -> Array | None:

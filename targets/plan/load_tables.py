@@ -8,6 +8,7 @@
   recorder of single passes
 - `layer_list` of `device_list` of `device_expert`, loads beside it: the form of vllm-ascend's maps
 - `workload_table` and `placement_table` [rows, devices, slots]: vllm-ascend's policies
+- numbers of layers, or of iterations and layers (`load_keys`)
 
 Counts of slots become counts of experts: the replicas of an expert are added.
 """
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from supertile.ir.errors import UserError, nearest
 from supertile.ir.json_text import JsonSource, Steps, show_json
 from supertile.targets.plan.load_arrays import Held, array_of, map_error, map_key, summed
+from supertile.targets.plan.load_keys import by_iteration, by_layer, is_by_iteration, is_by_layer
 from supertile.targets.plan.load_records import records_table
 from supertile.targets.plan.loads import ELEMENT_LIMIT, Table, check_rank, check_values
 from supertile.targets.plan.model import ExpertLayers
@@ -48,12 +50,16 @@ def table_of(source: JsonSource, value: object, model: ExpertLayers) -> Table:
         found = [key for key in keys if key in value]
         if found:
             return read(held, found[0], model)
+    if is_by_layer(held):
+        return by_layer(held, model)
+    if is_by_iteration(held):
+        return by_iteration(held, model)
     known = [key for keys, _ in FORMS for key in keys]
     names = [str(key) for key in value]
     hints = (nearest(name, known) for name in names)
     found_text = ", ".join(name[:40] for name in names[:8]) or "no keys"
     hint = next(filter(None, hints), "")
-    expected = ", ".join(known)
+    expected = f"{', '.join(known)}; or numbers of layers"
     raise UserError("loads.keys", file=source.file, expected=expected, found=found_text, hint=hint)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supertile.ir.errors import UserError
+from supertile.targets.cost.sizes import config_number
 from supertile.targets.deploy import Model
 
 
@@ -27,10 +28,21 @@ class ExpertLayers:
     vocabulary: int
     table: str = ""
     """The checkpoint's name of the table that `hashed` layers follow, with {l} for the layer."""
+    drafts: int = 0
+    """Draft layers, numbered behind the main ones."""
 
     @property
     def dense(self) -> tuple[int, ...]:
         return tuple(layer for layer in range(self.total) if layer not in set(self.moe))
+
+    @property
+    def draft_numbers(self) -> tuple[int, ...]:
+        return tuple(range(self.total, self.total + self.drafts))
+
+    @property
+    def every_number(self) -> range:
+        """Of main and draft layers."""
+        return range(self.total + self.drafts)
 
 
 def expert_layers(model: Model) -> ExpertLayers:
@@ -47,6 +59,7 @@ def expert_layers(model: Model) -> ExpertLayers:
         chosen=layer.choices,
         vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
         table=layer.table,
+        drafts=config_number(model, "num_nextn_predict_layers"),
     )
 
 

@@ -48,4 +48,9 @@ class ZipArchive:
             raise self.broken(f"{name:.100}: {error}") from None
 
     def broken(self, reason: str) -> UserError:
-        return UserError("loads.broken", file=self.file, reason=(reason or "it ends early")[:200])
+        return broken_file(self.file, reason)
+
+
+def broken_file(file: str, reason: str) -> UserError:
+    """`loads.broken`, for a file of arrays."""
+    return UserError("loads.broken", file=file, reason=(reason or "it ends early")[:200])

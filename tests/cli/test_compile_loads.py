@@ -57,7 +57,7 @@ def test_loads_of_another_model_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "experts.json").write_text(json.dumps([[1] * 7] * 3))
-    (tmp_path / "layers.json").write_text(json.dumps([[1] * 16] * 5))
+    (tmp_path / "layers.json").write_text(json.dumps([[1] * 16] * 9))
     for name, expected in (("experts", "16 experts in a row"), ("layers", "3 rows, one for each")):
         assert main(["compile", *DEPLOYED, "--loads", str(tmp_path / f"{name}.json")]) == 1
         told = capsys.readouterr().err

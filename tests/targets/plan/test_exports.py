@@ -186,7 +186,7 @@ def test_vllm_takes_so_many_replicas():
 
 def test_wrong_engines_interfaces_and_names(tmp_path):
     assert "did you mean sglang?" in error(PLAN, "sg-lang").render()
-    assert error(PLAN, "vllm", "maps").suggestion == "did you mean map?"
+    assert error(PLAN, "vllm", "tensor").suggestion == "did you mean tensors?"
     assert error(PLAN, "sglang", "map").code == "plan.interface"
     for engine in engine_names():
         with pytest.raises(UserError) as caught:

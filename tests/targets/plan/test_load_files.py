@@ -166,7 +166,8 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "huge": ({"counts": [COUNTS[0], [1, 1e30, 3, 4]]}, "loads.value", "found: 1e+30"),
     "dense": ({"counts": COUNTS * 2}, "loads.dense_rows", "found: counts in layer 0"),
     "zeros": ({"counts": [[0] * 4] * 2}, "loads.no_counts", "counts no token"),
-    "layers": ({"counts": COUNTS, "layers": [1, 2]}, "loads.layers", "found: layer 2"),
+    "layers": ({"counts": COUNTS, "layers": [1, 4]}, "loads.layers", "found: layer 4"),
+    "dense layer": ({"counts": COUNTS, "layers": [1, 2]}, "loads.dense_rows", "in layer 2"),
     "layer twice": ({"counts": COUNTS, "layers": [1, 1]}, "loads.layers", "layer 1 again"),
     "layer half": ({"counts": COUNTS, "layers": [1, 2.5]}, "loads.layers", "layer 2.5"),
     "few layers": ({"counts": COUNTS, "layers": [1]}, "loads.layers", "found: 1 numbers"),
@@ -386,4 +387,4 @@ def test_changed_and_cut_files_are_read_or_refused(folder, name, data):
 def test_a_model_of_experts_alone_needs_no_other_rows(tmp_path):
     found = loads(tmp_path, {"logical_count": [COUNTS[0]] * 3}, SPARSE)
     assert found.layers == (0, 1, 2)
-    assert "or 4 with rows" not in error(tmp_path, {"counts": COUNTS}, SPARSE).expected
+    assert "or 4 with rows" not in error(tmp_path, {"counts": COUNTS * 3}, SPARSE).expected
