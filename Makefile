@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cli frontend ir models passes runtime targets
 
-.PHONY: demo test lint unit clean setup
+.PHONY: demo test lint unit fuzz clean setup
 
 setup: .venv/installed
 
@@ -25,9 +25,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=.venv/typing $(BIN)/mypy --namespace-packages --explicit-package-bases -p supertile
+	MYPYPATH=.venv/typing:tests/fuzz $(BIN)/mypy --namespace-packages --explicit-package-bases -p fuzzing
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Malformed inputs, whole commands and faults in the sources; a second call goes on. docs/fuzz.md
+fuzz: setup
+	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --seed $(or $(SEED),1) $(if $(MINUTES),--minutes $(MINUTES))
 
 demo: setup
 	$(BIN)/python bench/demo.py
