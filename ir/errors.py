@@ -38,6 +38,9 @@ from supertile.ir.hints import nearest
 __all__ = ["TEXTS", "Spot", "UserError", "nearest"]
 
 
+MESSAGE_LIMIT = 1200  # letters of a message: names in inputs may be of any length
+
+
 @dataclass(frozen=True)
 class Spot:
     """A place in a text that the user wrote: 1-based line and column, and the line itself."""
@@ -56,10 +59,10 @@ class UserError(Exception):
         self.code = code
         self.spot = spot
         self.values = values
-        self.message = text.message.format(**values)
-        self.expected = text.expected.format(**values)
-        self.found = text.found.format(**values)
-        self.suggestion = text.suggestion.format(**values)
+        self.message = _shorten(_one_line(text.message.format(**values)), MESSAGE_LIMIT)
+        self.expected = _one_line(text.expected.format(**values))
+        self.found = _one_line(text.found.format(**values))
+        self.suggestion = _one_line(text.suggestion.format(**values))
         super().__init__(self.render())
 
     def render(self) -> str:
@@ -69,9 +72,10 @@ class UserError(Exception):
             lines.append(f"error: {self.message}")
         else:
             spot = self.spot
-            lines.append(f"{spot.file}:{spot.line}:{spot.column}: error: {self.message}")
+            file = _one_line(spot.file)
+            lines.append(f"{file}:{spot.line}:{spot.column}: error: {self.message}")
             if spot.text:
-                shown, column = _window(spot.text.expandtabs(1), spot.column)
+                shown, column = _window(_in_columns(spot.text), spot.column)
                 gutter = f"{spot.line:>5} | "
                 lines.append(gutter + shown)
                 lines.append(" " * (len(gutter) + column - 1) + "^")
@@ -95,6 +99,18 @@ def _window(text: str, column: int, width: int = 100) -> tuple[str, int]:
 
 def _shorten(value: str, limit: int = 400) -> str:
     return value if len(value) <= limit else value[: limit - 3] + "..."
+
+
+def _one_line(text: str) -> str:
+    """What inputs hold ends no paragraph and moves no cursor: line ends are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _in_columns(text: str) -> str:
+    """A line of input with one letter in each column, so that the caret is below the right one."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 TEXTS: dict[str, Text] = {

@@ -25,7 +25,7 @@ from xdsl.rewriter import Rewriter
 
 from supertile.ir import graph, sched, tile
 from supertile.ir.op import python_value
-from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 from supertile.passes.schedule_memory import plan_arena, spans_of
 from supertile.passes.schedule_program import Frame, ProgramBuilder, frame_of
 from supertile.passes.schedule_sizes import Bounds, buffer_bytes
@@ -42,9 +42,9 @@ class BuildSchedule(Pass):
     equivalence: ClassVar[Equivalence] = "exact"
     takes: ClassVar[tuple[str, ...]] = ("tiled",)
 
-    tokens: int = 16
-    batch: int = 1
-    context: int = 4096
+    tokens: int = count(16)
+    batch: int = count(1)
+    context: int = count(4096)
     memory: Literal["device", "runtime"] = "device"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

@@ -22,7 +22,7 @@ from xdsl.dialects.func import FuncOp
 
 from supertile.ir.tile_places import TILE_SPACES
 from supertile.passes.fusing import flatten
-from supertile.passes.rewriting import Equivalence, Pass
+from supertile.passes.rewriting import Equivalence, Pass, count
 from supertile.passes.tile_choice import Limits, chosen_sizes
 from supertile.passes.tile_sizes import SIZES
 from supertile.passes.tiling import row_spaces, units_of
@@ -37,19 +37,19 @@ class ChooseTiles(Pass):
     leaves: ClassVar[str | None] = "fused"
 
     force: Literal["none", "test"] = "none"
-    tokens: int = 16
-    arrived: int = 0
-    sequences: int = 1
-    context: int = 4096
-    cores: int = 1
-    vector_cores: int = 1
+    tokens: int = count(16)
+    arrived: int = count(0, least=0)
+    sequences: int = count(1)
+    context: int = count(4096)
+    cores: int = count(1)
+    vector_cores: int = count(1)
     balance: float = 16.0
     operand: str = "cache"
-    operand_bytes: int = 1 << 20
+    operand_bytes: int = count(1 << 20)
     accumulator: str = "cache"
-    accumulator_bytes: int = 1 << 20
+    accumulator_bytes: int = count(1 << 20)
     vector: str = "cache"
-    vector_bytes: int = 1 << 22
+    vector_bytes: int = count(1 << 22)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         names = (self.operand, self.accumulator, self.vector)

@@ -181,6 +181,7 @@ class _Run:
     def apply(self, one: Pass, number: int, before: ModuleOp | None) -> None:
         record = self.record(one, number)
         check_level(one, self.level)
+        one.check_options()
         rewrites = Rewrites(self.options.budget)
         start = time.process_time()
         try:

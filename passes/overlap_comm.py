@@ -27,7 +27,7 @@ from supertile.ir.errors import UserError
 from supertile.ir.levels import WHOLE_TENSORS
 from supertile.ir.microbatches import split_problem
 from supertile.ir.op import attribute_of, python_value
-from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,9 @@ class OverlapComm(Pass):
     leaves: ClassVar[str | None] = "graph"  # a module of any level keeps its level
 
     microbatches: Literal[1, 2] = 1
-    waves: int = 1
+    waves: int = count(1)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if self.waves < 1:
-            raise UserError(
-                "pass.option_value",
-                name=self.name,
-                option="waves",
-                expected="an integer of at least 1",
-                found=str(self.waves),
-            )
         functions = {held.sym_name.data: held for held in op.ops if isinstance(held, FuncOp)}
         for held in op.walk():
             match held:

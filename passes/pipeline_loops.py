@@ -18,12 +18,11 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir import tile
-from supertile.ir.errors import UserError
 from supertile.ir.op import attribute_of
 from supertile.ir.tile_ahead import ops_ahead, overwritten
 from supertile.ir.tile_places import TileSpaces, capacities, tile_spaces
 from supertile.passes.assign_memory import limit_spaces, overflow
-from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 from supertile.passes.tile_layout import layout_of
 
 
@@ -35,18 +34,10 @@ class PipelineLoops(Pass):
     equivalence: ClassVar[Equivalence] = "exact"
     takes: ClassVar[tuple[str, ...]] = ("tiled",)
 
-    stages: int = 2
+    stages: int = count(2)
     memory: str = ""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if self.stages < 1:
-            raise UserError(
-                "pass.option_value",
-                name=self.name,
-                option="stages",
-                expected="an integer of at least 1",
-                found=str(self.stages),
-            )
         limit_spaces(op, self.memory, self.name)
         spaces, limits = tile_spaces(op), capacities(op)
         for kernel in op.ops:

@@ -42,7 +42,7 @@ from supertile.ir.placement import SHOWN_RANKS, PlacementAttr, place
 from supertile.ir.types import DYNAMIC, tensor
 from supertile.ir.verify import function_name
 from supertile.passes.ragged import make_ragged, resize
-from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+from supertile.passes.rewriting import RANK_LIMIT, Equivalence, Pass, count, rewrites_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class PlanExperts(Pass):
     equivalence: ClassVar[Equivalence] = "reassociate"
     takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
-    ranks: int = 1
-    slots: tuple[int, ...] = ()
+    ranks: int = count(1, most=RANK_LIMIT)
+    slots: tuple[int, ...] = count((), least=0, most=RANK_LIMIT)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         plan = plan_of(op)

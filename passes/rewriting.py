@@ -9,8 +9,8 @@ from __future__ import annotations
 from abc import ABC
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -25,11 +25,21 @@ from xdsl.pattern_rewriter import (
 from xdsl.traits import Pure
 
 from supertile.ir import graph
+from supertile.ir.errors import UserError
 from supertile.ir.levels import WHOLE_TENSORS
 from supertile.ir.locations import is_unknown
 
 Equivalence = Literal["exact", "reassociate", "requantize", "convert"]
 BUDGET = 200_000
+LEAST, MOST = "least", "most"
+COUNT_LIMIT = 2**40
+"""More than any device has bytes, and than any call has tokens."""
+RANK_LIMIT = 2**20
+
+
+def count(default: int | tuple[int, ...] | None, least: int = 1, most: int = COUNT_LIMIT) -> Any:
+    """An option that counts tokens, ranks, bytes: from `least` to `most`, both included."""
+    return field(default=default, metadata={LEAST: least, MOST: most})
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,23 @@ class Pass(ModulePass, ABC):
     def equivalence_on(self, module: ModuleOp) -> Equivalence:
         """The class for one module, where the pass knows it better."""
         return self.equivalence
+
+    def check_options(self) -> None:
+        """Raise `pass.option_value` for a number out of its range; a list has one for each item."""
+        for option in fields(self):
+            if LEAST not in option.metadata:
+                continue
+            least, most = option.metadata[LEAST], option.metadata[MOST]
+            held = getattr(self, option.name)
+            for number in held if isinstance(held, tuple) else (held,):
+                if number is not None and not least <= number <= most:
+                    raise UserError(
+                        "pass.option_value",
+                        name=self.name,
+                        option=option.name,
+                        expected=f"an integer of at least {least} and at most {most:,}",
+                        found=str(number),
+                    )
 
 
 class RewriteBudgetError(Exception):

@@ -36,7 +36,7 @@ from supertile.ir.locations import location_text
 from supertile.ir.op import shape_of
 from supertile.passes.axis_links import Axis
 from supertile.passes.group_sums import add_sums
-from supertile.passes.rewriting import Equivalence, Pass, rewrites_of
+from supertile.passes.rewriting import RANK_LIMIT, Equivalence, Pass, count, rewrites_of
 from supertile.passes.share_tokens import share_tokens
 from supertile.passes.split_axes import BlockedError, Split, cut, most_parts, split_from
 from supertile.passes.split_states import split_stacks
@@ -50,7 +50,7 @@ class ShardAttention(Pass):
     equivalence: ClassVar[Equivalence] = "reassociate"
     takes: ClassVar[tuple[str, ...]] = ("graph", "placed")
 
-    ranks: int = 1
+    ranks: int = count(1, most=RANK_LIMIT)
     experts: Literal["share", "slice"] = "share"
 
     def equivalence_on(self, module: ModuleOp) -> Equivalence:
@@ -62,8 +62,6 @@ class ShardAttention(Pass):
         return "convert" if is_split and has_experts and _has_codes(module) else "reassociate"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if self.ranks < 1:
-            raise UserError("pass.size_range", option="ranks", found=self.ranks)
         if self.ranks == 1:
             return
         has_codes = _has_codes(op)

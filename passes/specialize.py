@@ -29,7 +29,7 @@ from supertile.ir.op import attribute_of, properties_of, shape_of
 from supertile.ir.shapes import NEXT_RUN_TIME_SIZE, symbolic_shapes
 from supertile.ir.types import DYNAMIC, tensor, type_of
 from supertile.ir.walk import operations
-from supertile.passes.rewriting import Equivalence, Pass, Rewrites, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, Rewrites, count, rewrites_of
 
 Sizes = tuple[int, ...]
 
@@ -41,15 +41,12 @@ class Specialize(Pass):
     name = "specialize"
     equivalence: ClassVar[Equivalence] = "exact"
 
-    tokens: int | None = None
-    batch: int | None = None
-    context: int | None = None
+    tokens: int | None = count(None)
+    batch: int | None = count(None)
+    context: int | None = count(None)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         given = {"tokens": self.tokens, "batch": self.batch, "context": self.context}
-        for option, size in given.items():
-            if size is not None and size < 1:
-                raise UserError("pass.size_range", option=option, found=size)
         if given == dict.fromkeys(given):
             return
         for function in list(op.ops):

@@ -29,11 +29,6 @@ PASS_TEXTS: dict[str, Text] = {
         expected="{expected}",
         found="{found:.100}",
     ),
-    "pass.size_range": Text(
-        "the option {option} of the pass specialize is out of range",
-        expected="an integer of at least 1",
-        found="{found}",
-    ),
     "pass.size_conflict": Text(
         "@{function} already has another size for the axis {axis}",
         expected="{found}, as the function has",

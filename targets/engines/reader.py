@@ -90,10 +90,10 @@ class EngineFile:
 def read_engine(path: Path) -> EngineFile:
     """The file's facts. UserErrors: `engine.syntax`, `.missing`, `.unknown_key`, `.value`."""
     file = str(path)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         tree = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: of bytes that are no text, too
         raise UserError("engine.syntax", Spot(file, 1, 1), reason=str(error)) from None
     return _Reader(file, tree, places(file, text)).engine()
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_type_hints
 
 import pytest
 from pass_checks import module_of, run, text_of
@@ -22,7 +22,7 @@ from supertile.passes.driver import (
     reproducer_pipeline,
     run_passes,
 )
-from supertile.passes.pipeline import parse_pipeline
+from supertile.passes.pipeline import load_pass, parse_pipeline, pass_names
 from supertile.passes.rewriting import Equivalence, Pass, rewrite
 
 F = "tensor<?x8xf32>"
@@ -397,3 +397,22 @@ def test_a_dump_that_cannot_be_written_is_the_users_to_repair(tmp_path):
     with pytest.raises(UserError) as caught:
         run(MODULE, "cse", Options(dump=tmp_path / "file"))
     assert caught.value.code == "command.unwritable"
+
+
+def number_options():
+    """(pass, option) of every option that is an integer, alone or in a list."""
+    for name in pass_names():
+        kind = load_pass(name)
+        for option, declared in get_type_hints(kind).items():
+            if declared in (int, int | None, tuple[int, ...]) and not option.startswith("_"):
+                yield name, option
+
+
+@pytest.mark.parametrize(("name", "option"), [*number_options()])
+def test_every_number_that_a_pass_takes_has_a_range(name, option):
+    """Sizes below or beyond any real one would be bugs of the passes that count with them."""
+    for number in ("-1", "9" * 18):
+        (one,) = parse_pipeline(f"{name}{{{option}={number}}}")
+        with pytest.raises(UserError, match=f"the option {option} of the pass {name}") as caught:
+            one.check_options()
+        assert caught.value.code == "pass.option_value" and caught.value.found == number

@@ -64,7 +64,7 @@ def test_a_module_of_any_level_keeps_its_level():
 
 def test_no_wave_at_all_is_refused():
     with pytest.raises(UserError, match="the option waves of the pass overlap-comm"):
-        overlapped(OverlapComm(waves=0))
+        run_passes(placed(2).clone(), [OverlapComm(waves=0)])
 
 
 def test_nothing_by_default():

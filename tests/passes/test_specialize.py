@@ -106,8 +106,8 @@ def test_locations_of_arguments_stay():
 @pytest.mark.parametrize(
     ("pipeline", "code"),
     [
-        ("specialize{tokens=0}", "pass.size_range"),
-        ("specialize{batch=-1}", "pass.size_range"),
+        ("specialize{tokens=0}", "pass.option_value"),
+        ("specialize{batch=-1}", "pass.option_value"),
         ("specialize{tokens=2},specialize{tokens=3}", "pass.size_conflict"),
     ],
 )

@@ -26,6 +26,9 @@ EXPERT_FAMILY = "qwen3_moe"
 """The smallest model with experts."""
 RANKS = 4
 DEPLOYMENTS = (
+    "phase=decode ep=4 batch=4 context=64 slots=20",
+    "phase=decode ep=8 tp=2 batch=16 context=256 slots=3/rank",
+    "phase=prefill ep=4 tp=2 batch=1 context=64 chunk=16",
     "phase=decode ep=4 batch=4",
     "phase=decode ep=8 tp=2 batch=16 context=4K slots=264",
     "phase=prefill ep=4 tp=4 batch=1 context=8K chunk=2048",
@@ -224,12 +227,16 @@ def checkpoint() -> bytes:
     return data
 
 
-def checkpoint_index(name: str) -> bytes:
-    """An index that finds every weight in one shard."""
+def stored_tensors() -> dict[str, Any]:
+    """The entries of its header, by name."""
     length = int.from_bytes(checkpoint()[:8], "little")
-    header = json.loads(checkpoint()[8 : 8 + length])
-    names = [key for key in header if key != "__metadata__"]
-    return json.dumps({"weight_map": dict.fromkeys(names, name), "metadata": {}}).encode()
+    header: dict[str, Any] = json.loads(checkpoint()[8 : 8 + length])
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def checkpoint_index(shard: str) -> bytes:
+    """An index that finds every weight in one shard."""
+    return json.dumps({"weight_map": dict.fromkeys(stored_tensors(), shard)}).encode()
 
 
 def pins() -> Arrays:

@@ -157,17 +157,21 @@ def current(path: Path, random: Random) -> object:
 
 
 def checkpoint(path: Path, random: Random) -> object:
-    """All that is stored, read as what it would be declared."""
+    """What is stored in the good file, checked and read; sometimes declared as it is not."""
     from supertile.runtime.checkpoint import Checkpoint, Format
 
-    checkpoint = Checkpoint(path.parent if path.suffix == ".json" else path)
-    forms = [Format("f32"), Format("bf16"), Format("i64"), Format("f8e4m3", (128, 128))]
-    shapes = [(64, 64), (64,), (128, 64), (8,), ()]
-    wanted = [(name, random.choice(shapes), random.choice(forms)) for name in checkpoint.names()]
-    for name, shape, form in wanted[:4]:
-        checkpoint.tensor(name, shape, form)
-    checkpoint.check(wanted)
-    return wanted
+    held = Checkpoint(path.parent if path.suffix == ".json" else path)
+    forms = {"F32": "f32", "I64": "i64"}
+    wanted = [
+        (name, tuple(entry["shape"]), Format(forms[entry["dtype"]]))
+        for name, entry in inputs.stored_tensors().items()
+        if entry["dtype"] in forms
+    ]
+    if random.random() > 0.8:
+        name, shape, _ = random.choice(wanted)
+        wanted.append((name, (*shape, 1), Format("f8e4m3", (128, 128))))
+    held.check(wanted)
+    return [held.tensor(*one) for one in wanted]
 
 
 def tokens(path: Path, random: Random) -> object:

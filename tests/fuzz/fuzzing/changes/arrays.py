@@ -55,9 +55,9 @@ def _retype(arrays: Arrays, name: str, random: Random) -> None:
 
 def _reshape(arrays: Arrays, name: str, random: Random) -> None:
     held = np.asarray(arrays.get(name, np.ones(3)))
-    shapes = [held.T, held[None], held[..., None], held.reshape(-1), held[:0], held[::-1]]
+    shapes = [held.T, held[None], held[..., None], held.reshape(-1)]
     if held.ndim:
-        shapes += [held[:-1], np.concatenate([held, held])]
+        shapes += [held[:0], held[::-1], held[:-1], np.concatenate([held, held])]
     arrays[name] = random.choice([*shapes, np.zeros(random.choice(SHAPES), held.dtype)])
 
 

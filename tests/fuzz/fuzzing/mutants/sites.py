@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
@@ -40,8 +40,16 @@ class Mutant:
     number: int
     """Which one it is of those of the function that read the same."""
     line: int
-    text: str
-    """The whole file with the fault in it."""
+    source: str = field(repr=False)
+    """The whole file without the fault."""
+    span: tuple[int, int]
+    """Where in it the expression begins and ends."""
+
+    @property
+    def text(self) -> str:
+        """The whole file with the fault in it."""
+        start, end = self.span
+        return f"{self.source[:start]}({self.after}){self.source[end:]}"
 
     @property
     def name(self) -> str:
@@ -55,17 +63,12 @@ def mutants_of(file: str, text: str) -> Iterator[Mutant]:
     lines = _Places(text)
     seen: Counter[tuple[str, str, str]] = Counter()
     for function, node in _expressions(ast.parse(text)):
-        before = _source(text, node)
+        start, end = lines.span(node)
+        before = " ".join(text[start:end].split())
         for after in _changes(node):
             key = function, before, after
-            start, end = lines.span(node)
-            changed = f"{text[:start]}({after}){text[end:]}"
-            yield Mutant(file, function, before, after, seen[key], node.lineno, changed)
+            yield Mutant(file, function, before, after, seen[key], node.lineno, text, (start, end))
             seen[key] += 1
-
-
-def _source(text: str, node: ast.expr) -> str:
-    return " ".join((ast.get_source_segment(text, node) or "").split())
 
 
 class _Places:
