@@ -62,10 +62,11 @@ def _is_slip(name: str, other: str) -> bool:
 
 
 def _is_of_hands(name: str, other: str) -> bool:
-    """Whether two neighbours are swapped, or letters doubled: so short names are mistyped too."""
+    """Whether neighbours are swapped, letters doubled, or an s is at the end: in short names too."""
     swapped = [name[:at] + name[at + 1] + name[at] + name[at + 2 :] for at in range(len(name) - 1)]
     single = [re.sub(r"([a-z])\1", r"\1", text) for text in (name, other)]
-    return other in swapped or single[0] == single[1]
+    plural = name.removesuffix("s") == other.removesuffix("s")
+    return other in swapped or single[0] == single[1] or plural
 
 
 def _changes(name: str, other: str) -> list[tuple[list[int], list[int]]]:

@@ -70,6 +70,7 @@ TABLE = [
     ("bacth", tuple(KEYS), "batch"),
     ("ctx", tuple(KEYS), "context"),
     *((name, tuple(KEYS), "") for name in ("pp", "cp", "etp", "moe_tp", "prefix")),
+    ("maps", ("map", "init-expert-location"), "map"),
     ("inputs", ("outputs",), ""),
     ("max", ("min",), ""),
 ]
