@@ -16,12 +16,14 @@ def deployed_model(module: ModuleOp, config: Config, machine: Machine) -> Model:
 
     The module, of the graph level, stays as it is.
     """
+    from supertile.cli.op_support import check_ops
     from supertile.ir.expert_layer import expert_layer
     from supertile.ir.text import context
     from supertile.passes.legalize_formats import LegalizeFormats
     from supertile.targets.deploy import Model
     from supertile.targets.formats import legalize_options
 
+    check_ops(module, machine)
     legal = module.clone()
     LegalizeFormats(**legalize_options(machine)).apply(context(), legal)
     return Model.of(config, expert_layer(legal))

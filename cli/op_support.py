@@ -69,6 +69,28 @@ def support_rows(module: ModuleOp, machine: Machine) -> list[Row]:
     return sorted(rows, key=lambda row: (order[row.op], row.status, row.formats))
 
 
+NAMED = 4
+"""Ops that an error names for each reason."""
+
+
+def check_ops(module: ModuleOp, machine: Machine) -> None:
+    """Raise `format.missing`, with every reason why the machine lacks ops of the module."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in support_rows(module, machine):
+        status, _, why = row.status.partition(": ")
+        if status == "missing":
+            reasons.setdefault(why, {})[row.op] = None
+    if reasons:
+        listed = "; ".join(f"{why} ({_few(ops)})" for why, ops in reasons.items())
+        raise UserError("format.missing", machine=machine.name, found=listed)
+
+
+def _few(ops: Iterable[str]) -> str:
+    names = [*ops]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
 def deployed_module(model: Path, config: Path) -> ModuleOp:
     """The model with every rounding of its release, as the passes of a machine find it."""
     from supertile.frontend.build import build_model

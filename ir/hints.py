@@ -62,7 +62,7 @@ def _is_slip(name: str, other: str) -> bool:
 
 
 def _is_of_hands(name: str, other: str) -> bool:
-    """Whether neighbours are swapped, letters doubled, or an s is at the end: in short names too."""
+    """Whether neighbours are swapped, letters doubled, or an s ends it: in short names too."""
     swapped = [name[:at] + name[at + 1] + name[at] + name[at + 2 :] for at in range(len(name) - 1)]
     single = [re.sub(r"([a-z])\1", r"\1", text) for text in (name, other)]
     plural = name.removesuffix("s") == other.removesuffix("s")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.expert_layer import ExpertLayer
+from supertile.targets.machine_needs import check_costed
 
 if TYPE_CHECKING:
     from supertile.targets.machine_types import Machine
@@ -299,6 +300,7 @@ def check_deployment(deployment: Deployment, model: Model, machine: Machine) -> 
     problem = _first(deployment, rules)
     if problem is not None:
         raise UserError(problem.code, **_told(problem, rules))
+    check_costed(machine, deployment.ranks, deployment.tp)
 
 
 def _first(

@@ -19,6 +19,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import graph
+from supertile.ir.errors import UserError
 from supertile.ir.locations import location_text
 from supertile.ir.types import (
     DECODED_AS,
@@ -30,6 +31,8 @@ from supertile.ir.types import (
     type_of,
 )
 from supertile.ir.walk import operations
+from supertile.ir.work import WORK, none
+from supertile.targets.cost.figures import Ledger
 from supertile.targets.machine_types import Machine
 
 KNOWN = ("f32", "bf16", "f16", "f8e4m3", "f4e2m1", "i8")
@@ -102,6 +105,7 @@ def support_of(op: Operation, machine: Machine) -> Support:
         note, problem = _product(names, scales_fit, machine)
     else:
         note = _coding(op, [name for name in held if name not in replaced], machine)
+    problem = problem or _without_rate(op, names, held, machine)
     if problem:
         return Support(shown, MISSING, problem)
     notes += [note] if note else []
@@ -151,6 +155,29 @@ def _product(names: Sequence[str], scales_fit: bool, machine: Machine) -> tuple[
         return "", f"no engine multiplies {listed}, or a format that holds {listed} exactly"
     decoded = [name for name in kinds if name != common]
     return f"{', '.join(decoded)} decoded to {common} in the kernel", ""
+
+
+def _without_rate(
+    op: Operation, names: Sequence[str], held: Sequence[str], machine: Machine
+) -> str:
+    """The rate that the op needs and that is unknown; empty if there is none."""
+    ledger = Ledger(machine, "formats")
+    kind = "matrix" if names else "vector"
+    engine = machine.engine(kind)
+    if engine is None or not (names or (held and _computes(op))):
+        return ""
+    try:
+        ledger.rate(engine, " x ".join(names) if names else "f32")
+    except UserError as error:
+        if error.code != "machine.unknown_figure":
+            raise
+        return f"{error.values['name']} is unknown"
+    return ""
+
+
+def _computes(op: Operation) -> bool:
+    """Whether the op does arithmetic, and not only moves numbers."""
+    return WORK.get(type(op), none) is not none
 
 
 def _coding(op: Operation, held: Sequence[str], machine: Machine) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from supertile.ir.error_texts.machine_notes import MACHINE_NOTES
 from supertile.ir.errors import Spot
 from supertile.targets.machine import shadowed_file
+from supertile.targets.machine_needs import lacking_text, uses_lacking
 from supertile.targets.machine_neighbours import far_figures
+from supertile.targets.machine_reads import unread_figures
 from supertile.targets.machine_relations import Doubt, doubts
 from supertile.targets.machine_types import Machine
+
+NAMED = 12
+"""Figures that a line names."""
 
 
 def shadow_note(name: str) -> list[str]:
@@ -20,7 +25,25 @@ def shadow_note(name: str) -> list[str]:
 def machine_notes(machine: Machine) -> list[str]:
     """Figures that are doubtful beside each other or beside the shipped machines."""
     found = [*doubts(machine), *far_figures(machine)]
-    return [_line(machine, doubt) for doubt in found]
+    lines = [_line(machine, doubt) for doubt in found]
+    for use, names in uses_lacking(machine):
+        text = MACHINE_NOTES["uncosted"].message.format(
+            file=machine.file, use=use, names=lacking_text(machine, names)
+        )
+        lines.append(f"note: {text}")
+    return [*lines, *_unread(machine)]
+
+
+def _unread(machine: Machine) -> list[str]:
+    """One line that names the figures that no formula reads."""
+    names = unread_figures(machine)
+    if not names:
+        return []
+    more = len(names) - NAMED
+    listed = ", ".join(f"`{name}`" for name in names[:NAMED])
+    rest = f" and {more} more: `supertile list targets --show FILE` marks them" if more > 0 else ""
+    text = MACHINE_NOTES["unread"].message.format(file=machine.file, names=listed + rest)
+    return [f"note: {text}"]
 
 
 def _line(machine: Machine, doubt: Doubt) -> str:

@@ -6,10 +6,13 @@ import textwrap
 from collections import Counter
 
 from supertile.targets.machine import load_machine, machine_names
+from supertile.targets.machine_reads import unread_figures
 from supertile.targets.machine_types import EVIDENCE, UNKNOWN, Figure, Machine
 
 COLUMNS = ("target", "machine", "device", "devices", "peak", "main memory", "evidence")
 WIDTH = 100
+UNREAD = " *"
+"""Marks a figure that no formula reads."""
 
 
 def target_rows() -> list[tuple[str, ...]]:
@@ -60,8 +63,11 @@ def show_text(machine: Machine) -> str:
     figures = list(machine.figures())
     notes = [figure.note for _, figure in figures if figure.note]
     numbers = {note: at for at, note in enumerate(dict.fromkeys(notes), start=1)}
+    unread = {*unread_figures(machine)}
     rows: list[tuple[str, ...]] = [("figure", "value", "evidence", "source", "note")]
-    rows += [_row(name, figure, numbers) for name, figure in figures]
+    rows += [
+        _row(name + (UNREAD if name in unread else ""), figure, numbers) for name, figure in figures
+    ]
     blocks = [
         "\n".join(_head(machine)),
         "\n".join(_aligned(rows)),
@@ -87,6 +93,7 @@ def _head(machine: Machine) -> list[str]:
         *([f"                    {formats.note}"] if formats.note else []),
         f"  memories          {', '.join(levels)}",
         f"  evidence          {evidence_text(machine)}",
+        f"  {UNREAD.strip()} behind a figure: no formula reads it",
     ]
 
 

@@ -20,6 +20,10 @@ UNKNOWN_CORES = 128
 """Where the number of cores is unknown: only sizes are chosen with it, nothing is costed."""
 
 
+def has_tile_memory(machine: Machine) -> bool:
+    return any(memory.per != "device" for memory in machine.memories.values())
+
+
 def tile_memories(machine: Machine) -> dict[str, Memory]:
     """operand, accumulator, vector -> the memory that holds such tiles."""
     cores = [memory for memory in machine.memories.values() if memory.per != "device"]

@@ -33,6 +33,11 @@ FORMAT_TEXTS: dict[str, Text] = {
         expected="--target T, a machine of `supertile list targets`, or a machine file",
         suggestion="supertile list ops --model {model} --target ascend-910c",
     ),
+    "format.missing": Text(
+        "{machine} cannot do what the model needs",
+        expected="no op of the model missing in `supertile list ops --model M --target T`",
+        found="{found}",
+    ),
     "format.no_model": Text(
         "--{option} goes with --model",
         expected="supertile list ops --model M --target T",

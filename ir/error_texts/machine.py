@@ -149,6 +149,11 @@ MACHINE_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="copy the machine file, write the figure and its source there, name the copy",
     ),
+    "machine.uncosted": Text(
+        "a step on {machine} cannot be costed: figures are unknown",
+        found="{found}",
+        suggestion="copy the machine file, write the figures and sources there, name the copy",
+    ),
     # What uses it
     "machine.no_tile_memory": Text(
         "{machine} has no memory for tiles",

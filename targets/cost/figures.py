@@ -69,13 +69,28 @@ class Ledger:
 
         "f4e2m1 x f8e4m3" names two operands: the wider, slower one decides.
         """
-        parts = [part.strip() for part in element.split(" x ")]
+        engine = self.engine_for(engine, element)
         fraction = "matrix_fraction" if engine.kind == "matrix" else "vector_fraction"
-        peak = min(self.peak(engine, part) for part in parts)
+        peak = min(self.peak(engine, part) for part in factors(element))
         return peak * self.fraction(fraction, engine.name)
+
+    def engine_for(self, engine: Engine, element: str) -> Engine:
+        """The engine, or the vector engine for products that the matrix engine has no rate for."""
+        vector = self.machine.engine("vector")
+        if engine.kind != "matrix" or vector is None or self._takes(engine, element):
+            return engine
+        if not self._takes(vector, element):
+            return engine
+        self.note(f"{element} is multiplied on {vector.name}: {engine.name} has no rate for it")
+        return vector
+
+    def _takes(self, engine: Engine, element: str) -> bool:
+        """Whether the engine has a rate for the operands, decoded if need be."""
+        return all(self._decoded(engine, part) in engine.rate for part in factors(element))
 
     def peak(self, engine: Engine, element: str) -> float:
         """The machine file's rate of the format, or of the one that it is decoded to."""
+        engine = self.engine_for(engine, element)
         format_ = element
         if element not in engine.rate:
             format_ = self._decoded(engine, element)
@@ -103,6 +118,11 @@ class Ledger:
         """The figures behind these resources, each once."""
         found = [path for resource in resources for path in self.figures.get(resource, ())]
         return tuple(dict.fromkeys(found))
+
+
+def factors(element: str) -> list[str]:
+    """The formats of "f4e2m1 x f8e4m3"; of one that is no product, itself."""
+    return [part.strip() for part in element.split(" x ")]
 
 
 def shared_cache(machine: Machine) -> Memory | None:

@@ -121,6 +121,7 @@ class Core:
         for (kind, element), count in block.operations.items():
             engine = self.ledger.machine.engine(kind)
             assert engine is not None, f"no engine of kind {kind}"
+            engine = self.ledger.engine_for(engine, element)
             seconds = count * self.cores / self.ledger.rate(engine, element)
             engines[engine.name] = engines.get(engine.name, 0.0) + seconds
         if block.transcendentals:
