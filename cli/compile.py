@@ -13,8 +13,7 @@ from supertile.cli.inputs import (
     add_model_options,
     check_output_folder,
     choose,
-    config_path,
-    model_path,
+    read_model,
     reproducer_folder,
 )
 from supertile.cli.load_options import add_loads_option
@@ -161,12 +160,11 @@ def _compile(options: argparse.Namespace, goal: Goal, phases: Phases) -> tuple[R
 
 def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:
     """The graph-level module of the model under its config, with these entries or all."""
-    from supertile.frontend.build import build_model
-    from supertile.frontend.hf_config import read_config
+    from supertile.frontend.build import build_program
 
-    config = read_config(config_path(options.config))
+    program, config = read_model(options)
     entries = [options.entry] if getattr(options, "entry", None) else entries
-    return build_model(model_path(options.model), config, options.numerics, entries), config
+    return build_program(program, config, options.numerics, entries), config
 
 
 def select_passes(text: str | None, stop_after: str | None = None) -> list[Pass]:

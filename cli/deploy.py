@@ -69,11 +69,11 @@ class Goal:
     @staticmethod
     def of(options: argparse.Namespace) -> Goal:
         """Read the machine and the deployment. A deployment is costed in deployed numerics."""
-        from supertile.cli.inputs import config_path
-        from supertile.frontend.hf_config import read_config
+        from supertile.cli.inputs import read_model
 
         machine = target_machine(options.target)
-        config = read_config(config_path(options.config))
+        numerics = options.numerics or ("reference" if options.deploy is None else "deployed")
+        _, config = read_model(options, numerics)
         names = (options.model, options.config)
         name_files(options)
         plan, loads, engine = (getattr(options, name, None) for name in GIVEN)

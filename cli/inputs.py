@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from supertile.ir.errors import UserError, nearest
+from supertile.ir.errors import Spot, UserError, nearest
+
+if TYPE_CHECKING:
+    from supertile.frontend.hf_config import Config
+    from supertile.frontend.program import Program
 
 NUMERICS = ("reference", "deployed")
 
@@ -72,6 +78,47 @@ def add_model_options(command: argparse.ArgumentParser, numerics: str | None = "
         metavar="M",
         help="reference: float32 (default); deployed: with every rounding of the release",
     )
+    add_strict_option(command)
+
+
+def add_strict_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--strict", action="store_true", help="refuse a config of which anything is not read"
+    )
+    command.set_defaults(remarked=[])
+
+
+def read_model(options: argparse.Namespace, numerics: str | None = None) -> tuple[Program, Config]:
+    """The model file and the config of a command, which go together; `numerics` are the command's.
+
+    What of the config is not followed is told once on standard error, or refused under --strict.
+    """
+    files = model_path(options.model), config_path(options.config)
+    program, config, lines = read_files(*files, numerics or options.numerics, options.strict)
+    for line in lines:
+        if line not in options.remarked:
+            options.remarked.append(line)
+            print(line, file=sys.stderr)
+    return program, config
+
+
+def read_files(
+    model: Path, config: Path, numerics: str, strict: bool
+) -> tuple[Program, Config, list[str]]:
+    """A model file, a config that it covers, and what there is to remark on the config."""
+    from supertile.frontend.bind import check_config, needed_keys, remarks_on
+    from supertile.frontend.check import check_program
+    from supertile.frontend.hf_config import read_config
+    from supertile.frontend.program import load_program
+
+    program = load_program(model)
+    check_program(program)
+    read = read_config(config, lambda family: needed_keys(program, family))
+    check_config(program, read)
+    lines = remarks_on(program, read, numerics)
+    if strict and lines:
+        raise UserError("config.strict", Spot(read.file, 1, 1), line=lines[0])
+    return program, read, [f"{read.file}: {line}" for line in lines]
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from supertile.cli.inputs import shipped_configs, shipped_models
+from supertile.cli.inputs import add_strict_option, shipped_configs, shipped_models
 from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError, nearest
 
@@ -28,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", metavar="F", help="config of the model (default: the published one)"
     )
+    add_strict_option(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
     check_options(options.what, options.show, options.model, options.target, options.config)
     if options.model is not None:
-        print_support(options.model, options.target, options.config)
+        print_support(options.model, options.target, options.config, options.strict)
         return 0
     {"passes": _passes, "ops": _ops, "models": _models, "targets": _targets}[options.what](
         options.show

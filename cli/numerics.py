@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supertile.cli.inputs import config_path, model_path, reproducer_folder
+from supertile.cli.inputs import read_model, reproducer_folder
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -64,12 +64,13 @@ def compare_small(options: argparse.Namespace, passes: Sequence[Pass]) -> Compar
 
 def small_module(options: argparse.Namespace, passes: Sequence[Pass] = ()) -> ModuleOp:
     """The model under a config of tiny sizes, with a layer of each kind, for these passes."""
-    from supertile.frontend.build import build_model
-    from supertile.frontend.hf_config import read_config, shrink
+    from supertile.frontend.build import build_program
+    from supertile.frontend.hf_config import shrink
 
-    config = shrink(read_config(config_path(options.config)), is_split=_group(passes) > 1)
+    program, config = read_model(options)
+    small = shrink(config, is_split=_group(passes) > 1)
     entries = [options.entry] if options.entry else None
-    return build_model(model_path(options.model), config, options.numerics, entries)
+    return build_program(program, small, options.numerics, entries)
 
 
 def _group(passes: Sequence[Pass]) -> int:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from supertile.cli.inputs import config_path, model_path, shipped_configs, shipped_models
+from supertile.cli.inputs import (
+    config_path,
+    model_path,
+    read_files,
+    shipped_configs,
+    shipped_models,
+)
 from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
+    from supertile.frontend.hf_config import Config
+    from supertile.frontend.program import Program
     from supertile.targets.machine_types import Machine
 
 COLUMNS = ("op", "formats", "status")
@@ -36,12 +45,14 @@ class Row(NamedTuple):
     """native, or converted or missing with what or why"""
 
 
-def print_support(model: str, target: str, config: str | None) -> None:
+def print_support(model: str, target: str, config: str | None, strict: bool = False) -> None:
     """The table of a model under its published config, or the one given, with deployed numerics."""
     machine = target_machine(target)
     path = model_path(model)
     chosen = config_path(config) if config is not None else _published(path)
-    rows = support_rows(deployed_module(path, chosen), machine)
+    program, read, lines = read_files(path, chosen, "deployed", strict)
+    print("".join(f"{line}\n" for line in lines), end="", file=sys.stderr)
+    rows = support_rows(deployed_module(program, read), machine)
     counts = {kind: _count(rows, kind) for kind in ("native", "converted", "missing")}
     totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     print(f"{path.stem} ({chosen.stem}, deployed numerics) on {machine.name}: {totals}\n")
@@ -91,14 +102,13 @@ def _few(ops: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def deployed_module(model: Path, config: Path) -> ModuleOp:
+def deployed_module(program: Program, config: Config) -> ModuleOp:
     """The model with every rounding of its release, as the passes of a machine find it."""
-    from supertile.frontend.build import build_model
-    from supertile.frontend.hf_config import read_config
+    from supertile.frontend.build import build_program
     from supertile.passes.driver import run_passes
     from supertile.passes.pipeline import parse_pipeline
 
-    module = build_model(model, read_config(config), "deployed", None)
+    module = build_program(program, config, "deployed", None)
     run_passes(module, parse_pipeline("canonicalize,cse"))
     return module
 

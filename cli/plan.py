@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supertile.cli.inputs import (
+    add_strict_option,
     check_output_folder,
-    config_path,
     model_path,
     natural,
     positive,
+    read_model,
 )
 from supertile.cli.load_options import add_loads_option
 from supertile.cli.progress import Bar
@@ -53,6 +54,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", required=True, metavar="F", help="config.json, its folder, or a shipped name"
     )
+    add_strict_option(command)
     command.add_argument(
         "--target", required=True, metavar="T", help="a machine; with --sweep also several: T,T"
     )
@@ -233,11 +235,10 @@ def _current(options: argparse.Namespace, model: Model, deployment: Deployment) 
 
 def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:
     """The module of the main model, as it is deployed, and its configuration."""
-    from supertile.frontend.build import build_model
-    from supertile.frontend.hf_config import read_config
+    from supertile.frontend.build import build_program
 
-    config = read_config(config_path(options.config))
-    return build_model(model_path(options.model), config, "deployed", ["logits"]), config
+    program, config = read_model(options, "deployed")
+    return build_program(program, config, "deployed", ["logits"]), config
 
 
 def _objective(deployment: str) -> str:

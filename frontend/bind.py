@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from supertile.frontend import syntax
+from supertile.frontend.config_formats import assumed_formats, check_formats
+from supertile.frontend.config_keys import Unread, unread_keys
+from supertile.frontend.config_numbers import remarks
 from supertile.frontend.dimensions import Size
 from supertile.frontend.hf_config import Config, Rope, value_spot
 from supertile.frontend.program import Program
@@ -17,15 +21,17 @@ from supertile.frontend.values import (
     TextValue,
     Value,
 )
-from supertile.ir.errors import UserError, nearest
+from supertile.ir.errors import Spot, UserError, nearest
+from supertile.ir.json_text import show_json
 from supertile.ir.types import ELEMENTS, SCALED_ELEMENTS, is_float
 
 # Kind of a config name -> what the config may hold for it.
 HELD: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "text": (str,)}
+KINDS = {"int": "an integer", "float": "a number", "text": "a string"}
 
 
 def check_config(program: Program, config: Config) -> None:
-    """Whether the model covers this config."""
+    """Whether the model covers this config: what it reads, and what nobody reads."""
     model = program.model
     assert model is not None  # checked by the loader
     if config.family not in model.families:
@@ -47,6 +53,62 @@ def check_config(program: Program, config: Config) -> None:
                 wanted=spoken(require.value),
                 found=spoken(held),
             )
+    check_formats(config, Path(program.path).name, read_formats(program))
+    refuse_architecture(program, config)
+
+
+def unread(program: Program, config: Config) -> list[Unread]:
+    """Keys of the config that neither its front end nor the model file read, the harmless aside."""
+    binds = [bind.key for bind in program.binds.values()]
+    read = {*config.read, *binds, *(require.key for require in program.requires)}
+    return unread_keys(config.data, read, config.values)
+
+
+def refuse_architecture(program: Program, config: Config) -> None:
+    """Raise if a key that some released model has would change this one, and is not read."""
+    keys = [key for key in unread(program, config) if key.meaning is not None]
+    if not keys:
+        return
+    first, *others = keys
+    raise UserError(
+        "config.architecture",
+        value_spot(config, first.path) or Spot(config.file, 1, 1),
+        key=first.path,
+        model=Path(program.path).name,
+        meaning=first.meaning,
+        found=show_json(first.value),
+        others="".join(f", and `{key.path}` {show_json(key.value)}" for key in others),
+    )
+
+
+def check_drafts(config: Config, drafts: bool) -> None:
+    """Raise if an entry that `drafts` is asked for, and the config's drafts are of another kind."""
+    if drafts and config.block_drafts:
+        key = next(key for key in config.data if key.startswith("dspark_"))
+        spot = value_spot(config, key) or Spot(config.file, 1, 1)
+        raise UserError("config.drafts", spot, key=key, stages=config.block_drafts)
+
+
+def remarks_on(program: Program, config: Config, numerics: str) -> list[str]:
+    """What of a config is not followed, or is doubtful: a line each, for whoever compiles it."""
+    lines = remarks(config.data)
+    names = [key.path for key in unread(program, config)]
+    if names:
+        lines.append(f"not read: {', '.join(names)}")
+    formats = assumed_formats(config, read_formats(program))
+    if formats and numerics == "deployed":
+        model, kinds = Path(program.path).name, " and ".join(formats)
+        lines.append(f"no quantization_config: weights are taken as {model} states them, {kinds}")
+    return lines
+
+
+def needed_keys(program: Program, family: str) -> dict[str, str]:
+    """Keys without which the model cannot be built of a config of its family, and their kinds."""
+    assert program.model is not None  # checked by the loader
+    if family not in program.model.families:
+        return {}
+    binds = [bind for bind in program.binds.values() if bind.default is None]
+    return {bind.key: KINDS[bind.kind.name] for bind in binds if bind.kind.name in KINDS}
 
 
 def config_values(program: Program, config: Config) -> dict[str, Value]:
@@ -62,7 +124,9 @@ def _bound(bind: syntax.Bind, config: Config) -> Value:
         return RopeValue(rope)
     value = config.values.get(bind.key, bind.default)
     if value is None:
-        raise UserError("language.config_missing", bind.where, key=bind.key, file=config.file)
+        lack = "has null for" if bind.key in config.data else "has no"
+        values = {"key": bind.key, "file": config.file, "lack": lack}
+        raise UserError("language.config_missing", bind.where, **values)
     if isinstance(value, bool) or not isinstance(value, HELD[bind.kind.name]):
         spot = value_spot(config, bind.key) or bind.where
         wanted, found = bind.kind.name, spoken(value)

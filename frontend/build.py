@@ -103,6 +103,7 @@ class ModelBuilder:
                 hint = nearest(name, self.program.entries)
                 known = ", ".join(self.program.entries)
                 raise UserError("language.unknown_entry", None, name=name, known=known, hint=hint)
+            bind.check_drafts(self.config, runs_draft_layers(self.program.entries[name]))
         entry_functions = [self._entry(self.program.entries[name]) for name in names]
         module = ModuleOp([*entry_functions, *self.functions])
         assert self.program.model is not None
@@ -117,7 +118,7 @@ class ModelBuilder:
         possible = [
             name
             for name, entry in self.program.entries.items()
-            if self.config.draft_layers or not _runs_draft_layers(entry)
+            if self.config.draft_layers or not runs_draft_layers(entry)
         ]
         return possible or list(self.program.entries)
 
@@ -322,7 +323,7 @@ class ModelBuilder:
         return op.results[0]
 
 
-def _runs_draft_layers(entry: syntax.Block) -> bool:
+def runs_draft_layers(entry: syntax.Block) -> bool:
     loops = [statement for statement in entry.statements if isinstance(statement, syntax.Loop)]
     return any(loop.over.name == "draft_layers" for loop in loops)
 

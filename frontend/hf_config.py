@@ -10,10 +10,13 @@ Wrong input raises `UserError` with a `config.` code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
+from supertile.frontend.config_formats import refuse_descriptions
+from supertile.frontend.config_numbers import check_numbers
 from supertile.frontend.families import FAMILIES
 from supertile.frontend.families.common import Rope, Row
 from supertile.frontend.families.small import shrink
@@ -24,9 +27,11 @@ from supertile.ir.json_text import key_spot, parse_json, show_json, spot_at
 __all__ = ["Config", "Keys", "Rope", "normalize", "read_config", "shrink", "value_spot"]
 
 T = TypeVar("T")
+Needs = Callable[[str], Mapping[str, str]]
 
 FILE_LIMIT = 10_000_000  # bytes; published files have some 10,000
 SIZE_LIMIT = 2**31
+BRING = "a model file says which models it is for: docs/language.md tells how to write one"
 
 
 @dataclass(frozen=True)
@@ -46,26 +51,64 @@ class Config:
     """One row a multi-token-prediction layer; deepseek_v4 only."""
     text: str
     """The JSON text, to point at keys."""
+    data: Mapping[str, object] = field(default_factory=dict)
+    """The file's object, as it stands there."""
+    read: frozenset[str] = frozenset()
+    """Keys of it that the layers, ropes and values follow from; dots lead into objects."""
+    block_drafts: int = 0
+    """Stages that draft a block of tokens together (DSpark); they are not read."""
 
 
-def read_config(path: str | Path) -> Config:
-    """The configuration in the JSON file at `path`."""
+def read_config(path: str | Path, needs: Needs | None = None) -> Config:
+    """The configuration in the JSON file at `path`.
+
+    `needs` gives the keys that the model file reads of a family, and what each must be: if keys are
+    missing, the error names those too.
+    """
     file = str(path)
     text = read_text(file, "config", FILE_LIMIT)
-    return normalize(_parse(file, text), file, text)
+    config = normalize(_parse(file, text), file, text, needs)
+    refuse_descriptions(Path(file))
+    return config
 
 
-def normalize(data: Mapping[str, object], file: str, text: str) -> Config:
+def normalize(
+    data: Mapping[str, object], file: str, text: str, needs: Needs | None = None
+) -> Config:
     """The configuration in the parsed object `data`, whose JSON text is `text`."""
     keys = Keys(data, file, text)
     family = keys.word("model_type")
+    if keys.missing:
+        raise keys.incomplete()
     if family not in FAMILIES:
-        known, hint = ", ".join(FAMILIES), nearest(family, FAMILIES)
+        hint = nearest(family, FAMILIES, BRING)
+        known = ", ".join(FAMILIES)
         raise keys.fail("config.family", "model_type", found=family, known=known, hint=hint)
-    parts = FAMILIES[family](keys)
     scalars = {key: value for key, value in data.items() if isinstance(value, str | int | float)}
-    values = {**scalars, **parts.values}
-    return Config(file, family, values, parts.ropes, parts.layers, parts.draft_layers, text)
+    try:
+        parts = FAMILIES[family](keys)
+        values = {**scalars, **parts.values}
+        needed = {} if needs is None else needs(family)
+        keys.missing.update({key: kind for key, kind in needed.items() if key not in values})
+        check_numbers(keys, family)
+    except UserError:
+        if keys.missing:  # what stands in for a missing key may be at odds with another
+            raise keys.incomplete() from None
+        raise
+    if keys.missing:
+        raise keys.incomplete()
+    return Config(
+        file,
+        family,
+        values,
+        parts.ropes,
+        parts.layers,
+        parts.draft_layers,
+        text,
+        data,
+        frozenset(keys.read),
+        parts.block_drafts,
+    )
 
 
 def value_spot(config: Config, key: str) -> Spot | None:
@@ -86,14 +129,26 @@ def _parse(file: str, text: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Keys:
-    """The parsed file, read key by key. Dots lead into objects; null counts as absent."""
+    """The parsed file, read key by key. Dots lead into objects.
+
+    Null is a value, which `get` gives as None; where a number or a word is needed it is none.
+    """
 
     data: Mapping[str, object]
     file: str
     text: str
+    read: set[str] = field(default_factory=set)
+    """What was looked up, so that what nobody read can be told."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Keys that are needed and absent, and what each must be: they are told together."""
+
+    def checking(self) -> Keys:
+        """The same file for checks only: a number that is checked is not thereby followed."""
+        return replace(self, read=set())
 
     def get(self, path: str) -> object:
-        """The value at `path`; None if any key on the way is absent."""
+        """The value at `path`; None if it is null or any key on the way is absent."""
+        self.read.add(path)
         steps = path.split(".")
         value: object = self.data
         for count, step in enumerate(steps):
@@ -112,6 +167,8 @@ class Keys:
     def bounded(self, path: str, value: object, low: int, high: int = SIZE_LIMIT) -> int:
         """`value`, which must be an integer from `low` to `high`."""
         number = self._typed(path, value, int, "an integer")
+        if path in self.missing:
+            return max(low, number)
         if not low <= number <= high:
             expected = f"an integer from {low} to {high}" if low < high else str(low)
             raise self.fail("config.range", path, expected=expected, found=show_json(value))
@@ -122,6 +179,8 @@ class Keys:
         value = self._given(path, default, "a number")
         wanted = float if isinstance(value, float) else int
         number = self._typed(path, value, wanted, "a number")
+        if path in self.missing:
+            return max(low, float(number))
         if not low <= number <= 1e30:
             expected = "a number above 0" if low == 1e-30 else f"a number of {low:g} or more"
             raise self.fail("config.range", path, expected=expected, found=show_json(value))
@@ -139,6 +198,8 @@ class Keys:
     def among(self, path: str, value: object, accepted: Sequence[str]) -> str:
         """`value`, which must be one of the accepted strings."""
         word = self._typed(path, value, str, "a string")
+        if path in self.missing:
+            return accepted[0]
         if word not in accepted:
             known, hint = " or ".join(accepted), nearest(word, accepted)
             raise self.fail("config.choice", path, known=known, found=show_json(word), hint=hint)
@@ -147,6 +208,8 @@ class Keys:
     def entries(self, path: str, *counts: int) -> list[object]:
         """The list at `path`, which must have one of the given lengths."""
         found: list[object] = self._typed(path, self._given(path, None, "a list"), list, "a list")
+        if self.missing and len(found) not in counts:  # its length may be what is missing
+            return list(islice(cycle(found or [0]), counts[0]))
         if len(found) not in counts:
             expected = " or ".join(dict.fromkeys(map(str, counts)))
             raise self.fail("config.length", path, expected=expected, found=len(found))
@@ -177,20 +240,24 @@ class Keys:
         return self.fail("config.contradiction", other, first_key=key, where=where, **found)
 
     def divides(self, key: str, other: str) -> None:
-        part, whole = self.integer(key), self.integer(other)
-        if whole % part:
+        checks = self.checking()
+        part, whole = checks.integer(key), checks.integer(other)
+        if not self.missing and whole % part:
             raise self.fail("config.divide", key, other=other, whole=whole, found=part)
 
     def within(
         self, key: str, other: str, part: int | None = None, limit: int | None = None
     ) -> None:
         """That `key` is no larger than `other`; numbers derived from them may stand for them."""
-        part = self.integer(key) if part is None else part
-        limit = self.integer(other) if limit is None else limit
-        if part > limit:
+        checks = self.checking()
+        part = checks.integer(key) if part is None else part
+        limit = checks.integer(other) if limit is None else limit
+        if not self.missing and part > limit:
             raise self.fail("config.above", key, other=other, limit=limit, found=part)
 
     def even(self, key: str, channels: int) -> None:
+        if self.missing:
+            return
         if channels < 2 or channels % 2:
             raise self.fail("config.odd", key, found=channels)
 
@@ -205,8 +272,24 @@ class Keys:
     def _given(self, path: str, default: T | None, expected: str) -> object:
         value = self.get(path)
         if value is None and default is None:
-            raise self.fail("config.missing", path, expected=expected)
+            self.missing.setdefault(path, expected)
+            return STAND_INS[expected]
         return default if value is None else value
+
+    def incomplete(self) -> UserError:
+        """The error about all keys that are missing."""
+        null = [key for key in self.missing if self._is_null(key)]
+        absent = [key for key in self.missing if key not in null]
+        parts = [_listing(names, what) for names, what in ((absent, "missing"), (null, "null"))]
+        kinds = [f"`{key}` {kind}" for key, kind in self.missing.items()]
+        expected = ", ".join(kinds) if len(kinds) > 1 else next(iter(self.missing.values()))
+        told = " and ".join(filter(None, parts))
+        return self.fail("config.missing", next(iter(self.missing)), keys=told, expected=expected)
+
+    def _is_null(self, path: str) -> bool:
+        outer, _, key = path.rpartition(".")
+        place = self.get(outer) if outer else self.data
+        return isinstance(place, Mapping) and key in place
 
     def _typed(self, path: str, value: object, kind: type[T], expected: str) -> T:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -215,3 +298,17 @@ class Keys:
 
     def _mistyped(self, path: str, expected: str, value: object) -> UserError:
         return self.fail("config.type", path, expected=expected, found=show_json(value))
+
+
+STAND_INS: dict[str, object] = {
+    "an integer": 1, "a number": 1.0, "a flag": True, "a string": "", "a list": [],
+}  # fmt: skip
+"""What takes the place of a missing key while the others are read."""
+
+
+def _listing(names: Sequence[str], what: str) -> str:
+    """`the keys a, b are missing`; nothing of no names."""
+    quoted = ", ".join(f"`{name}`" for name in names)
+    if len(names) < 2:
+        return quoted and f"the key {quoted} is {what}"
+    return f"the keys {quoted} are {what}"

@@ -28,7 +28,7 @@ FAMILY_SIZES = {
         "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "intermediate_size",
         "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group", "moe_intermediate_size",
     ),
-    "llama": ("intermediate_size",),
+    "llama": (),
     "qwen3_moe": (
         "num_key_value_heads", "intermediate_size", "num_experts", "num_experts_per_tok",
         "moe_intermediate_size",
@@ -83,19 +83,21 @@ class Parts(NamedTuple):
     ropes: dict[str, Rope]
     layers: tuple[Row, ...]
     draft_layers: tuple[Row, ...] = ()
+    block_drafts: int = 0
 
 
 def common_values(keys: Keys, family: str) -> dict[str, object]:
     """Checks the keys that need no other key; what of them is normalised."""
-    present = [key for key in OPTIONAL_SIZES if keys.get(key) is not None]
+    checks = keys.checking()  # whether the model reads them is for its file to say
+    present = [key for key in OPTIONAL_SIZES if checks.get(key) is not None]
     for key in (*SIZES, *FAMILY_SIZES[family], *present):
-        keys.integer(key)
-    for key in [key for key in OPTIONAL_FLAGS if keys.get(key) is not None]:
-        keys.flag(key)
-    numbers = [key for key in OPTIONAL_NUMBERS if keys.get(key) is not None]
+        checks.integer(key)
+    for key in [key for key in OPTIONAL_FLAGS if checks.get(key) is not None]:
+        checks.flag(key)
+    numbers = [key for key in OPTIONAL_NUMBERS if checks.get(key) is not None]
     tied, own = HEAD_WEIGHTS[family]
     return {
-        **{key: keys.number(key) for key in ("rms_norm_eps", *numbers)},
+        **{key: checks.number(key) for key in ("rms_norm_eps", *numbers)},
         "model_type": family,
         "head_weight": tied if keys.flag("tie_word_embeddings", False) else own,
         "num_hidden_layers": keys.integer("num_hidden_layers", high=LAYER_LIMIT),
@@ -104,7 +106,12 @@ def common_values(keys: Keys, family: str) -> dict[str, object]:
 
 def read_words(keys: Keys, path: str, count: int, accepted: Sequence[str]) -> list[str]:
     entries = enumerate(keys.entries(path, count))
+    if path in keys.missing:
+        return [accepted[0]] * count
     return [keys.among(f"{path}[{index}]", entry, accepted) for index, entry in entries]
+
+
+THETAS = ("rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta")
 
 
 def read_theta(keys: Keys, *paths: str, default: float | None = None) -> float:
@@ -167,7 +174,7 @@ def head_channels(keys: Keys) -> int:
     """`head_dim`, all of which is rotated; heads of keys and values divide those of queries."""
     if keys.get("head_dim") is None:
         keys.divides("num_attention_heads", "hidden_size")
-    if keys.get("num_key_value_heads") is not None:
+    if keys.checking().get("num_key_value_heads") is not None:
         keys.divides("num_key_value_heads", "num_attention_heads")
     width = keys.integer("hidden_size") // keys.integer("num_attention_heads")
     channels = keys.integer("head_dim", width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supertile.frontend.families.common import (
+    THETAS,
     Parts,
     Rope,
     common_values,
@@ -22,7 +23,7 @@ def llama(keys: Keys) -> Parts:
     values = common_values(keys, "llama")
     heads, dims = keys.integer("num_attention_heads"), head_channels(keys)
     scaling = read_scaling(keys, ("default", "linear", "llama3"), "rope_scaling", "rope_parameters")
-    theta = read_theta(keys, "rope_theta", "rope_parameters.rope_theta", default=10000.0)
+    theta = read_theta(keys, *THETAS, default=10000.0)
     rope = Rope(dims, theta, "halves", **scaling)
     values |= {
         "head_dim": dims,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supertile.frontend.families.common import (
+    THETAS,
     Parts,
     Rope,
     common_values,
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 def qwen3_moe(keys: Keys) -> Parts:
     """Rows: feed_forward ("dense" or "moe"), rope. Absent flags are false, as in transformers."""
     values = common_values(keys, "qwen3_moe")
-    if keys.get("quantization_config") is not None:
-        raise keys.fail("config.quantized", "quantization_config", family="qwen3_moe")
     keys.within("num_experts_per_tok", "num_experts")
     dims, rope = head_channels(keys), _qwen3_rope(keys)
     values |= {
@@ -56,5 +55,5 @@ def _qwen3_rope(keys: Keys) -> Rope:
         magnitude = yarn_magnitude(scaling["factor"], 1.0)
         paths = [f"{table}.attention_factor" for table in tables]
         scaling["magnitude"] = keys.agreed(keys.number, *paths, default=magnitude)
-    theta = read_theta(keys, "rope_theta", "rope_parameters.rope_theta", default=10000.0)
+    theta = read_theta(keys, *THETAS, default=10000.0)
     return Rope(head_channels(keys), theta, "halves", **scaling)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from supertile.frontend.families.common import Row
+from supertile.frontend.families.deepseek_v3 import EQUAL
 from supertile.frontend.families.deepseek_v4 import CSA, HCA, SLIDING
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _repair_v4(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) 
 def _repair_v3(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) -> None:
     values["first_k_dense_replace"] = sum(row["feed_forward"] == "dense" for row in layers)
     values["qk_head_dim"] = values["qk_nope_head_dim"] + values["qk_rope_head_dim"]
+    values |= {key: values[other] for key, other in EQUAL.items() if key in values}
     values["n_group"] = math.gcd(values["n_group"], values["n_routed_experts"])
     values["topk_group"] = min(values["topk_group"], values["n_group"])
     selectable = values["topk_group"] * values["n_routed_experts"] // values["n_group"]

@@ -57,7 +57,7 @@ CONFIG_TEXTS: dict[str, Text] = {
     ),
     # One key
     "config.missing": Text(
-        "the key `{key}` is missing",
+        "{keys}",
         expected="{expected}",
     ),
     "config.type": Text(
@@ -82,6 +82,28 @@ CONFIG_TEXTS: dict[str, Text] = {
         found="{found}",
         suggestion="{hint}",
     ),
+    "config.architecture": Text(
+        "`{key}` changes the model, and {model} does not read it: {meaning}",
+        found="{found}{others}",
+        suggestion="take or write a model file that reads it: docs/language.md says how",
+    ),
+    "config.strict": Text(
+        "{line}, and --strict takes no such file",
+        suggestion="correct the file, or leave --strict out",
+    ),
+    "config.uncompressed": Text(
+        "`{key}` is 1, which means different things in different releases",
+        expected="0 for a layer that attends to its window only, 4, or a larger ratio",
+        found="1: no compression in some engines, one entry a token in DeepSeek-V4.1, "
+        "a compressor of single tokens in the code of DeepSeek-V4",
+        suggestion="write 0 if the layer has no compressor weights in the checkpoint",
+    ),
+    "config.drafts": Text(
+        "the drafts of this config come from DSpark, which is not read: `{key}`",
+        expected="draft layers that run one after the other, as in the first releases of V4",
+        found="{stages} stages that draft a block of tokens",
+        suggestion="leave mtp= and the draft entry out: the main model is read",
+    ),
     "config.length": Text(
         "`{key}` has the wrong number of entries",
         expected="{expected}",
@@ -103,10 +125,33 @@ CONFIG_TEXTS: dict[str, Text] = {
         expected="a divisor of {whole}",
         found="{found}",
     ),
-    "config.quantized": Text(
-        "`{key}` says that weights are quantised, and {family} is read in BF16 only",
+    "config.blocks": Text(
+        "`{key}` cuts a block of `{other}`",
+        expected="{expected}",
+        found="{found}",
+    ),
+    "config.unequal": Text(
+        "`{key}` must be what `{other}` is",
+        expected="{expected}",
+        found="{found}",
+    ),
+    "config.unquantized": Text(
+        "`{key}` says that weights are quantised, and {model} states BF16 weights only",
         expected="a config.json without `{key}`",
+        found="{found}",
         suggestion="take the BF16 release of the model",
+    ),
+    "config.quantized": Text(
+        "`{key}` is not what {model} states about its weights",
+        expected="{expected}",
+        found="{found}",
+        suggestion="take a release that is stored so, or write the format into a model file",
+    ),
+    "config.quantized_beside": Text(
+        "{file} stands beside {config} and says that weights are quantised; it is not read",
+        expected="a release whose config.json says how its weights are stored",
+        found="{found}",
+        suggestion="take a release that is stored as the model file states",
     ),
     "config.odd": Text(
         "`{key}` gives no whole number of channel pairs to rotate",

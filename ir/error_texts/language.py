@@ -394,7 +394,7 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         "{model} does not cover this config", expected="{key}: {wanted}", found="{found}"
     ),
     "language.config_missing": Text(
-        "{file} has no key {key}", expected="the key, or a default here: or VALUE"
+        "{file} {lack} key {key}", expected="the key, or a default here: or VALUE"
     ),
     "language.config_kind": Text(
         "the config key {key} has another kind", expected="{wanted}", found="{found}"

@@ -25,7 +25,6 @@ KEYS = {
     "model_type": "llama",
     "hidden_size": 16,
     "vocab_size": 32,
-    "intermediate_size": 24,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "num_hidden_layers": 3,

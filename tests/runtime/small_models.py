@@ -26,7 +26,6 @@ CONFIG = {
     "hidden_size": 4,
     "num_attention_heads": 1,
     "num_hidden_layers": 2,
-    "intermediate_size": 4,
     "rms_norm_eps": 1e-6,
 }
 
