@@ -94,10 +94,12 @@ def read_model(options: argparse.Namespace, numerics: str | None = None) -> tupl
     What of the config is not followed is told once on standard error, or refused under --strict.
     """
     files = model_path(options.model), config_path(options.config)
-    program, config, lines = read_files(*files, numerics or options.numerics, options.strict)
-    for line in lines:
-        if line not in options.remarked:
-            options.remarked.append(line)
+    strict = getattr(options, "strict", False)
+    program, config, lines = read_files(*files, numerics or options.numerics, strict)
+    remarked: list[str] | None = getattr(options, "remarked", None)
+    for line in lines if remarked is not None else ():  # None: another part of the command tells
+        if line not in remarked:
+            remarked.append(line)
             print(line, file=sys.stderr)
     return program, config
 
