@@ -97,10 +97,11 @@ def read_model(options: argparse.Namespace, numerics: str | None = None) -> tupl
     strict = getattr(options, "strict", False)
     program, config, lines = read_files(*files, numerics or options.numerics, strict)
     remarked: list[str] | None = getattr(options, "remarked", None)
-    for line in lines if remarked is not None else ():  # None: another part of the command tells
-        if line not in remarked:
-            remarked.append(line)
-            print(line, file=sys.stderr)
+    if remarked is None:  # another part of the command tells
+        return program, config
+    for line in [line for line in lines if line not in remarked]:
+        remarked.append(line)
+        print(line, file=sys.stderr)
     return program, config
 
 
