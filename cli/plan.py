@@ -250,14 +250,14 @@ def _objective(deployment: str) -> str:
 
 def _with_redundancy(deployment: Deployment, text: str, model: Model) -> Deployment:
     """As many slots as there are experts and so many more, or as a memory of each rank holds."""
-    from supertile.targets.deploy import spread
+    from supertile.ir.even_parts import even_parts
     from supertile.targets.machine_units import parse_bytes
 
     if deployment.slots is not None:
         raise UserError("plan.redundancy_slots", found=text)
     sizes = model.expert_layer
     if text.isascii() and text.isdigit() and len(text) <= 7:
-        slots = spread(sizes.experts + int(text), deployment.ep)
+        slots = even_parts(sizes.experts + int(text), deployment.ep)
         return replace(deployment, slots=slots)
     budget = parse_bytes(text)
     if budget is None:
@@ -322,9 +322,8 @@ def _loader(options: argparse.Namespace, exports: Sequence[str]) -> Engine | Non
 def _drafts(request: Request) -> Drafts:
     from supertile.targets.plan.exports import Drafts
 
-    layers = request.config.values.get("num_nextn_predict_layers", 0)
-    count = layers if isinstance(layers, int) else 0
-    return Drafts(count, request.deployment.mtp is not None)
+    layers = request.config.size("num_nextn_predict_layers")
+    return Drafts(layers, request.deployment.mtp is not None)
 
 
 # ---- what is written ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from xdsl.dialects.builtin import TensorType
@@ -21,6 +22,7 @@ from xdsl.ir import Attribute, OpResult, SSAValue
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.comm_work import ARRIVED
 from supertile.ir.errors import UserError
+from supertile.ir.even_parts import even_parts
 from supertile.ir.formula import symbol
 from supertile.ir.op import shape_of
 from supertile.ir.sched import ROWS, SLOTS, WHOLE
@@ -42,13 +44,9 @@ def expand_waves(
 
 def runs_of(slots: int, waves: int) -> list[sched.WaveAttr]:
     """The slots of a rank in so many contiguous runs, the first ones with one more."""
-    each, more = divmod(slots, waves)
-    found, start = [], 0
-    for number in range(waves):
-        stop = start + each + (number < more)
-        found.append(sched.WaveAttr.of(number, start, stop, slots))
-        start = stop
-    return found
+    stops = [*accumulate(even_parts(slots, waves), initial=0)]
+    runs = enumerate(pairwise(stops))
+    return [sched.WaveAttr.of(number, start, stop, slots) for number, (start, stop) in runs]
 
 
 def back_type(combine: comm.Combine) -> TensorType[Attribute]:

@@ -20,6 +20,7 @@ from xdsl.dialects.func import FuncOp
 from supertile.ir import comm
 from supertile.ir.comm_route import Route
 from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
+from supertile.ir.even_parts import even_parts
 from supertile.runtime.plan import ModulePlan, plan_module
 from supertile.targets.activations import Activations
 from supertile.targets.bounds import hide_condition
@@ -38,7 +39,7 @@ from supertile.targets.cost.sizes import (
 from supertile.targets.cost.storage import stored_states, stored_weights
 from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
-from supertile.targets.deploy import Deployment, Model, deployment_text, spread
+from supertile.targets.deploy import Deployment, Model, deployment_text
 from supertile.targets.machine_types import Machine
 from supertile.targets.step import Sizes, program_of
 from supertile.targets.step_costs import (
@@ -155,7 +156,7 @@ def step_costs(work: StepWork, question: Question) -> StepCosts:
     whole = step_sizes(work, deployment, config, loads)
     if deployment.batch < 2:
         return StepCosts(machine, whole)
-    first, last = spread(deployment.batch, 2)
+    first, last = even_parts(deployment.batch, 2)
     halves = {
         size: step_sizes(work, replace(deployment, batch=size), config, loads)
         for size in (first, last)

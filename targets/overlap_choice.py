@@ -16,9 +16,9 @@ from typing import Literal, get_args
 
 from supertile.ir.comm_work import ARRIVED
 from supertile.ir.errors import UserError
+from supertile.ir.even_parts import even_parts
 from supertile.targets.cost.chance import expected_blocks
 from supertile.targets.cost.values import value_of
-from supertile.targets.deploy import spread
 from supertile.targets.overlap import reference_waves, wave_time
 from supertile.targets.step import Wave
 from supertile.targets.step_costs import NO_OVERLAP, Overlap, StepCosts, costed_step
@@ -123,7 +123,7 @@ def _tried(stretch: Stretch, costs: StepCosts, half: int | None) -> list[int]:
     parts = [[item for item in items if item.transfer == kind] for kind in kinds]
     times: dict[int, float] = {}
     for waves in range(2, min(slots, MOST_WAVES) + 1):
-        runs = [Wave(n, own, slots) for n, own in enumerate(spread(slots, waves))]
+        runs = [Wave(n, own, slots) for n, own in enumerate(even_parts(slots, waves))]
         dispatch, experts, combine = (
             [_seconds(costs, own, half, wave) for wave in runs] for own in parts
         )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from supertile.ir.errors import UserError
 from supertile.ir.formula import Formula
-from supertile.targets.cost.sizes import config_number, drafted_tokens
+from supertile.targets.cost.sizes import drafted_tokens
 from supertile.targets.cost.storage import StoredState, StoredWeight, cached_row
 from supertile.targets.cost.values import number_text
 from supertile.targets.deploy import Deployment, Model, expert_slots
@@ -94,7 +94,7 @@ def _state_bytes(
     state: StoredState, deployment: Deployment, model: Model, sizes: Mapping[str, int]
 ) -> float:
     rows = state.rows.evaluate(sizes) if isinstance(state.rows, Formula) else state.rows
-    row = cached_row(state, deployment.cache, config_number(model, "qk_rope_head_dim"))
+    row = cached_row(state, deployment.cache, model.size("qk_rope_head_dim"))
     return float(rows * row)
 
 
@@ -123,7 +123,7 @@ def what_fits(use: Callable[[Deployment], MemoryUse], deployment: Deployment, mo
     def holds(key: str) -> Callable[[int], bool]:
         return lambda size: use(_resized(deployment, key, size)).fits
 
-    positions = config_number(model, "max_position_embeddings") or deployment.context
+    positions = model.size("max_position_embeddings") or deployment.context
     return Fit(
         _largest(holds("batch"), BATCH_LIMIT),
         _largest(holds("context"), max(positions, deployment.context)),

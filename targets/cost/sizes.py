@@ -70,7 +70,7 @@ def drafted_tokens(deployment: Deployment, model: Model) -> int:
     """Draft tokens that a step verifies: one of each draft layer, if they run at all."""
     if deployment.mtp is None:
         return 0
-    return config_number(model, "num_nextn_predict_layers")
+    return model.size("num_nextn_predict_layers")
 
 
 def sizes_of(
@@ -198,9 +198,3 @@ def _whole(value: Value) -> Value:
         return value
     number = float(value)
     return int(number) if number.is_integer() else number
-
-
-def config_number(model: Model, key: str) -> int:
-    """A size of the model's configuration; 0 if it has none."""
-    value = model.values.get(key)
-    return value if isinstance(value, int) else 0

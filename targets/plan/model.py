@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supertile.ir.errors import UserError
-from supertile.targets.cost.sizes import config_number
 from supertile.targets.deploy import Model
 
 
@@ -59,7 +58,7 @@ def expert_layers(model: Model) -> ExpertLayers:
         chosen=layer.choices,
         vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
         table=layer.table,
-        drafts=config_number(model, "num_nextn_predict_layers"),
+        drafts=model.size("num_nextn_predict_layers"),
     )
 
 

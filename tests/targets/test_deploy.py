@@ -16,6 +16,7 @@ from deployed_models import model_on
 from hypothesis import given, settings, strategies as st
 
 from supertile.ir.errors import DEPLOY_TEXTS, UserError
+from supertile.ir.even_parts import even_parts
 from supertile.targets.deploy import (
     CACHES,
     KEYS,
@@ -24,7 +25,6 @@ from supertile.targets.deploy import (
     deployment_text,
     expert_slots,
     parse_deployment,
-    spread,
 )
 from supertile.targets.machine import Machine, load_machine, machine_names
 
@@ -166,8 +166,8 @@ def test_given_slots_are_kept() -> None:
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))
 @settings(max_examples=50, deadline=None)
-def test_spread_is_even(total: int, ranks: int) -> None:
-    found = spread(total, ranks)
+def test_parts_are_even(total: int, ranks: int) -> None:
+    found = even_parts(total, ranks)
     assert sum(found) == total and len(found) == ranks
     assert max(found) - min(found) <= 1 and [*found] == sorted(found, reverse=True)
 
