@@ -6,43 +6,52 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
+from supertile.ir.files import open_regular
+from supertile.runtime import numpy_file
 from supertile.runtime.safetensors_file import SafetensorsFile
 
 Arrays = dict[str, NDArray[Any]]
 
 NUMBERS = ("F32", "I64", "I32")
 """Of a safetensors file: what NumPy has as numbers, not as bits."""
+SIZE_LIMIT, PACKED_LIMIT = 1 << 30, 64
+"""Bytes that an `.npz` may unpack to: the first number, or so many times its size on disk. Numbers
+of a model hardly pack at all; a file of megabytes that says it holds many gigabytes is a trap."""
+ZIP_START, NPY_START = b"PK", b"\x93NUM"
 
 
-def reason_of(error: Exception) -> str:
-    """What is wrong with a file that NumPy does not load, in one line.
+def read_numpy(path: str, limit: int, code: str) -> NDArray[Any] | Arrays:
+    """The array of an `.npy` file, or those of an `.npz` file by name, told by how it begins.
 
-    NumPy takes all that begins like no format of its own for a pickle, and advises to load it so.
+    `UserError(code)` with `file` and `reason` where it is neither, holds objects or more than
+    `limit` bytes.
     """
-    first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    if "pickle" in first:
-        return "it has neither the format .npy nor .npz, or holds Python objects"
-    return first
+    start = _start(path, code)
+    if start.startswith(ZIP_START):
+        return numpy_file.read_npz(path, limit, code)
+    if start == NPY_START:
+        return numpy_file.read_npy(path, limit, code)
+    reason = "it has neither the format .npy nor .npz, or holds Python objects"
+    raise UserError(code, file=path, reason=reason if start else "it is empty")
 
 
 def read_npz(path: str, code: str) -> Arrays:
-    """Every array of the file; `UserError(code)` with `file` and `reason` where it is none."""
+    """Every array of the file, at least one; `UserError(code)` with `file` and `reason`."""
     if not os.path.isfile(path):
-        reason = "it is a folder" if os.path.isdir(path) else "there is no such file"
+        is_there = os.path.exists(path)
+        reason = "it is a folder" if os.path.isdir(path) else "it is a device or a pipe"
+        reason = reason if is_there else "there is no such file"
         raise UserError(code, file=path[:300], reason=reason)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:
-        # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
-        reason = reason_of(error)
-        if Path(path).suffix == ".npy":
-            reason = "it holds one array without a name"
-        raise UserError(code, file=path, reason=reason) from None
+    limit = max(SIZE_LIMIT, PACKED_LIMIT * os.path.getsize(path))
+    arrays = read_numpy(path, limit, code)
+    if not isinstance(arrays, dict):
+        raise UserError(code, file=path, reason="it holds one array without a name")
+    if not arrays:
+        raise UserError(code, file=path, reason="it holds no arrays")
+    return arrays
 
 
 def read_arrays(path: str, code: str) -> Arrays:
@@ -56,3 +65,12 @@ def read_arrays(path: str, code: str) -> Arrays:
             reason = f"{name} is {dtype}, not one of {', '.join(NUMBERS)}"
             raise UserError(code, file=path, reason=reason)
     return {name: file.read(name) for name in file.names()}
+
+
+def _start(path: str, code: str) -> bytes:
+    try:
+        with open_regular(path) as stream:
+            return stream.read(len(NPY_START))
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(code, file=path[:300], reason=reason) from None

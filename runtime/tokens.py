@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.errors import Spot, UserError
-from supertile.runtime.array_file import reason_of
+from supertile.runtime.array_file import read_numpy
 
 SIZE_LIMIT = 1 << 30  # bytes of a token file
 WORD = re.compile(r"[^\s,]+")
@@ -46,21 +46,13 @@ def check_vocabulary(rows: Rows, size: int) -> None:
 
 
 def _read_array(path: Path) -> Rows:
-    try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return _split(path, held, None)
-        with held:
-            if "input_ids" not in held.files:
-                found = ", ".join(held.files)
-                raise UserError("run.tokens_key", file=path, found=found or "nothing")
-            lengths = held["lengths"] if "lengths" in held.files else None
-            return _split(path, held["input_ids"], lengths)
-    except UserError:
-        raise
-    except Exception as error:
-        # Whatever NumPy and zipfile raise on such bytes, it is the file that is wrong.
-        raise UserError("run.tokens_broken", file=path, reason=reason_of(error)) from None
+    arrays = read_numpy(str(path), SIZE_LIMIT, "run.tokens_broken")
+    if not isinstance(arrays, dict):
+        return _split(path, arrays, None)
+    if "input_ids" not in arrays:
+        found = ", ".join(arrays)
+        raise UserError("run.tokens_key", file=path, found=found[:200] or "nothing")
+    return _split(path, arrays["input_ids"], arrays.get("lengths"))
 
 
 def _split(path: Path, ids: NDArray[Any], lengths: NDArray[Any] | None) -> Rows:

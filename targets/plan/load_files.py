@@ -17,25 +17,26 @@ from pathlib import Path
 from supertile.ir.errors import UserError, nearest
 from supertile.ir.files import read_text
 from supertile.ir.json_text import JsonSource, parse_json
+from supertile.runtime.numpy_file import read_npy, read_npz
+from supertile.runtime.zip_file import broken_file
 from supertile.targets.plan.load_csv import read_csv
 from supertile.targets.plan.load_sums import loads_of
 from supertile.targets.plan.load_tables import table_of
 from supertile.targets.plan.loads import Loads, Table
 from supertile.targets.plan.model import ExpertLayers
-from supertile.targets.plan.numpy_file import read_npy, read_npz
 from supertile.targets.plan.safetensors_loads import read_safetensors
 from supertile.targets.plan.torch_file import read_torch
-from supertile.targets.plan.zip_file import broken_file
 
 TEXT_LIMIT = 2**26  # bytes of .json and .csv
 ARCHIVE_LIMIT = 2**30  # bytes of .pt, .npz, .npy and .safetensors, unpacked
+BROKEN = "loads.broken"
 FILE_LIMIT = 4096  # files that are added up
 ZIP_START, NPY_START = b"PK\x03\x04", b"\x93NUM"
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 ARCHIVES: Mapping[str, Callable[[str], object]] = {
     ".pt": lambda file: read_torch(file, ARCHIVE_LIMIT),
-    ".npz": lambda file: read_npz(file, ARCHIVE_LIMIT),
-    ".npy": lambda file: read_npy(file, ARCHIVE_LIMIT),
+    ".npz": lambda file: read_npz(file, ARCHIVE_LIMIT, BROKEN),
+    ".npy": lambda file: read_npy(file, ARCHIVE_LIMIT, BROKEN),
     ".safetensors": read_safetensors,
 }
 STARTS = {
@@ -152,4 +153,4 @@ def _check_archive(file: str, suffix: str) -> None:
         raise UserError("loads.torch_refused", file=file, found="a bare pickle")
     expected, text = STARTS.get(suffix, (b"", ""))
     if not start.startswith(expected):
-        raise broken_file(file, f"it does not begin as {text}")
+        raise broken_file(file, f"it does not begin as {text}", BROKEN)

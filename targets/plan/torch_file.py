@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
 from supertile.runtime.numerics import bf16_from_bits
-from supertile.targets.plan.zip_file import ZipArchive
+from supertile.runtime.zip_file import ZipArchive
 
 PICKLE_LIMIT = 8_000_000  # bytes of data.pkl; a recorder's has some hundred
 STEP_LIMIT = 1_000_000
@@ -74,7 +74,7 @@ def read_torch(file: str, limit: int) -> object:
 
     `loads.torch_refused` for whatever else a pickle can hold, `loads.broken` for damage.
     """
-    archive = ZipArchive(file, limit)
+    archive = ZipArchive(file, limit, "loads.broken")
     pickles = [name for name in archive.names() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise archive.broken("it has no data.pkl, which torch.save writes")

@@ -16,7 +16,8 @@ from plan_models import MIXED, SPARSE
 from torch_bytes import write_torch
 
 from supertile.ir.errors import UserError
-from supertile.targets.plan import load_arrays, load_files, load_tables, zip_file
+from supertile.runtime import zip_file
+from supertile.targets.plan import load_arrays, load_files, load_tables
 from supertile.targets.plan.load_files import read_loads
 from supertile.targets.plan.loads import Loads
 
