@@ -115,6 +115,29 @@ KEYS: dict[str, Kind] = {
     "mtp": Kind(_number, "the draft tokens accepted a step, such as 0.7"),
     "cache": _words(tuple(CACHES)),
 }
+SPECULATION = "drafts of a layer that runs several times a step, or of another model"
+SLICED = "experts that are sliced over the ranks of several groups"
+CONTEXT = "sequences that are cut over ranks"
+PREFIX = "prompt tokens whose cache is there before the prefill"
+UNSAID_KEYS = {
+    **dict.fromkeys(("pp", "stages"), "pipeline stages"),
+    **dict.fromkeys(("moe_tp", "etp", "moe_dp", "moe_ep"), SLICED),
+    **dict.fromkeys(("cp", "pcp", "dcp", "sp"), CONTEXT),
+    **dict.fromkeys(("prefix", "cached", "reuse", "hit"), PREFIX),
+    **dict.fromkeys(("drafts", "next_n", "speculative", "eagle", "draft_model"), SPECULATION),
+    **dict.fromkeys(("offload", "host", "kv_offload"), "caches that move to the host's memory"),
+    **dict.fromkeys(("transfer", "pd", "kv_transfer"), "caches that move from prefill to decode"),
+}
+"""Keys that engines know, and what they mean there: no deployment says it, so none is costed."""
+FP4 = "caches in 4 bits"
+UNSAID_VALUES = {
+    "phase": dict.fromkeys(("mixed", "aggregated", "both"), "steps that mix prefill and decode"),
+    "cache": {
+        **dict.fromkeys(("nvfp4", "mxfp4", "fp4", "f4e2m1", "int4", "i4", "turboquant"), FP4),
+        **dict.fromkeys(("int8", "i8"), "caches in INT8"),
+    },
+}
+"""The same of values."""
 DEFAULTS = {"batch": 1, "context": 4096, "chunk": None, "mtp": None, "cache": "bf16"}
 
 
@@ -156,6 +179,8 @@ def _items(text: str) -> dict[str, Item]:
         key = match["key"]
         if not key:
             raise _error("deploy.syntax", text, position, found=text[position:])
+        if key.lower() in UNSAID_KEYS:
+            raise _unsaid(text, position, match[0], UNSAID_KEYS[key.lower()])
         if key not in KEYS:
             known, hint = ", ".join(KEYS), nearest(key.lower(), KEYS)
             raise _error("deploy.unknown_key", text, position, key=key, known=known, hint=hint)
@@ -171,10 +196,16 @@ def _item(text: str, match: re.Match[str]) -> Item:
     if not written:
         raise _error("deploy.no_value", text, match.start(), key=key, expected=kind.expected)
     value = kind.read(written)
+    if value is None and written.lower() in UNSAID_VALUES.get(key, {}):
+        raise _unsaid(text, match.start("value"), match[0], UNSAID_VALUES[key][written.lower()])
     if value is None:
         told = {"expected": kind.expected, "hint": nearest(written.lower(), kind.known)}
         raise _error("deploy.value", text, match.start("value"), key=key, found=written, **told)
     return Item(value, match.start("value"))
+
+
+def _unsaid(text: str, offset: int, found: str, what: str) -> UserError:
+    return _error("deploy.unsaid", text, offset, what=what, found=found, known=", ".join(KEYS))
 
 
 def _world(given: dict[str, Any]) -> dict[str, int]:

@@ -6,6 +6,7 @@ possible one is what repairing ends at. Whether the memory suffices is not judge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -159,21 +160,27 @@ def context(one: Deployment, model: Model) -> Problem | None:
     return Problem("deploy.context", ("context",), told, replace(one, context=limit))
 
 
+def reused_drafts(one: Deployment, model: Model) -> Problem | None:
+    """A step drafts one token with each draft layer; a layer does not run several times."""
+    layers = model.size("num_nextn_predict_layers")
+    if one.mtp is None or not layers or not layers < one.mtp < math.inf:
+        return None
+    told = {"layers": layers, "model": model.family, "found": value_text(one.mtp)}
+    return Problem("deploy.reused_drafts", ("mtp",), told, replace(one, mtp=float(layers)))
+
+
 def drafts(one: Deployment, model: Model) -> Problem | None:
-    """A step drafts one token with each draft layer."""
+    """Accepted drafts are a number, of a model that drafts."""
     layers = model.size("num_nextn_predict_layers")
     if one.mtp is None or (layers and 0 <= one.mtp <= layers):
         return None
-    nearest_mtp = float(min(max(0.0, one.mtp), layers)) if layers else None
-    wanted = (
-        f"mtp from 0 to {layers}, its draft layers" if layers else "no mtp: it has no draft layers"
-    )
+    wanted = f"mtp from 0 to {layers}" if layers else "no mtp: it has no draft layers"
     told = {"wanted": wanted, "model": model.family, "found": value_text(one.mtp)}
-    return Problem("deploy.drafts", ("mtp",), told, replace(one, mtp=nearest_mtp))
+    return Problem("deploy.drafts", ("mtp",), told, replace(one, mtp=0.0 if layers else None))
 
 
 MODEL_RULES: tuple[Callable[[Deployment, Model], Problem | None], ...] = (
-    *(dense, heads, slot_counts, context, drafts),
+    *(reused_drafts, dense, heads, slot_counts, context, drafts),
 )
 
 

@@ -271,4 +271,10 @@ def _notes(work: StepWork, sizes: Sizes, question: Question) -> list[str]:
             f"{routing} the fullest of {deployment.ep} ranks has {tail:.2f} times the average "
             "rows, and costs are those of that rank."
         )
+    experts = question.config.experts
+    if experts is not None and deployment.ep == 1 and deployment.dp > 1:
+        notes.append(
+            f"Each of the {deployment.dp} groups holds all {experts.experts} experts of a layer: "
+            "a deployment cannot say that experts are sliced over the ranks of several groups."
+        )
     return notes

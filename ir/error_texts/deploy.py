@@ -10,6 +10,10 @@ DEPLOY_TEXTS: dict[str, Text] = {
     "deploy.unknown_key": Text(
         "a deployment has no key {key!r:.60}", expected="one of {known}", suggestion="{hint}"
     ),
+    "deploy.unsaid": Text(
+        "a deployment cannot say `{found:.60}`: {what} are not costed",
+        expected="what these keys say: {known}",
+    ),
     "deploy.twice": Text("`{key}` is given twice", expected="every key once at most"),
     "deploy.no_value": Text("`{key}` has no value", expected="{key}=VALUE: {expected}"),
     "deploy.value": Text(
@@ -89,6 +93,12 @@ DEPLOY_TEXTS: dict[str, Text] = {
         expected="{wanted}",
         found="mtp={found}",
         suggestion='--deploy "{nearest}"',
+    ),
+    "deploy.reused_drafts": Text(
+        "a step of this {model} drafts one token with each of its draft layers, and cannot accept "
+        "more: a draft layer that runs several times a step is not costed",
+        expected="mtp from 0 to {layers}",
+        found="mtp={found}",
     ),
     # Deployments that the machine does not allow
     "deploy.devices": Text(

@@ -190,7 +190,9 @@ WRONG = [
     (D + "mtp", "no_value", 14, None),
     (D + "mtp= batch=3", "no_value", 14, None),
     (D + "mtp batch=3", "no_value", 14, None),
-    (D + "pp=2", "unknown_key", 14, None),
+    (D + "ppp=2", "unknown_key", 14, None),
+    (D + "pp=2", "unsaid", 14, None),
+    (D + "cache=fp4", "unsaid", 20, None),
     (D + "bacth=2", "unknown_key", 14, None),
     (D + "EP=2", "unknown_key", 14, None),
     (D + "3", "unknown_key", 14, None),
@@ -220,7 +222,7 @@ WRONG = [
     (D + "mtp=-0.5", "value", 18, None),
     (D + "mtp=nan", "value", 18, None),
     (D + "mtp=1e999", "value", 18, None),
-    (D + "cache=fp4", "value", 20, None),
+    (D + "cache=fp9", "value", 20, None),
     (D + "cache=\x00{0}", "value", 20, None),
     ("phase=decode\nep=x", "value", 4, None),
     # Values that do not fit each other
@@ -320,7 +322,6 @@ IMPOSSIBLE = [
     ("pro", "ascend-910c", D + "context=2M", "context", "context=1M"),
     ("v3", "ascend-910c", D + "context=1M", "context", "context=160K"),
     ("v3", "ascend-910c", P + "context=1M chunk=512K", "context", "context=160K chunk=160K"),
-    ("pro", "ascend-910c", D + "mtp=1.5", "drafts", "mtp=1"),
     ("llama", "h200", D + "mtp=0.7", "drafts", ""),
     ("pro", "ascend-910c", D + "cache=fp8", "cache", "cache=bf16"),
     # Several at once: the first is named, the suggestion is free of all
@@ -360,6 +361,12 @@ def test_what_only_code_can_say(deployment: Deployment, code: str, nearest: Depl
         check(deployment, "pro", "ascend-910c")
     assert caught.value.code == f"deploy.{code}"
     assert suggested(caught.value) == nearest
+
+
+def test_more_accepted_drafts_than_draft_layers_have_no_nearest() -> None:
+    with pytest.raises(UserError) as caught:
+        check(parse_deployment(D + "mtp=1.5 context=2M"), "pro", "ascend-910c")
+    assert (caught.value.code, caught.value.suggestion) == ("deploy.reused_drafts", "")
 
 
 @pytest.mark.parametrize("mtp", [math.nan, math.inf, -1.0])
@@ -417,5 +424,5 @@ def test_the_keys_are_the_fields() -> None:
 
 def test_every_error_has_an_example() -> None:
     codes = [code for _, code, _, _ in WRONG] + [code for _, _, _, code, _ in IMPOSSIBLE]
-    codes += [code for _, code, _ in FROM_CODE]
+    codes += [code for _, code, _ in FROM_CODE] + ["reused_drafts", "drafts"]
     assert {f"deploy.{code}" for code in codes} == set(DEPLOY_TEXTS)
