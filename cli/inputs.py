@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supertile.ir.errors import Spot, UserError, nearest
+from supertile.ir.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from supertile.frontend.hf_config import Config
@@ -118,10 +118,10 @@ def read_files(
     check_program(program)
     read = read_config(config, lambda family: needed_keys(program, family))
     check_config(program, read)
-    lines = remarks_on(program, read, numerics)
-    if strict and lines:
-        raise UserError("config.strict", Spot(read.file, 1, 1), line=lines[0])
-    return program, read, [f"{read.file}: {line}" for line in lines]
+    remarks = remarks_on(program, read, numerics)
+    for remark in remarks if strict else ():
+        raise UserError("config.strict", remark.where, line=remark.line)
+    return program, read, [f"{read.file}: {remark.line}" for remark in remarks]
 
 
 def positive(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supertile.frontend import syntax
@@ -72,7 +72,7 @@ def refuse_architecture(program: Program, config: Config) -> None:
     first, *others = keys
     raise UserError(
         "config.architecture",
-        value_spot(config, first.path) or Spot(config.file, 1, 1),
+        key_place(config, first.path),
         key=first.path,
         model=Path(program.path).name,
         meaning=first.meaning,
@@ -85,21 +85,35 @@ def check_drafts(config: Config, drafts: bool) -> None:
     """Raise if an entry that `drafts` is asked for, and the config's drafts are of another kind."""
     if drafts and config.block_drafts:
         key = next(key for key in config.data if key.startswith("dspark_"))
-        spot = value_spot(config, key) or Spot(config.file, 1, 1)
-        raise UserError("config.drafts", spot, key=key, stages=config.block_drafts)
+        where = key_place(config, key)
+        raise UserError("config.drafts", where, key=key, stages=config.block_drafts)
 
 
-def remarks_on(program: Program, config: Config, numerics: str) -> list[str]:
-    """What of a config is not followed, or is doubtful: a line each, for whoever compiles it."""
-    lines = remarks(config.data)
-    names = [key.path for key in unread(program, config)]
-    if names:
-        lines.append(f"not read: {', '.join(names)}")
+@dataclass(frozen=True)
+class Remark:
+    """What of a config is not followed, or is doubtful, in a line for whoever compiles it."""
+
+    where: Spot
+    line: str
+
+
+def remarks_on(program: Program, config: Config, numerics: str) -> list[Remark]:
+    """The remarks on a config that the model covers, under these numerics."""
+    found = [Remark(key_place(config, key), line) for key, line in remarks(config.data)]
+    paths = [key.path for key in unread(program, config)]
+    if paths:
+        found.append(Remark(key_place(config, paths[0]), f"not read: {', '.join(paths)}"))
     formats = assumed_formats(config, read_formats(program))
     if formats and numerics == "deployed":
         model, kinds = Path(program.path).name, " and ".join(formats)
-        lines.append(f"no quantization_config: weights are taken as {model} states them, {kinds}")
-    return lines
+        line = f"no quantization_config: weights are taken as {model} states them, {kinds}"
+        found.append(Remark(key_place(config, ""), line))
+    return found
+
+
+def key_place(config: Config, path: str) -> Spot:
+    """Where a key stands; the start of the file where nothing is of that name."""
+    return value_spot(config, path) or Spot(config.file, 1, 1)
 
 
 def needed_keys(program: Program, family: str) -> dict[str, str]:

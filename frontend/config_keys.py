@@ -22,10 +22,12 @@ HARMLESS = frozenset((
     "initializer_range", "initializer_std", "router_aux_loss_coef", "router_z_loss_coef",
     "router_jitter_noise", "input_jitter_noise", "aux_loss_alpha", "aux_loss_coef", "seq_aux",
     "moe_aux_loss_coeff", "z_loss_coefficient", "mtp_loss_scaling_factor", "gradient_checkpointing",
-    "drop_path_rate", "layerdrop", "dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop",
+    "gradient_clipping", "drop_path_rate", "layerdrop", "dropout", "embd_pdrop", "attn_pdrop",
+    "resid_pdrop",
     # how some engine runs it
     "use_cache", "pretraining_tp", "ep_size", "chunk_size_feed_forward", "torchscript",
-    "use_bfloat16", "use_flash_attn", "use_mamba_kernels", "num_logits_to_keep", "return_dict",
+    "use_bfloat16", "use_flash_attn", "use_mamba_kernels", "use_mambapy", "is_decoder",
+    "use_associative_scan", "model_parallel_size", "num_logits_to_keep", "return_dict",
     "use_return_dict", "return_dict_in_generate", "output_attentions", "output_hidden_states",
     "output_router_logits", "output_scores", "keys_to_ignore_at_inference",
     # how text is generated
@@ -36,7 +38,10 @@ HARMLESS = frozenset((
     "remove_invalid_values", "suppress_tokens", "begin_suppress_tokens",
 ))
 # fmt: on
-HARMLESS_FORM = re.compile(r"\w*_dropout(_prob)?|(\w+_)?(bos|eos|pad|unk|sep|cls|mask)_token_id")
+HARMLESS_FORM = re.compile(
+    r"\w*_dropout(_prob)?|(\w+_)?(bos|eos|pad|unk|sep|cls|mask|eod)_token_id|freeze_\w+"
+    r"|\w+_initializer_range|classifier_pooling|loss_\w+"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def _meaning(
 # The first form that fits the whole name says what the key means.
 MEANINGS = (
     _meaning(
-        r"norm_topk_prob|norm_topk\w*|moe_renormalize|use_rope|is_causal|rope_interleave\w*",
+        r"norm_topk_prob|moe_renormalize|use_rope|is_causal|rope_interleaved?",
         "weights of experts, or positions, are used in another way where it is false",
         neutral=(True,),
     ),
@@ -70,6 +75,16 @@ MEANINGS = (
         r"kv_source_\w+|candidate_\w+|num_kv_shared_layers|\w*(kv_share|share_kv|cla_)\w*",
         "layers share the keys and values of others (DeepSeek-V4.1, Gemma-3n)",
     ),
+    _meaning(
+        r"ple_\w+|(hidden|vocab)_size_per_layer\w*|\w*n_?gram\w*",
+        "layers look up tables of their own (Gemma-3n)",
+    ),
+    _meaning(
+        r"[HL]_(bp_)?cycles|n_layers_per_\w+|num_layers_per_\w+|layer_group_size|num_mem_blocks"
+        r"|adapter_rank|use_shared_\w+|cross_layer_\w+",
+        "layers are run more than once, share blocks, or look at each other",
+    ),
+    _meaning(r"tie_word_embeddings", "the output head is the embedding"),
     _meaning(r"compress_\w+", "keys and values are compressed over time (DeepSeek-V4)"),
     _meaning(r"hc_\w+|mhc_\w+|altup_\w+|laurel_\w+", "the residual has several streams"),
     _meaning(
@@ -101,19 +116,20 @@ MEANINGS = (
         "queries and keys are normalised",
     ),
     _meaning(
-        r"query_pre_attn_scalar|attn_scale|floor_scale|attn_temperature\w*|log_scaling_\w+",
+        r"query_pre_attn_scalar|attn_scale|qk_scale\w*|rel_\w+|d_rel|floor_scale|attn_temperature\w*|log_scaling_\w+",
         "scores of attention are scaled in another way",
     ),
     _meaning(r"\w*softcap\w*|\w*soft_cap\w*|\w*logit_cap|clip_qkv", "values are capped"),
     _meaning(
-        r"\w*_multipliers?|logits?_scal\w+|scale_(emb|depth)|dim_model_base|embedding_scale",
+        r"\w*_multipliers?|logits?_scal\w+|scale_(emb|depth)|dim_model_base|embedding_scale"
+        r"|\w*(alpha|beta)_factor|mup_enabled|residual_weight|attention_value_scale",
         "values are scaled (Granite, MiniCPM)",
         neutral=(1,),
     ),
     _meaning(r"\w*attn_output_gate|output_gate_type|gating|use_gated\w*", "attention is gated"),
     _meaning(r"\w*_bias|use_bias|bias|add_bias\w*|bias_\w+", "there are biases"),
     _meaning(
-        r"(linear|mamba|ssm|kda|lightning|conv|short_conv|lru|rwkv|time_step|gdn)_\w+|\w+_mamba_\w+",
+        r"(linear|mamba|ssm|kda|lightning|conv|conv1d|short_conv|lru|rwkv|time_step|gdn)_\w+|\w+_mamba_\w+",
         "some layers keep a state instead of keys and values",
     ),
     _meaning(
@@ -122,7 +138,7 @@ MEANINGS = (
         neutral=(1,),
     ),
     _meaning(
-        r"rotary_\w+|rope_\w+|\w*mrope\w*|mscale\w*|alibi\w*|use_alibi|(local|global)_rope\w*",
+        r"rotary_\w+|rope_\w+|layer_rope_\w+|use_\w*rope|original_max_position_embeddings|\w*mrope\w*|mscale\w*|alibi\w*|use_alibi|(local|global)_rope\w*",
         "positions enter in another way",
     ),
     _meaning(r"position_embedding_type", "positions enter in another way", ("rope", "rotary")),
@@ -144,19 +160,21 @@ MEANINGS = (
     ),
     _meaning(r"shared_intermediate_size|intermediate_size_mlp", "there is a shared feed-forward"),
     _meaning(
-        r"\w*swiglu_\w+|hidden_activation|activation_function|hidden_act",
+        r"\w*swiglu_\w+|activation_sparsity\w*|hidden_activation|activation_function|hidden_act",
         "the feed-forward has another activation",
     ),
     _meaning(
         r"\w*_lora_rank|o_groups|qk?_\w*head_dim|v_head_dim|head_dim|kv_channels|num_kv_heads"
-        r"|num_key_value_heads|num_attention_heads|multi_query\w*|\w+_head_dim",
+        r"|num_key_value_heads|num_attention_heads|multi_query\w*|attention_k_eq_v|num_\w*heads(_per_layer)?|\w+_head_dim",
         "the shape of attention",
     ),
     _meaning(
-        r"\w*(intermediate|ffn|mlp)_(hidden_)?(size|dim)|ffn_dim", "the width of feed-forward"
+        r"\w*(intermediate|ffn|mlp)_(hidden_)?(size|dim)|ffn_dim|mlp_ratio"
+        r"|use_double_wide_mlp",
+        "the width of feed-forward",
     ),
     _meaning(
-        r"use_(post|pre)_norm|\w*(post|pre|sandwich)_norm\w*|norm_after|\w*parallel_(residual|attn)"
+        r"use_(post|pre)_norm|gated_norm\w*|\w*(post|pre|sandwich)_norm\w*|norm_after|\w*parallel_(residual|attn)"
         r"|norm_type|layernorm_\w+|layer_norm_\w+|apply_residual\w*",
         "norms or the residual stand elsewhere",
     ),
@@ -196,7 +214,7 @@ def unread_keys(
     found: list[Unread] = []
     for path, value in _unread(data, frozenset(read), ""):
         name = path.rpartition(".")[2]
-        if _is_harmless(name) or path.startswith(QUANTIZATION):
+        if is_harmless(name) or path.startswith(QUANTIZATION):
             continue
         meaning = _meaning_of(name, path)
         if meaning is None:
@@ -215,7 +233,8 @@ def _meaning_of(name: str, path: str) -> Meaning | None:
     return next((one for one in MEANINGS if one.form.fullmatch(name)), None)
 
 
-def _is_harmless(name: str) -> bool:
+def is_harmless(name: str) -> bool:
+    """Whether a key of this name changes no number of any model."""
     return name in HARMLESS or HARMLESS_FORM.fullmatch(name) is not None
 
 

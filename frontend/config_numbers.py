@@ -66,8 +66,8 @@ def _check_tokens(keys: Keys) -> None:
                 raise keys.fail("config.above", key, other="vocab_size", limit=limit, found=found)
 
 
-def remarks(data: Mapping[str, object]) -> list[str]:
-    """What the numbers of a file say that is possible, and seldom meant; a sentence each."""
+def remarks(data: Mapping[str, object]) -> list[tuple[str, str]]:
+    """What numbers of a file say that is possible, and seldom meant: keys, and a sentence each."""
     length, told = data.get(LENGTH), []
     for path, table in _tables(data):
         factor, original = table.get("factor"), table.get("original_max_position_embeddings")
@@ -76,7 +76,7 @@ def remarks(data: Mapping[str, object]) -> list[str]:
             continue
         if kind == "yarn" and isinstance(length, int) and length > factor * original:
             reach = f"{original} x {factor:g} tokens that {path} stretches positions to"
-            told.append(f"{LENGTH} {length} is beyond the {reach}")
+            told.append((LENGTH, f"{LENGTH} {length} is beyond the {reach}"))
     return told
 
 
