@@ -214,7 +214,7 @@ def unread_keys(
     found: list[Unread] = []
     for path, value in _unread(data, frozenset(read), ""):
         name = path.rpartition(".")[2]
-        if is_harmless(name) or path.startswith(QUANTIZATION):
+        if is_harmless(name) or path.partition(".")[0] == QUANTIZATION:
             continue
         meaning = _meaning_of(name, path)
         if meaning is None:
