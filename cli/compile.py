@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from supertile.cli.answer_cache import cache_key, load, save
 from supertile.cli.compile_output import Result, print_result, result_of, write_folder
 from supertile.cli.deploy import Answer, Goal
+from supertile.cli.expert_plans import add_other_plan_option
 from supertile.cli.inputs import (
     add_model_options,
     check_output_folder,
@@ -87,6 +88,7 @@ def add_plan_option(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="plan.json of supertile plan: where the experts of each layer live (default: dealt)",
     )
+    add_other_plan_option(command)
     add_loads_option(command, "those of the plan, or balanced routing")
     command.add_argument(
         "--engine",

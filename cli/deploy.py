@@ -97,7 +97,7 @@ class Goal:
             raise UserError("command.deploy_entry", found=options.entry)
         options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
-        held = None if plan is None else read_plan_for(plan, deployment)
+        held = None if plan is None else read_plan_for(options, machine, deployment)
         if held is not None:
             deployment = replace(deployment, slots=tuple(held.placement.slots.tolist()))
         overlap = options.overlap or "auto"
@@ -146,9 +146,19 @@ class Goal:
         model = deployed_model(module, self.config, self.machine)
         check_deployment(self.deployment, model, self.machine)
         read = replace(self, read=model)
+        if self.plan is not None:
+            self._check_plan_layers(model)
         if self.engine is not None and read.is_started:
             put_plan(module, started_plan(self.engine, self.deployment, model))
         return replace(read, loads=_placed_loads(read))
+
+    def _check_plan_layers(self, model: Model) -> None:
+        """That the plan is of the model's layers and experts."""
+        from supertile.targets.plan.model import expert_layers
+        from supertile.targets.plan.plan_fit import check_layers
+
+        assert self.plan is not None and self.given[0] is not None
+        check_layers(self.plan, expert_layers(model), self.given[0])
 
     @property
     def is_started(self) -> bool:

@@ -5,7 +5,10 @@ A file that ends with .json is one of `supertile plan`; any other is IR text of 
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supertile.ir.errors import UserError
@@ -16,34 +19,62 @@ if TYPE_CHECKING:
     from supertile.ir.expert_plan import ExpertPlan
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
+    from supertile.targets.machine_types import Machine
+    from supertile.targets.plan.plan_fit import Use
     from supertile.targets.plan.plan_types import PlanFile
 
 
-def read_plan(file: str) -> ExpertPlan:
-    """The plan in a plan.json, or that a module in IR text holds whatever else is in it."""
+def add_other_plan_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow-other-plan",
+        action="store_true",
+        help="take a plan that was made for another model, machine or phase; what differs is told",
+    )
+
+
+def use_of(
+    options: argparse.Namespace,
+    machine: Machine | None = None,
+    deployment: Deployment | None = None,
+) -> Use:
+    """What a command takes a plan for."""
+    from supertile.targets.plan.plan_fit import Use
+
+    return Use(Path(options.model).stem, Path(options.config).stem, machine, deployment)
+
+
+def read_plan(options: argparse.Namespace) -> ExpertPlan:
+    """The plan of `--plan`: of a plan.json, or of the module in IR text, whatever else is in it."""
+    file = options.plan
     if os.path.splitext(file)[1].lower() == ".json":
-        return _from_json(file)
+        from supertile.targets.plan.plan_file import read_plan as read_plan_file
+
+        plan = read_plan_file(file)
+        tell_differences(plan, options, use_of(options), file)
+        return expert_plan(plan)
     from supertile.cli.opt import read_ir
     from supertile.ir.expert_plan import plan_of
     from supertile.ir.text import parse_module
 
-    plan = plan_of(parse_module(read_ir(file), file))
-    if plan is None:
+    held = plan_of(parse_module(read_ir(file), file))
+    if held is None:
         raise UserError("placement.plan_file", file=file)
-    return plan
+    return held
 
 
-def _from_json(file: str) -> ExpertPlan:
-    from supertile.targets.plan.plan_file import read_plan
+def tell_differences(plan: PlanFile, options: argparse.Namespace, use: Use, file: str) -> None:
+    """On stderr, a line. UserError: `plan.other_use`."""
+    from supertile.targets.plan.plan_fit import check_use
 
-    return expert_plan(read_plan(file))
+    for line in check_use(plan, use, file, options.allow_other_plan):
+        print(line, file=sys.stderr)
 
 
 def expert_plan(plan: PlanFile) -> ExpertPlan:
     """The plan as a module holds it."""
     from supertile.targets.placement.layer_placements import expert_plan_of
 
-    return expert_plan_of(plan.placement, [layer.layer for layer in plan.layers])
+    return expert_plan_of(plan.placement, plan.numbers)
 
 
 def started_plan(engine: Engine, deployment: Deployment, model: Model) -> ExpertPlan:
@@ -56,10 +87,13 @@ def started_plan(engine: Engine, deployment: Deployment, model: Model) -> Expert
     return expert_plan_of(start_of(engine, deployment, model, len(layers)), layers)
 
 
-def read_plan_for(file: str, deployment: Deployment) -> PlanFile:
-    """The plan in a file, if it is for the ranks and slots of the deployment."""
+def read_plan_for(
+    options: argparse.Namespace, machine: Machine, deployment: Deployment
+) -> PlanFile:
+    """The plan of `--plan`, if it is for the ranks and slots of the deployment, and for its use."""
     from supertile.targets.plan.plan_file import read_plan
 
+    file = options.plan
     plan = read_plan(file)
     slots = tuple(plan.placement.slots.tolist())
     if plan.placement.ranks != deployment.ep or deployment.slots not in (None, slots):
@@ -70,6 +104,7 @@ def read_plan_for(file: str, deployment: Deployment) -> PlanFile:
             expected=f"ep={plan.placement.ranks} and {sum(slots)} slots",
             found=f"ep={deployment.ep} and {asked} slots",
         )
+    tell_differences(plan, options, use_of(options, machine, deployment), file)
     return plan
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supertile.cli.expert_plans import add_other_plan_option, tell_differences, use_of
 from supertile.cli.inputs import (
     add_strict_option,
     check_output_folder,
@@ -130,6 +131,7 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="what is in use, which the new plan comes from: plan.json, or the file of an engine",
     )
+    add_other_plan_option(command)
     command.add_argument(
         "--moves", type=natural, metavar="M", help="move at most M experts from the plan in use"
     )
@@ -216,7 +218,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
         objective=options.objective or _objective(options.deploy),
         robust=Robustness(options.drift, options.scenarios) if options.robust else None,
         seed=options.seed,
-        current=_current(options, model, deployment),
+        current=_current(options, model, machine, deployment),
         moves=options.moves,
         engine=engine,
     )
@@ -224,13 +226,20 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
     return request, Goal(names, config, machine, deployment, read=model), module
 
 
-def _current(options: argparse.Namespace, model: Model, deployment: Deployment) -> InUse | None:
+def _current(
+    options: argparse.Namespace, model: Model, machine: Machine, deployment: Deployment
+) -> InUse | None:
+    """What is in use; of a plan.json what it was made for is checked and told."""
     from supertile.targets.plan.current import read_current
     from supertile.targets.plan.model import expert_layers
 
     if options.current is None:
         return None
-    return read_current(options.current, expert_layers(model), deployment.ep)
+    found = read_current(options.current, expert_layers(model), deployment.ep)
+    if found.plan is not None:
+        use = use_of(options, machine, deployment)
+        tell_differences(found.plan, options, use, options.current)
+    return found
 
 
 def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:

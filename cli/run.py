@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supertile.cli.against import check_against, report
 from supertile.cli.compile import build, select_passes
-from supertile.cli.expert_plans import put_plan, read_plan
+from supertile.cli.expert_plans import add_other_plan_option, put_plan, read_plan
 from supertile.cli.inputs import add_model_options, check_output_file, choose, natural, positive
 from supertile.cli.mpi import Job, launched, run_job
 from supertile.cli.progress import Bar
@@ -111,6 +111,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="place the experts of every layer as this plan says, on as many ranks as it has",
     )
+    add_other_plan_option(command)
     command.add_argument(
         "--row-invariant",
         action="store_true",
@@ -280,7 +281,7 @@ def _compiled(
     from supertile.passes.driver import run_passes
     from supertile.runtime.plan import plan_module
 
-    expert_plan = None if options.plan is None else read_plan(options.plan)
+    expert_plan = None if options.plan is None else read_plan(options)
     ranks = options.ep if expert_plan is None else expert_plan.ranks
     _check_groups(options, ranks)
     given: dict[str, dict[str, Any]] = {

@@ -53,6 +53,25 @@ PLAN_TEXTS: dict[str, Text] = {
     ),
     "plan.missing": Text("`{key}` lacks the key `{name}`", expected="`{name}` in this object"),
     "plan.value": Text("`{key}` is wrong", expected="{expected}", found="{found}"),
+    "plan.figure": Text(
+        "`{key}` contradicts the rest of the plan",
+        expected="{expected}",
+        found="{found}",
+        suggestion="plan again: figures of a plan are not for changing",
+    ),
+    # What it was made for
+    "plan.other_use": Text(
+        "the plan {file:.200} was made for another {what}",
+        expected="a plan for {expected}",
+        found="a plan for {found}",
+        suggestion="plan anew, or take it as it is with --allow-other-plan",
+    ),
+    "plan.other_model": Text(
+        "the plan {file:.200} does not fit the layers and experts of the model",
+        expected="a plan of {expected}",
+        found="a plan of {found}",
+        suggestion="plan anew for this model",
+    ),
     # Slots and shares
     "plan.expert": Text(
         "`{key}` is no expert", expected="an expert from 0 to {limit}, or -1: idle", found="{found}"

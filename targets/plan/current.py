@@ -23,6 +23,8 @@ from supertile.ir.json_text import JsonSource, parse_json, show_json
 from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.plan.model import ExpertLayers, layers_text
 from supertile.targets.plan.plan_file import FILE_LIMIT, read_plan
+from supertile.targets.plan.plan_fit import check_layers
+from supertile.targets.plan.plan_types import PlanFile
 
 Rows = dict[int, object]
 """The list of experts in the slots, by the number of a layer in the model."""
@@ -38,6 +40,8 @@ class InUse:
     """Of its layers in the model."""
     form: str
     """What kind of file it was read from."""
+    plan: PlanFile | None = None
+    """The plan that it was read from, where it was one."""
 
 
 def read_current(path: str | Path, model: ExpertLayers, ranks: int) -> InUse:
@@ -48,7 +52,8 @@ def read_current(path: str | Path, model: ExpertLayers, ranks: int) -> InUse:
         value = parse_json(file, text, "plan")
         if isinstance(value, Mapping) and "format" in value:
             plan = read_plan(path)
-            return InUse(plan.placement, plan.numbers, "a plan")
+            check_layers(plan, model, file)
+            return InUse(plan.placement, plan.numbers, "a plan", plan)
         return _Reader(file, text, model, ranks).of_json(value)
     reader = _Reader(file, "", model, ranks)
     if "initial_global_assignments" in text:

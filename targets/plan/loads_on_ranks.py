@@ -74,9 +74,10 @@ def planned_loads(plan: PlanFile, loads: Loads | None, file: str, split: Split) 
         if plan.load is None:
             raise UserError("command.plan_loads", file=file)
         return PlacedLoads.of(split.of(plan.placement), plan.load, plan.loads, where)
+    if plan.loads != loads.source:
+        where = split.told(f"{PLANNED} for {plan.loads}")
     load, found = loads.total, plan.placement.experts
     if found != load.shape[1]:
         raise UserError("placement.plan_experts", experts=load.shape[1], found=found)
-    numbers = [layer.layer for layer in plan.layers]
-    placed = layers_of(plan.placement, numbers, loads.layers)
+    placed = layers_of(plan.placement, plan.numbers, loads.layers)
     return PlacedLoads.of(split.of(placed), load, loads.source, where)

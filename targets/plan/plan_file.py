@@ -55,7 +55,13 @@ def plan_text(plan: PlanFile) -> str:
     }
     if plan.shares == "weighted":
         head["share_parts"] = SHARE_PARTS
-    tables = ("engine", "bounds", "comparison", "communication", "evidence", "notes")
+    if plan.domains is not None:
+        head["domains"] = plan.domains
+    if plan.engine:
+        head["engine"] = plan.engine
+    if plan.setting is not None:
+        head["engine_setting"] = vars(plan.setting)
+    tables = ("bounds", "comparison", "communication", "evidence", "notes")
     head |= {key: getattr(plan, key) for key in tables if getattr(plan, key)}
     lines = [f"{_text(key)}: {_text(value)}," for key, value in head.items()]
     layers = ",\n".join(_text(_layer(plan, index)) for index in range(len(plan.layers)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +11,11 @@ import numpy as np
 from supertile.ir.errors import UserError, nearest
 from supertile.ir.json_text import JsonSource, Steps, show_json
 from supertile.ir.placement import RANK_LIMIT
+from supertile.targets.deploy import parse_deployment
+from supertile.targets.engines.engine import engine_names
+from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.expert_map import ExpertMap
+from supertile.targets.plan.plan_figures import contradiction
 from supertile.targets.plan.plan_types import (
     BALANCE_LIMIT,
     SHARE_PARTS,
@@ -37,7 +41,8 @@ REQUIRED = (
     *("shares", "layers"),
 )
 OPTIONAL = (
-    *("share_parts", "engine", "bounds", "comparison", "communication", "evidence", "notes"),
+    *("share_parts", "domains", "engine", "engine_setting", "bounds", "comparison"),
+    *("communication", "evidence", "notes"),
 )
 UNREAD = ("seconds",)
 """Keys of older plans: how long planning took, which is no property of a plan."""
@@ -76,7 +81,8 @@ class _Reader:
         if problem is not None:
             raise self.source.fail(problem.code, problem.steps, **problem.values)
         texts = {key: self.text((key,), table[key]) for key in TEXTS}
-        return PlanFile(
+        self._check_deployment(texts["deployment"], placement)
+        plan = PlanFile(
             **texts,
             seed=self.whole(("seed",), table["seed"], 0, 2**63),
             model_layers=total,
@@ -89,8 +95,15 @@ class _Reader:
             communication=self._communication(table.get("communication", {})),
             evidence=self._evidence(table.get("evidence", {})),
             notes=self._notes(table.get("notes", [])),
-            engine=self.text(("engine",), table["engine"]) if "engine" in table else "",
+            engine=self._engine(table),
+            setting=self._setting(table),
+            domains=self._domains(table),
         )
+        wrong = contradiction(plan)
+        if wrong is not None:
+            found = f"{wrong.found:.10g}"
+            raise self.source.fail("plan.figure", wrong.steps, expected=wrong.expected, found=found)
+        return plan
 
     def _check_version(self, table: Mapping[str, Any]) -> None:
         if table.get("format") != FORMAT:
@@ -100,6 +113,56 @@ class _Reader:
         if type(version) is not int or version != VERSION:
             found = show_json(version)
             raise self.source.fail("plan.version", ("version",), expected=VERSION, found=found)
+
+    # ---- what was planned for
+
+    def _check_deployment(self, text: str, placement: ExpertMap) -> None:
+        """That the deployment is one, on the ranks and slots of the placement."""
+        steps: Steps = ("deployment",)
+        try:
+            deployment = parse_deployment(text)
+        except UserError as error:
+            raise self.wrong(steps, f"a deployment: {error.message}", text) from None
+        slots = tuple(placement.slots.tolist())
+        if deployment.ep != placement.ranks:
+            raise self.wrong(steps, f"ep={placement.ranks}, the ranks of the plan", text)
+        if deployment.slots not in (None, slots):
+            raise self.wrong(steps, f"{sum(slots)} slots, those of the plan", text)
+
+    def _engine(self, table: Mapping[str, Any]) -> str:
+        if "engine" not in table:
+            return ""
+        name = self.text(("engine",), table["engine"])
+        if name not in engine_names():
+            raise self.wrong(("engine",), f"one of {', '.join(engine_names())}", name)
+        return name
+
+    def _setting(self, table: Mapping[str, Any]) -> EngineSetting | None:
+        if "engine_setting" not in table:
+            return None
+        steps: Steps = ("engine_setting",)
+        if "engine" not in table:
+            raise self.wrong(steps, "no setting without an engine", table["engine_setting"])
+        names = [one.name for one in fields(EngineSetting)]
+        setting = self.table(steps, table["engine_setting"])
+        self.known(steps, setting, names, ())
+        values = {
+            name: self.whole((*steps, name), setting[name], 1, COUNT_LIMIT)
+            for name in names
+            if name != "groups" or setting[name] is not None
+        }
+        ranks, nodes = table["ranks"], values["nodes"]
+        if ranks % nodes:
+            raise self.wrong((*steps, "nodes"), f"a number that divides {ranks} ranks", nodes)
+        return EngineSetting(**values)
+
+    def _domains(self, table: Mapping[str, Any]) -> dict[str, int] | None:
+        if "domains" not in table:
+            return None
+        steps: Steps = ("domains",)
+        most = table["ranks"] - 1
+        domains = self.table(steps, table["domains"])
+        return {name: self.whole((*steps, name), size, 2, most) for name, size in domains.items()}
 
     # ---- slots and shares
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from supertile.ir.json_text import Steps, steps_text
 from supertile.ir.placement import IDLE
+from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.expert_map import ExpertMap, replicas
 
 Floats = NDArray[np.float64]
@@ -78,6 +79,11 @@ class PlanFile:
     notes: tuple[str, ...] = ()
     engine: str = ""
     """The engine by whose split rule the figures of the layers are; empty: by the shares."""
+    setting: EngineSetting | None = None
+    """What that rule was told of the deployment; None in plans that lack it."""
+    domains: Mapping[str, int] | None = None
+    """Ranks of each domain of the machine that the plan is spread over several of, from inside;
+    None in plans that lack them."""
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ from supertile.targets.plan.comparison import (
     StepFigures,
     gain_text,
 )
+from supertile.targets.plan.plan_figures import layer_figures
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, Scalar, Shares
 
 
@@ -93,6 +94,8 @@ class Planned:
     """Whose split rule the figures are by; None: by the shares of the placements."""
     setting: EngineSetting = field(default_factory=EngineSetting)
     """What the rules of the engine need to know of the deployment."""
+    domains: Mapping[str, int] = field(default_factory=dict)
+    """Ranks of each domain of the machine of which the ranks span several, from inside."""
 
     @cached_property
     def replicas(self) -> Integers:
@@ -188,15 +191,11 @@ class Planned:
 
     def plan_file(self) -> PlanFile:
         """What plan.json holds."""
-        largest = self.loads[PLANNED].max(axis=1)
-        balancedness = dict(self.sides())[PLANNED].balancedness(self.load)
+        figures = layer_figures(dict(self.sides())[PLANNED], self.load, self.bound)
         layers = tuple(
             LayerPlan(
                 layer=layer,
-                balancedness=float(balancedness[row]),
-                bound=float(self.bound[row]),
-                ratio=float(largest[row] / self.bound[row]) if self.bound[row] else 1.0,
-                max_load=float(largest[row]),
+                **figures[row]._asdict(),
                 expected=None if self.expected is None else float(self.expected[row]),
             )
             for row, layer in enumerate(self.layers)
@@ -219,4 +218,6 @@ class Planned:
             evidence=self.evidence,
             notes=self.notes,
             engine="" if self.engine is None else self.engine.name,
+            setting=None if self.engine is None else self.setting,
+            domains=self.domains,
         )

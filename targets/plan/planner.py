@@ -45,6 +45,7 @@ from supertile.targets.plan.engine_plan import best_of_each_layer, filled, settl
 from supertile.targets.plan.hashed import HashedTokens, hashed_lines
 from supertile.targets.plan.loads import Loads
 from supertile.targets.plan.model import expert_layers
+from supertile.targets.plan.plan_fit import spanned_domains
 from supertile.targets.plan.plan_types import PlanFile, Shares, exact_shares
 from supertile.targets.plan.planned import Planned
 from supertile.targets.plan.slot_costs import slot_costs
@@ -181,6 +182,7 @@ def make_plan(request: Request) -> Planned:
         notes=(*request.loads.notes, *_notes(request, after)),
         engine=request.engine,
         setting=request.setting,
+        domains=spanned_domains(request.machine, after.ranks),
     )
 
 
@@ -313,7 +315,7 @@ def _reached(
 
 def _labelled(request: Request, placed: ExpertMap) -> ExpertMap:
     """Ranks in the order that keeps replicas apart; co-activation takes a search."""
-    sizes = [size for _, size in _domains_within(request.machine, placed.ranks)]
+    sizes = [*spanned_domains(request.machine, placed.ranks).values()]
     dealt = deal_ranks(placed, sizes)
     if request.loads.pairs is None and request.robust is None:
         return dealt
@@ -328,16 +330,10 @@ def _rounded(request: Request, map: ExpertMap) -> ExpertMap:
     return exact_shares(fill_idle(map, request.loads.total))
 
 
-def _domains_within(machine: Machine, ranks: int) -> list[tuple[str, int]]:
-    """Name and devices of the machine's domains of which the ranks span several, from inside."""
-    sizes = ((domain.name, domain.devices.value) for domain in machine.domains)
-    return [(name, int(size)) for name, size in sizes if size is not None and 1 < size < ranks]
-
-
 def _locality_lines(machine: Machine, map: ExpertMap) -> list[str]:
     """What of the replicas is lost with one domain, and how near a source has a replica."""
     lines = []
-    for name, size in _domains_within(machine, map.ranks):
+    for name, size in spanned_domains(machine, map.ranks).items():
         found = locality(map, size)
         lines.append(
             f"replicas: {found.in_one:.1%} of the experts with several have all of them in one "

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from supertile.targets.placement.bounds import equal_bound, placement_bound
 from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.plan.model import ExpertLayers
+from supertile.targets.plan.plan_figures import layer_figures
 from supertile.targets.plan.plan_types import LayerPlan, PlanFile, exact_shares
 
 TABLE = "layers.{l}.ffn.gate.tid2eid"
@@ -32,18 +34,26 @@ def weighted(
 
 
 def plan_of(placement: ExpertMap, numbers: Any = (1, 3), **changes: Any) -> PlanFile:
-    """A plan with the placement; `changes` are fields of `PlanFile`."""
+    """A plan with the placement and the figures that it gives under the loads, even ones where
+    there are none; `changes` are fields of `PlanFile`."""
     equal = ExpertMap.equal(placement.experts, placement.slots, placement.expert)
-    layers = tuple(LayerPlan(number, 0.9, 2.0, 1.05, 2.1) for number in numbers)
+    load = changes.get("load")
+    load = np.ones((placement.layers, placement.experts)) if load is None else load
+    is_even = np.array_equal(equal.share, placement.share)
+    bound = (equal_bound if is_even else placement_bound)(load, placement.slots)
+    figures = layer_figures(placement, load, bound)
+    layers = tuple(
+        LayerPlan(number, **one._asdict()) for number, one in zip(numbers, figures, strict=True)
+    )
     values: dict[str, Any] = {
         "model": "mixed",
         "config": "config.json",
         "machine": "h200",
-        "deployment": "phase=decode ep=3",
+        "deployment": f"phase=decode ep={placement.ranks}",
         "loads": "zipf:0.6,seed=3",
         "seed": 3,
         "model_layers": 4,
-        "shares": "equal" if np.array_equal(equal.share, placement.share) else "weighted",
+        "shares": "equal" if is_even else "weighted",
         "placement": placement,
         "layers": layers,
     }

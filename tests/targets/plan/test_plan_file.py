@@ -27,6 +27,7 @@ FULL = plan_of(
     bounds={"wire": 1e-4, "compute": 2.5e-5},
     load=np.array([[7, 2.5, 0, 1], [3, 3, 3, 3]]),
     comparison={"planned": {"step_seconds": 0.0625}},
+    domains={"node": 2},
     communication={"dispatch": {"protocol": "load_store", "deduplicate": True, "waves": 4}},
     evidence={"wire": "measured: Huawei, EP64 \u00b5s"},
     notes=("layer 1: no counts",),
@@ -49,16 +50,19 @@ GOLDEN = """{
 "slots": 2,
 "shares": "weighted",
 "share_parts": 281474976710656,
+"domains": {"node":2},
 "bounds": {"wire":0.0001,"compute":2.5e-05},
 "comparison": {"planned":{"step_seconds":0.0625}},
 "communication": {"dispatch":{"protocol":"load_store","deduplicate":true,"waves":4}},
 "evidence": {"wire":"measured: Huawei, EP64 \u00b5s"},
 "notes": ["layer 1: no counts"],
 "layers": [
-{"layer":1,"balancedness":0.9,"bound":2.0,"ratio":1.05,"max_load":2.1,"expected":0.8,\
+{"layer":1,"balancedness":0.714285714285715,"bound":3.5,"ratio":1.3999999999999986,\
+"max_load":4.899999999999995,"expected":0.8,\
 "loads":[7,2.5,0,1],"slots":[0,1,2,0,3,1],"shares":[84442493013197,140737488355328,281474976710656,197032483697459,\
 281474976710656,140737488355328]},
-{"layer":3,"balancedness":0.9,"bound":2.0,"ratio":1.05,"max_load":2.1,\
+{"layer":3,"balancedness":0.909090909090908,"bound":4.0,"ratio":1.1000000000000014,\
+"max_load":4.400000000000006,\
 "loads":[3,3,3,3],"slots":[3,2,1,0,3,0],"shares":[56294995342131,281474976710656,281474976710656,93824992236885,\
 225179981368525,187649984473771]}
 ]
@@ -249,6 +253,12 @@ WRONG: dict[str, tuple[tuple[str | int, ...], Any, str, str]] = {
     "direction": (("communication", "dispatch"), 1, "plan.value", "an object"),
     "evidence": (("evidence",), {"wire": 1}, "plan.value", "`evidence.wire`"),
     "note": (("notes",), ["x", 2], "plan.value", "`notes[1]`"),
+    "deployment": (("deployment",), "ep=3", "plan.value", "expected: a deployment: "),
+    "other ranks": (("deployment",), "phase=decode ep=4", "plan.value", "ep=3, the ranks"),
+    "other slots": (("deployment",), "phase=decode ep=3 slots=9", "plan.value", "6 slots"),
+    "domain": (("domains", "node"), 3, "plan.value", "from 2 to 2"),
+    "engine": (("engine",), "slang", "plan.value", "one of sglang"),
+    "setting": (("engine_setting",), {}, "plan.value", "no setting without an engine"),
 }
 
 
@@ -263,7 +273,7 @@ def test_a_wrong_value_is_shown_where_it_stands(tmp_path):
     path = tmp_path / "plan.json"
     text = GOLDEN.replace('"slots":[3,2,1,0,3,0]', '"slots":[3,2,1,0,37,0]')
     lines = error(path, text).render().splitlines()
-    assert lines[0] == f"{path}:23:106: error: `layers[1].slots[4]` is no expert"
+    assert lines[0] == f"{path}:24:148: error: `layers[1].slots[4]` is no expert"
     assert lines[1][lines[2].index("^") :].startswith("37,0]")
 
 
@@ -272,7 +282,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "encoding": (b"\xff{}", "plan.encoding"),
     "syntax": (GOLDEN[:-10].encode(), "plan.syntax"),
     "twice": (GOLDEN.replace('"seed": 3', '"model": 3').encode(), "plan.duplicate"),
-    "constant": (GOLDEN.replace("2.1", "NaN").encode(), "plan.constant"),
+    "constant": (GOLDEN.replace("4.899999999999995", "NaN").encode(), "plan.constant"),
     "deep": (b"[" * 100_000, "plan.nested"),
     "list": (b"[]", "plan.value"),
     "loads": (b'{"logical_count": [[1]]}', "plan.format"),
@@ -309,6 +319,5 @@ def test_changed_and_cut_files_are_read_or_refused(folder, data):
 
 
 def test_a_plan_of_a_layer_alone():
-    layer = LayerPlan(0, 1.0, 1.0, 1.0, 1.0)
-    plan = plan_of(even([[3, 1, 0, 2]], (4,)), layers=(layer,), model_layers=1)
-    assert plan.placement.ranks == 1
+    plan = plan_of(even([[3, 1, 0, 2]], (4,)), numbers=(0,), model_layers=1)
+    assert plan.placement.ranks == 1 and plan.layers == (LayerPlan(0, 1.0, 4.0, 1.0, 4.0),)
