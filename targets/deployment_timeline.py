@@ -10,24 +10,18 @@ and chance together bring to it (`cost.placed_loads`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.func import FuncOp
 
-from supertile.ir import comm
-from supertile.ir.comm_route import Route
-from supertile.ir.comm_work import ARRIVED, CopyBytes, copy_bytes
+from supertile.ir.comm_work import ARRIVED
 from supertile.ir.even_parts import even_parts
-from supertile.runtime.plan import ModulePlan, plan_module
-from supertile.targets.activations import Activations
+from supertile.runtime.plan import plan_module
 from supertile.targets.bounds import hide_condition
-from supertile.targets.comm.alternatives import buffer_bytes
 from supertile.targets.comm.choice import exchanges
 from supertile.targets.cost.evidence import figure_uses, verdict
-from supertile.targets.cost.memory import fit_text, memory_use, what_fits
+from supertile.targets.cost.memory import fit_text, what_fits
 from supertile.targets.cost.placed_loads import BALANCED, PlacedLoads
 from supertile.targets.cost.sizes import (
     imbalance,
@@ -36,10 +30,14 @@ from supertile.targets.cost.sizes import (
     sizes_of,
     touched_experts,
 )
-from supertile.targets.cost.storage import stored_states, stored_weights
 from supertile.targets.cost.totals import totals
 from supertile.targets.cost.values import Value
 from supertile.targets.deploy import Deployment, Model, deployment_text
+from supertile.targets.deployment_memory import (
+    DeploymentMemory,
+    deployment_memory,
+    experts_and_choices,
+)
 from supertile.targets.machine_types import Machine
 from supertile.targets.step import Sizes, program_of
 from supertile.targets.step_costs import (
@@ -51,7 +49,7 @@ from supertile.targets.step_costs import (
     overlap_text,
 )
 from supertile.targets.step_work import StepWork, step_work
-from supertile.targets.timeline import MemoryUse, Timeline
+from supertile.targets.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,22 @@ class Tiled:
 
     work: StepWork
     """Of the step as it is scheduled without overlap."""
-    memory: Callable[[Deployment], MemoryUse]
+    memory: DeploymentMemory
     costs: StepCosts
 
 
 def read_tiled(module: ModuleOp, work: StepWork, question: Question) -> Tiled:
     """The memory of a tiled module, and what tasks cost; `work` is that of its plain schedule."""
-    memory = _memory(module, plan_module(module), question, work)
+    names = names_of(work.works())
+    memory = deployment_memory(
+        module,
+        plan_module(module),
+        question.entries,
+        names,
+        question.deployment,
+        question.config,
+        question.machine,
+    )
     return Tiled(work, memory, step_costs(work, question))
 
 
@@ -104,13 +111,14 @@ def deployment_timeline(
     programs = tuple(program_of(name, held.tasks) for name, held in step.programs.items())
     figures = figure_uses(programs, step.order, machine)
     seconds = {way: held for way, held in (ways or {}).items() if way != overlap}
-    memory = tiled.memory(deployment)
+    memory = tiled.memory.use(deployment)
     evidence = verdict(figures)
+    fit = what_fits(tiled.memory.use, deployment, config, tiled.memory.least)
     summary, definitions = totals(
-        programs, step.order, deployment, config, machine, memory, evidence
+        programs, step.order, deployment, config, machine, memory, fit, evidence
     )
-    fit = fit_text(what_fits(tiled.memory, deployment, config), deployment)
-    notes = (fit, *_notes(work, tiled.costs.whole, question), *tiled.costs.notes)
+    text = fit_text(fit, deployment, config)
+    notes = (text, *_notes(work, tiled.costs.whole, question), *tiled.costs.notes)
     return Timeline(
         model=question.model,
         config=question.config_name,
@@ -175,84 +183,12 @@ def step_sizes(
     else:
         fullest = loads.fullest(float(values[ARRIVED]))
         tail, share = fullest.rows, fullest.touched
-    experts, choices = _experts_and_choices(config)
+    experts, choices = experts_and_choices(config)
     copies = float(values[ARRIVED]) * float(tail)  # on average a rank sends as many as it receives
     values[ARRIVED] = values[ARRIVED] * tail
     labels = {label for one in work.works() for label, _ in one.read if "{e}" in label}
     touched: Mapping[str, Value] = dict.fromkeys(sorted(labels), share)
     return Sizes(values, touched, copies, deployment.ep, experts, choices, float(tail))
-
-
-def _experts_and_choices(model: Model) -> tuple[int, int]:
-    """Of a layer; a dense one counts as one that chooses one of no experts."""
-    layer = model.experts
-    return (0, 1) if layer is None else (layer.experts, layer.choices)
-
-
-def _memory(
-    module: ModuleOp, plan: ModulePlan, question: Question, work: StepWork
-) -> Callable[[Deployment], MemoryUse]:
-    """Memory as a function of the deployment, so that what fits can be searched."""
-    machine, config, entries = question.machine, question.config, question.entries
-    weights = stored_weights(plan, entries, machine)
-    states = stored_states(plan, entries)
-    functions = [op for op in module.ops if isinstance(op, FuncOp)]
-    activations = [Activations(function) for function in functions]
-    names = names_of(work.works())
-    sent = _transfers(functions)
-
-    def use(deployment: Deployment) -> MemoryUse:
-        values = sizes_of(deployment, config, names)
-        live = max(one.peak(values) for one in activations)
-        buffers = _buffer_bytes(machine, sent, deployment, config, values)
-        return memory_use(weights, states, deployment, config, machine, live, buffers)
-
-    return cache(use)  # what fits is searched for, and once for all placements of experts
-
-
-@dataclass(frozen=True)
-class Transfers:
-    """The transfers of a layer of experts: the bytes of a row, and the routes if there are any."""
-
-    each: CopyBytes
-    routes: Mapping[str, Route | None]
-
-
-def _transfers(functions: list[FuncOp]) -> Transfers | None:
-    """Those of the first layer that has experts on several ranks."""
-    for function in functions:
-        for op in function.body.block.ops:
-            if isinstance(op, comm.Combine):
-                dispatch = op.origin.owner
-                assert isinstance(dispatch, comm.Dispatch)
-                held = {"dispatch": dispatch.route, "combine": op.route}
-                routes = {name: one.route if one else None for name, one in held.items()}
-                return Transfers(copy_bytes(dispatch, op), routes)
-    return None
-
-
-def _buffer_bytes(
-    machine: Machine,
-    sent: Transfers | None,
-    deployment: Deployment,
-    config: Model,
-    values: Mapping[str, Value],
-) -> float:
-    """Of both directions, as their routes need them.
-
-    Without a route two buffers in each direction, each for the rows that arrive on average.
-    """
-    if sent is None or deployment.ep == 1:
-        return 0.0
-    experts, choices = _experts_and_choices(config)
-    tokens = own_tokens(deployment, config)
-    held = exchanges(sent.each, deployment.ep, experts, choices, tokens)
-    found = 0.0
-    for name, one in held.items():
-        route = sent.routes[name]
-        rows = 2.0 * float(values[ARRIVED]) * (one.row + one.routing)
-        found += rows if route is None else float(buffer_bytes(machine, one, route))
-    return found
 
 
 def _notes(work: StepWork, sizes: Sizes, question: Question) -> list[str]:

@@ -12,7 +12,6 @@ module, by `shard-attention`; the rest each of them holds.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,11 +21,10 @@ from supertile.ir.formula import Formula
 from supertile.targets.cost.sizes import drafted_tokens
 from supertile.targets.cost.storage import StoredState, StoredWeight, cached_row
 from supertile.targets.cost.values import number_text
-from supertile.targets.deploy import Deployment, Model, expert_slots
+from supertile.targets.deploy import COUNT_LIMIT, Deployment, Model, expert_slots
 from supertile.targets.machine_types import Machine
 from supertile.targets.timeline import MemoryUse
 
-BATCH_LIMIT = 2**20
 PURPOSES = (
     *("dense weights", "expert weights", "main cache", "indexer cache"),
     *("window and partial state", "activations", "communication buffers"),
@@ -107,36 +105,51 @@ def _purpose(state: StoredState) -> str:
 # ---- what fits --------------------------------------------------------------------------------
 
 
+MOST = 2**53
+"""Above it sizes are no whole floats, and no memory is that large."""
+Use = Callable[[Deployment], MemoryUse]
+
+
 @dataclass(frozen=True)
 class Fit:
     """The most that fits, everything else being as it is; 0 where nothing does."""
 
     batch: int
-    """Sequences of a rank, at the deployment's context."""
+    """Sequences of a rank, at the deployment's context, whatever batch it asks for."""
     context: int
-    """Tokens of a sequence, at the deployment's batch."""
+    """Tokens of a sequence, at the deployment's batch; at most the model's positions."""
 
 
-def what_fits(use: Callable[[Deployment], MemoryUse], deployment: Deployment, model: Model) -> Fit:
-    """The largest batch and the largest context that fit, by bisection: `use` grows with both."""
+def what_fits(use: Use, deployment: Deployment, model: Model, least: Use | None = None) -> Fit:
+    """The largest batch and the largest context that fit.
 
-    def holds(key: str) -> Callable[[int], bool]:
-        return lambda size: use(_resized(deployment, key, size)).fits
+    `least` grows with both and is never above `use`, which may shrink where another route of the
+    experts' rows needs less; without it `use` itself grows.
+    """
 
-    positions = model.size("max_position_embeddings") or deployment.context
-    return Fit(
-        _largest(holds("batch"), BATCH_LIMIT),
-        _largest(holds("context"), max(positions, deployment.context)),
-    )
+    def holds(memory: Use, key: str) -> Callable[[int], bool]:
+        return lambda size: memory(_resized(deployment, key, size)).fits
+
+    def largest(key: str, limit: int) -> int:
+        return _largest(holds(use, key), holds(least or use, key), limit)
+
+    return Fit(largest("batch", MOST), largest("context", positions_of(model) or MOST))
 
 
-def fit_text(fit: Fit, deployment: Deployment) -> str:
+def positions_of(model: Model) -> int:
+    """The longest sequence that the model is made for; 0 if its configuration does not say."""
+    return model.size("max_position_embeddings")
+
+
+def fit_text(fit: Fit, deployment: Deployment, model: Model) -> str:
     """One sentence: the most that fits."""
-    text = _would_fit(fit, deployment)
+    text = _would_fit(fit, deployment, model)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def check_fits(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machine) -> None:
+def check_fits(
+    use: MemoryUse, fit: Fit, deployment: Deployment, model: Model, machine: Machine
+) -> None:
     """Raise `cost.memory` unless everything fits."""
     if use.fits:
         return
@@ -147,19 +160,26 @@ def check_fits(use: MemoryUse, fit: Fit, deployment: Deployment, machine: Machin
         machine=machine.name,
         capacity=number_text(use.capacity, "B"),
         found=f"{number_text(use.total, 'B')}: {parts}",
-        hint=_would_fit(fit, deployment),
+        hint=_would_fit(fit, deployment, model),
     )
 
 
-def _would_fit(fit: Fit, deployment: Deployment) -> str:
+def _would_fit(fit: Fit, deployment: Deployment, model: Model) -> str:
     options = []
     if fit.batch:
-        options.append(f"batch={fit.batch} at context={deployment.context}")
+        options.append(f"batch={fit.batch}{_beyond(fit.batch)} at context={deployment.context}")
     if fit.context:
-        options.append(f"context={fit.context} at batch={deployment.batch}")
+        whole = " (all positions of the model)" if fit.context == positions_of(model) else ""
+        reached = f"context={fit.context}{whole or _beyond(fit.context)}"
+        options.append(f"{reached} at batch={deployment.batch}")
     if not options:
         return "no batch and no context fits: take more ranks"
     return f"at most {' or '.join(options)} fits"
+
+
+def _beyond(size: int) -> str:
+    """What is told of a size that no deployment text can ask for."""
+    return f" (a deployment names at most {COUNT_LIMIT})" if size > COUNT_LIMIT else ""
 
 
 def _resized(deployment: Deployment, key: str, size: int) -> Deployment:
@@ -169,12 +189,32 @@ def _resized(deployment: Deployment, key: str, size: int) -> Deployment:
     return replace(deployment, context=size, chunk=chunk)
 
 
-def _largest(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest size up to the limit that holds; 0 if not even 1 does."""
-    if holds(limit):
-        return limit
-    low, high = 0, limit  # low holds (nothing always does), high does not
+def _largest(holds: Callable[[int], bool], may: Callable[[int], bool], limit: int) -> int:
+    """The largest size up to the limit that holds; 0 if not even 1 does.
+
+    `may` is true of all sizes up to some, and of every size that holds. Below that size steps grow
+    until one holds, and between it and the one above the last that does is looked for.
+    """
+    high, step = _last(may, limit) + 1, 1
+    while high > step and not holds(high - step):
+        high, step = high - step, 2 * step
+    low = max(0, high - step)  # holds, as nothing at all does; high does not
     while high - low > 1:
-        middle = math.floor((low + high) / 2)
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _last(holds: Callable[[int], bool], limit: int) -> int:
+    """The last size of those from 1 to the limit that hold; what is beyond one that does not, does
+    not."""
+    if not holds(1):
+        return 0
+    low, high = 1, 2
+    while high <= limit and holds(high):
+        low, high = high, 2 * high
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from supertile.targets.cost.memory import Fit
 from supertile.targets.cost.sizes import load_of
 from supertile.targets.deploy import Deployment, Model
 from supertile.targets.machine_types import Machine
@@ -29,6 +30,7 @@ class Step:
     calls: int
     """Steps that a prompt takes."""
     memory: MemoryUse
+    fit: Fit
     evidence: str
     unit: str
     graph_launch: float | None
@@ -62,6 +64,7 @@ def totals(
     model: Model,
     machine: Machine,
     memory: MemoryUse,
+    fit: Fit,
     evidence: str,
 ) -> tuple[dict[str, object], dict[str, str]]:
     """The fields of the summary, in order, and the sentence of each.
@@ -77,6 +80,7 @@ def totals(
         deployment=deployment,
         calls=load_of(deployment, model).calls,
         memory=memory,
+        fit=fit,
         evidence=evidence,
         unit=machine.device_unit,
         graph_launch=machine.figure("parameters.graph_launch").value,
@@ -200,6 +204,14 @@ FIELDS: dict[str, tuple[Callable[[Step], object], str]] = {
         "Bytes of memory that a {unit} has for programs.",
     ),
     "fits": (lambda step: step.memory.fits, "Whether the total is within the capacity."),
+    "largest_batch": (
+        lambda step: step.fit.batch,
+        "Sequences of a rank that fit at this context, whatever batch is asked; 0: none.",
+    ),
+    "largest_context": (
+        lambda step: step.fit.context,
+        "Tokens of a sequence that fit at this batch, up to the positions of the model; 0: none.",
+    ),
     "evidence": (
         lambda step: step.evidence,
         "The weakest evidence among the figures behind 5 % of the step or more.",

@@ -71,7 +71,7 @@ def compiled(
     tiled = read_tiled(module, work, question)
     programs = costed_step(work, tiled.costs).programs.items()
     (layer,) = (program for name, program in programs if name.startswith("layers"))
-    return Compiled(module, layer.tasks, dict(tiled.memory(deployment).parts))
+    return Compiled(module, layer.tasks, dict(tiled.memory.use(deployment).parts))
 
 
 def dealt(goal: Goal, loads: str) -> PlacedLoads:

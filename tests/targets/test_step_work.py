@@ -101,7 +101,7 @@ def test_equal_launches_cost_the_same_and_are_costed_once(v4: Asked) -> None:
 def test_the_arena_of_activations_grows_with_the_batch(v4: Asked) -> None:
     one = v4.question.deployment
     sizes = [
-        dict(v4.tiled.memory(replace(one, batch=batch)).parts)["activations"]
+        dict(v4.tiled.memory.use(replace(one, batch=batch)).parts)["activations"]
         for batch in (1, 8, 64)
     ]
     assert all(a < b for a, b in pairwise(sizes))

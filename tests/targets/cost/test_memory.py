@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cost_examples import B, figure, machine
 from deployed_models import config_of, model_on
+from hypothesis import given, strategies as st
 
 from supertile.frontend.build import build_model
 from supertile.ir.errors import UserError
@@ -123,15 +124,55 @@ def test_the_most_that_fits() -> None:
     held = parse_deployment("phase=decode batch=20 context=100")
     fit = what_fits(made_up, held, MODEL)
     assert fit == Fit(batch=10, context=50)
-    assert fit_text(fit, held) == "At most batch=10 at context=100 or context=50 at batch=20 fits."
+    assert (
+        fit_text(fit, held, MODEL)
+        == "At most batch=10 at context=100 or context=50 at batch=20 fits."
+    )
     with pytest.raises(UserError) as caught:
-        check_fits(made_up(held), fit, held, machine())
+        check_fits(made_up(held), fit, held, MODEL, machine())
     assert "at most batch=10" in str(caught.value) and "cache 2 KB" in str(caught.value)
+
+
+@given(st.integers(1, 2**50), st.lists(st.integers(1, 2**50), max_size=6), st.integers(1, 2**40))
+def test_the_largest_batch_fits_and_one_more_does_not(
+    room: int, changes: list[int], asked: int
+) -> None:
+    """Whatever was asked, where memory falls at some batches because another route is taken."""
+    deployment = parse_deployment("phase=decode context=1")
+
+    def use(one: Deployment) -> MemoryUse:
+        saved = sum(one.batch > change for change in changes) % 2 * (room // 8)
+        return MemoryUse((("cache", float(one.batch)), ("buffers", room / 4 - saved)), float(room))
+
+    def least(one: Deployment) -> MemoryUse:
+        return MemoryUse((("cache", float(one.batch)), ("buffers", room / 8)), float(room))
+
+    found = [
+        what_fits(use, replace(deployment, batch=batch), MODEL, least).batch for batch in (1, asked)
+    ]
+    assert found[0] == found[1]
+    assert not found[0] or use(replace(deployment, batch=found[0])).fits
+    assert not use(replace(deployment, batch=found[0] + 1)).fits
+    assert not least(replace(deployment, batch=room)).fits or found[0] >= room
+
+
+def test_a_capacity_is_no_limit_of_the_search() -> None:
+    held = parse_deployment("phase=decode batch=1 context=1")
+    small = replace(MODEL, values={"max_position_embeddings": 64})
+
+    def use(one: Deployment) -> MemoryUse:
+        return MemoryUse((("cache", float(one.batch)),), 2.0**40)
+
+    fit = what_fits(use, held, small)
+    assert fit == Fit(2**40, 64)
+    text = fit_text(fit, held, small)
+    assert f"batch={2**40} (a deployment names at most {2**31})" in text
+    assert "context=64 (all positions of the model) at batch=1" in text
 
 
 def test_what_fits_is_no_error() -> None:
     held = parse_deployment("phase=decode batch=2 context=100")
-    check_fits(made_up(held), Fit(10, 500), held, machine())
+    check_fits(made_up(held), Fit(10, 500), held, MODEL, machine())
 
 
 def test_nothing_fits_where_the_weights_do_not() -> None:
@@ -139,7 +180,7 @@ def test_nothing_fits_where_the_weights_do_not() -> None:
     full = MemoryUse((("weights", 2000.0),), 1000.0)
     fit = what_fits(lambda deployment: full, held, MODEL)
     assert fit == Fit(0, 0)
-    assert fit_text(fit, held) == "No batch and no context fits: take more ranks."
+    assert fit_text(fit, held, MODEL) == "No batch and no context fits: take more ranks."
 
 
 def test_chunks_shrink_with_the_prompt() -> None:

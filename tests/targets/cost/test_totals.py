@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from cost_examples import figure, machine
 
+from supertile.targets.cost.memory import Fit
 from supertile.targets.cost.totals import FIELDS, exposed_seconds, totals
 from supertile.targets.deploy import Model, parse_deployment
 from supertile.targets.timeline import MemoryUse, Program, Task
 
 MODEL = Model("made", {"num_nextn_predict_layers": 1}, None)
+FIT = Fit(40, 5000)
 MEMORY = MemoryUse((("weights", 60.0), ("main cache", 30.0)), 100.0)
 
 
@@ -35,7 +37,7 @@ ORDER = (("layer", 2), ("layer", 1), ("head", 1))
 def summary(text: str, **changes: Any) -> dict[str, Any]:
     held = machine(**changes)
     deployment = parse_deployment(text)
-    found, _ = totals((LAYER, HEAD), ORDER, deployment, MODEL, held, MEMORY, "verified")
+    found, _ = totals((LAYER, HEAD), ORDER, deployment, MODEL, held, MEMORY, FIT, "verified")
     return found
 
 
@@ -85,7 +87,7 @@ def test_a_graph_launch_is_told_apart() -> None:
 def test_every_field_has_one_sentence() -> None:
     deployment = parse_deployment("phase=decode")
     found, definitions = totals(
-        (LAYER, HEAD), ORDER, deployment, MODEL, machine(), MEMORY, "verified"
+        (LAYER, HEAD), ORDER, deployment, MODEL, machine(), MEMORY, FIT, "verified"
     )
     assert list(found) == list(definitions) == list(FIELDS)
     for sentence in definitions.values():
