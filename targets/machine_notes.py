@@ -11,6 +11,12 @@ from supertile.targets.machine_reads import unread_figures
 from supertile.targets.machine_relations import Doubt, doubts
 from supertile.targets.machine_types import Machine
 
+PARAMETERS = (
+    *("launch_matrix", "launch_vector", "launch_collective"),
+    *("matrix_fraction", "vector_fraction", "memory_fraction", "link_fraction"),
+)
+"""Parameters without which launches are free and peaks are reached."""
+OF_LINKS = ("launch_collective", "link_fraction")
 NAMED = 12
 """Figures that a line names."""
 
@@ -31,7 +37,18 @@ def machine_notes(machine: Machine) -> list[str]:
             file=machine.file, use=use, names=lacking_text(machine, names)
         )
         lines.append(f"note: {text}")
-    return [*lines, *_unread(machine)]
+    return [*lines, *_free(machine), *_unread(machine)]
+
+
+def _free(machine: Machine) -> list[str]:
+    """One line that names the parameters that the file leaves out, and what stands for them."""
+    absent = [name for name in PARAMETERS if machine.figure(f"parameters.{name}").value is None]
+    wanted = [name for name in absent if machine.domains or name not in OF_LINKS]
+    if not wanted:
+        return []
+    listed = ", ".join(f"`parameters.{name}`" for name in wanted)
+    text = MACHINE_NOTES["free"].message.format(file=machine.file, names=listed)
+    return [f"note: {text}"]
 
 
 def _unread(machine: Machine) -> list[str]:

@@ -27,6 +27,7 @@ MACHINE_NOTES: dict[str, Text] = {
         "`{key}` is {found}, {times} that of {other}, {stands}, the nearest of shipped machines"
     ),
     # What the file says and lacks as a whole
+    "free": Text("{file}: launches count as free and peaks as reached without {names}"),
     "unread": Text("{file}: no formula reads {names}"),
     "uncosted": Text("{file}: {use} cannot be costed: {names}"),
     "shadowed": Text("{name} is the shipped machine; the file of that name here is ./{name}"),
