@@ -23,7 +23,7 @@ from supertile.cli.stats import Phases, print_stats
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from supertile.frontend.hf_config import Config
+    from supertile.frontend.settle import ModelConfig
     from supertile.passes.driver import Report
     from supertile.passes.rewriting import Pass
 
@@ -160,7 +160,9 @@ def _compile(options: argparse.Namespace, goal: Goal, phases: Phases) -> tuple[R
     return result, report
 
 
-def build(options: argparse.Namespace, entries: list[str] | None = None) -> tuple[ModuleOp, Config]:
+def build(
+    options: argparse.Namespace, entries: list[str] | None = None
+) -> tuple[ModuleOp, ModelConfig]:
     """The graph-level module of the model under its config, with these entries or all."""
     from supertile.frontend.build import build_program
 

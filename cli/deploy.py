@@ -17,7 +17,7 @@ from supertile.ir.errors import UserError
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from supertile.frontend.hf_config import Config
+    from supertile.frontend.settle import ModelConfig
     from supertile.ir import comm
     from supertile.ir.placement import Placement
     from supertile.passes.driver import Behind
@@ -49,7 +49,7 @@ class Goal:
 
     names: tuple[str, str]
     """Model and config, as the command names them."""
-    config: Config
+    config: ModelConfig
     machine: Machine
     deployment: Deployment | None
     numerics: str = "deployed"
@@ -120,7 +120,7 @@ class Goal:
             return None
         return ["logits"] if self.deployment.mtp is None else ["logits", DRAFT]
 
-    def build(self, options: argparse.Namespace) -> tuple[ModuleOp, Config]:
+    def build(self, options: argparse.Namespace) -> tuple[ModuleOp, ModelConfig]:
         """The module of the entries; a model file may lack the one that drafts."""
         from supertile.cli.compile import build
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from supertile.ir.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from supertile.frontend.hf_config import Config
     from supertile.frontend.program import Program
+    from supertile.frontend.settle import ModelConfig
 
 NUMERICS = ("reference", "deployed")
 
@@ -88,7 +88,9 @@ def add_strict_option(command: argparse.ArgumentParser) -> None:
     command.set_defaults(remarked=[])
 
 
-def read_model(options: argparse.Namespace, numerics: str | None = None) -> tuple[Program, Config]:
+def read_model(
+    options: argparse.Namespace, numerics: str | None = None
+) -> tuple[Program, ModelConfig]:
     """The model file and the config of a command, which go together; `numerics` are the command's.
 
     What of the config is not followed is told once on standard error, or refused under --strict.
@@ -107,21 +109,22 @@ def read_model(options: argparse.Namespace, numerics: str | None = None) -> tupl
 
 def read_files(
     model: Path, config: Path, numerics: str, strict: bool
-) -> tuple[Program, Config, list[str]]:
+) -> tuple[Program, ModelConfig, list[str]]:
     """A model file, a config that it covers, and what there is to remark on the config."""
-    from supertile.frontend.bind import check_config, needed_keys, remarks_on
+    from supertile.frontend.bind import check_config, remarks_on
     from supertile.frontend.check import check_program
     from supertile.frontend.hf_config import read_config
     from supertile.frontend.program import load_program
+    from supertile.frontend.settle import settle
 
     program = load_program(model)
     check_program(program)
-    read = read_config(config, lambda family: needed_keys(program, family))
+    read = settle(program, read_config(config))
     check_config(program, read)
     remarks = remarks_on(program, read, numerics)
     for remark in remarks if strict else ():
         raise UserError("config.strict", remark.where, line=remark.line)
-    return program, read, [f"{read.file}: {remark.line}" for remark in remarks]
+    return program, read, [f"{read.config.file}: {remark.line}" for remark in remarks]
 
 
 def positive(text: str) -> int:

@@ -68,7 +68,7 @@ def small_module(options: argparse.Namespace, passes: Sequence[Pass] = ()) -> Mo
     from supertile.frontend.hf_config import shrink
 
     program, config = read_model(options)
-    small = shrink(config, is_split=_group(passes) > 1)
+    small = shrink(config.config, is_split=_group(passes) > 1)
     entries = [options.entry] if options.entry else None
     return build_program(program, small, options.numerics, entries)
 

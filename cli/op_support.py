@@ -16,22 +16,28 @@ from supertile.cli.inputs import (
 )
 from supertile.cli.target import target_machine
 from supertile.ir.errors import UserError
+from supertile.ir.tables import Table
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from supertile.frontend.hf_config import Config
     from supertile.frontend.program import Program
+    from supertile.frontend.settle import ModelConfig
     from supertile.targets.machine_types import Machine
 
 COLUMNS = ("op", "formats", "status")
 # The config that a shipped model is listed with, unless another is given.
-PUBLISHED = {
-    "deepseek_v3": "deepseek_v3",
-    "deepseek_v4": "deepseek_v4_pro",
-    "llama": "llama_3_1_8b",
-    "qwen3_moe": "qwen3_30b_a3b",
-}
+PUBLISHED = Table(
+    __name__,
+    "PUBLISHED",
+    {
+        "deepseek_v3": "deepseek_v3",
+        "deepseek_v4": "deepseek_v4_pro",
+        "llama": "llama_3_1_8b",
+        "mixtral": "mixtral_8x7b",
+        "qwen3_moe": "qwen3_30b_a3b",
+    },
+)
 STRUCTURE = ("graph.layers",)
 """Ops that only call others."""
 
@@ -102,7 +108,7 @@ def _few(ops: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def deployed_module(program: Program, config: Config) -> ModuleOp:
+def deployed_module(program: Program, config: ModelConfig) -> ModuleOp:
     """The model with every rounding of its release, as the passes of a machine find it."""
     from supertile.frontend.build import build_program
     from supertile.passes.driver import run_passes
@@ -133,11 +139,10 @@ def check_options(
 
 def _published(model: Path) -> Path:
     """The config of a shipped model; a file of the user's own has none."""
-    name = PUBLISHED.get(model.stem)
     shipped = shipped_models().get(model.stem)
-    if name is None or shipped is None or shipped.resolve() != model.resolve():
+    if shipped is None or shipped.resolve() != model.resolve():
         raise UserError("format.no_config", model=model, known=", ".join(shipped_configs()))
-    return shipped_configs()[name]
+    return shipped_configs()[PUBLISHED[model.stem]]
 
 
 def _count(rows: Iterable[Row], kind: str) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from supertile.cli.deploy import Goal
-    from supertile.frontend.hf_config import Config
+    from supertile.frontend.settle import ModelConfig
     from supertile.targets.comm.layer_table import LayerRow
     from supertile.targets.deploy import Deployment, Model
     from supertile.targets.engines.engine import Engine
@@ -242,7 +242,7 @@ def _current(
     return found
 
 
-def _module(options: argparse.Namespace) -> tuple[ModuleOp, Config]:
+def _module(options: argparse.Namespace) -> tuple[ModuleOp, ModelConfig]:
     """The module of the main model, as it is deployed, and its configuration."""
     from supertile.frontend.build import build_program
 
@@ -391,7 +391,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _table_on(
-    machine: Machine, module: ModuleOp, config: Config, points: dict[str, list[int]]
+    machine: Machine, module: ModuleOp, config: ModelConfig, points: dict[str, list[int]]
 ) -> list[LayerRow]:
     from supertile.cli.deployed_model import deployed_model
     from supertile.cli.expert_kernels import ExpertKernels

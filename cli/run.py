@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xdsl.dialects.builtin import ModuleOp
 
-    from supertile.frontend.hf_config import Config
+    from supertile.frontend.settle import ModelConfig
     from supertile.runtime.follow import Follower
     from supertile.runtime.generate import Generated, Generator
     from supertile.runtime.plan import ModulePlan
@@ -382,7 +382,7 @@ def _vocabulary(plan: ModulePlan) -> int:
     return size
 
 
-def _context(rows: list[Any], options: argparse.Namespace, config: Config) -> int:
+def _context(rows: list[Any], options: argparse.Namespace, config: ModelConfig) -> int:
     """Tokens that the longest row will have."""
     longest: int = max(len(row) for row in rows)
     if options.prompt is not None and not options.teacher:

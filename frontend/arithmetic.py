@@ -66,6 +66,8 @@ def _computed(symbol: str, numbers: list[int | float]) -> int | float | complex:
             return numbers[0] * numbers[1]
         case "/":
             return _quotient(*numbers)
+        case "%":
+            return numbers[0] % numbers[1]
         case _:
             if abs(numbers[1]) > POWER_LIMIT:
                 raise OverflowError

@@ -10,11 +10,15 @@ from supertile.frontend.config_formats import assumed_formats, check_formats
 from supertile.frontend.config_keys import Unread, unread_keys
 from supertile.frontend.config_numbers import remarks
 from supertile.frontend.dimensions import Size
-from supertile.frontend.hf_config import Config, Rope, value_spot
+from supertile.frontend.families.common import Rope
+from supertile.frontend.hf_config import value_spot
 from supertile.frontend.program import Program
+from supertile.frontend.rules import Setting
+from supertile.frontend.settle import ModelConfig, Target, spoken
 from supertile.frontend.values import (
     BlockValue,
     FormatValue,
+    NothingValue,
     Number,
     RopeValue,
     Row,
@@ -25,48 +29,21 @@ from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.json_text import show_json
 from supertile.ir.types import ELEMENTS, SCALED_ELEMENTS, is_float
 
-# Kind of a config name -> what the config may hold for it.
-HELD: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "text": (str,)}
-KINDS = {"int": "an integer", "float": "a number", "text": "a string"}
 
-
-def check_config(program: Program, config: Config) -> None:
-    """Whether the model covers this config: what it reads, and what nobody reads."""
-    model = program.model
-    assert model is not None  # checked by the loader
-    if config.family not in model.families:
-        raise UserError(
-            "language.family",
-            value_spot(config, "model_type"),
-            model=model.name,
-            wanted=" or ".join(model.families),
-            found=config.family,
-        )
-    for require in program.requires:
-        held = config.values.get(require.key, require.value)
-        if (type(held), held) != (type(require.value), require.value):
-            raise UserError(
-                "language.require",
-                value_spot(config, require.key) or require.where,
-                model=model.name,
-                key=require.key,
-                wanted=spoken(require.value),
-                found=spoken(held),
-            )
-    check_formats(config, Path(program.path).name, read_formats(program))
+def check_config(program: Program, config: ModelConfig) -> None:
+    """Whether the model covers what this config says of formats, and what nobody reads."""
+    check_formats(config.config, Path(program.path).name, read_formats(program))
     refuse_architecture(program, config)
 
 
-def unread(program: Program, config: Config) -> list[Unread]:
-    """Keys of the config that neither its front end nor the model file read, the harmless aside."""
-    binds = [bind.key for bind in program.binds.values()]
-    read = {*config.read, *binds, *(require.key for require in program.requires)}
-    return unread_keys(config.data, read, config.values)
+def unread(config: ModelConfig) -> list[Unread]:
+    """Keys of the config that neither a dialect nor the model file read, the harmless aside."""
+    return unread_keys(config.config.data, config.read, config.values)
 
 
-def refuse_architecture(program: Program, config: Config) -> None:
+def refuse_architecture(program: Program, config: ModelConfig) -> None:
     """Raise if a key that some released model has would change this one, and is not read."""
-    keys = [key for key in unread(program, config) if key.meaning is not None]
+    keys = [key for key in unread(config) if key.meaning is not None]
     if not keys:
         return
     first, *others = keys
@@ -81,10 +58,10 @@ def refuse_architecture(program: Program, config: Config) -> None:
     )
 
 
-def check_drafts(config: Config, drafts: bool) -> None:
+def check_drafts(config: ModelConfig, drafts: bool) -> None:
     """Raise if an entry that `drafts` is asked for, and the config's drafts are of another kind."""
     if drafts and config.block_drafts:
-        key = next(key for key in config.data if key.startswith("dspark_"))
+        key = next(key for key in config.config.data if key.startswith("dspark_"))
         where = key_place(config, key)
         raise UserError("config.drafts", where, key=key, stages=config.block_drafts)
 
@@ -97,13 +74,13 @@ class Remark:
     line: str
 
 
-def remarks_on(program: Program, config: Config, numerics: str) -> list[Remark]:
+def remarks_on(program: Program, config: ModelConfig, numerics: str) -> list[Remark]:
     """The remarks on a config that the model covers, under these numerics."""
-    found = [Remark(key_place(config, key), line) for key, line in remarks(config.data)]
-    paths = [key.path for key in unread(program, config)]
+    found = [Remark(key_place(config, key), line) for key, line in remarks(config.config.data)]
+    paths = [key.path for key in unread(config)]
     if paths:
         found.append(Remark(key_place(config, paths[0]), f"not read: {', '.join(paths)}"))
-    formats = assumed_formats(config, read_formats(program))
+    formats = assumed_formats(config.config, read_formats(program))
     if formats and numerics == "deployed":
         model, kinds = Path(program.path).name, " and ".join(formats)
         line = f"no quantization_config: weights are taken as {model} states them, {kinds}"
@@ -111,53 +88,42 @@ def remarks_on(program: Program, config: Config, numerics: str) -> list[Remark]:
     return found
 
 
-def key_place(config: Config, path: str) -> Spot:
+def key_place(config: ModelConfig, path: str) -> Spot:
     """Where a key stands; the start of the file where nothing is of that name."""
-    return value_spot(config, path) or Spot(config.file, 1, 1)
+    return value_spot(config.config, path) or Spot(config.config.file, 1, 1)
 
 
-def needed_keys(program: Program, family: str) -> dict[str, str]:
-    """Keys without which the model cannot be built of a config of its family, and their kinds."""
-    assert program.model is not None  # checked by the loader
-    if family not in program.model.families:
-        return {}
-    binds = [bind for bind in program.binds.values() if bind.default is None]
-    return {bind.key: KINDS[bind.kind.name] for bind in binds if bind.kind.name in KINDS}
+def config_values(program: Program, config: ModelConfig) -> dict[str, Value]:
+    """What the names of the config section are in the bodies of blocks."""
+    formats = read_formats(program)
+    binds = program.binds.values()
+    values = (
+        (bind.name, _bound(program, formats, bind, config.names[bind.name])) for bind in binds
+    )
+    return {name: value for name, value in values if value is not None}
 
 
-def config_values(program: Program, config: Config) -> dict[str, Value]:
-    return {bind.name: _bound(bind, config) for bind in program.binds.values()}
-
-
-def _bound(bind: syntax.Bind, config: Config) -> Value:
-    if bind.kind.name == "rope":
-        rope = config.ropes.get(bind.key)
-        if rope is None:
-            known = ", ".join(config.ropes)
-            raise UserError("language.no_rope", bind.where, key=bind.key, known=known)
-        return RopeValue(rope)
-    value = config.values.get(bind.key, bind.default)
-    if value is None:
-        lack = "has null for" if bind.key in config.data else "has no"
-        values = {"key": bind.key, "file": config.file, "lack": lack}
-        raise UserError("language.config_missing", bind.where, **values)
-    if isinstance(value, bool) or not isinstance(value, HELD[bind.kind.name]):
-        spot = value_spot(config, bind.key) or bind.where
-        wanted, found = bind.kind.name, spoken(value)
-        raise UserError("language.config_kind", spot, key=bind.key, wanted=wanted, found=found)
-    if isinstance(value, str):
-        return TextValue(value)
-    if isinstance(value, int) and bind.kind.name == "int":
-        return Number(value, Size.of(bind.name))
-    assert isinstance(value, int | float)
-    return Number(float(value))
-
-
-def spoken(value: object) -> str:
-    """A value as a config or a model file writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def _bound(
+    program: Program, formats: dict[str, FormatValue], bind: syntax.Bind, value: Setting
+) -> Value | None:
+    """None for what only the layer table and `require` read: flags and lists."""
+    match bind.kind.name, value:
+        case _, None:
+            return NothingValue()
+        case "block", str():
+            return BlockValue(program.blocks[value])
+        case "format", str():
+            return formats[value]
+        case _, Rope():
+            return RopeValue(value)
+        case _, str():
+            return TextValue(value)
+        case (("int" | "count"), int()):
+            return Number(value, Size.of(bind.name))
+        case "float", int() | float():
+            return Number(float(value))
+        case _:
+            return None
 
 
 # ---- formats -----------------------------------------------------------------------------------
@@ -230,12 +196,15 @@ def cell(
         return Number(value, Size.of(value))
     if kind == "float" and isinstance(value, float | int):
         return Number(float(value))
+    if isinstance(value, Target):
+        return formats[value.name] if kind == "format" else BlockValue(program.blocks[value.name])
     if kind not in ("block", "format") or not isinstance(value, str):
         found = spoken(value)
         raise UserError("language.cell", column.where, name=column.name, wanted=kind, found=found)
-    target = dict(column.cases).get(value)
-    if target is None:
-        known = ", ".join(case for case, _ in column.cases)
+    cases = {c.value: c.target for c in column.cases if isinstance(c, syntax.ValueCase)}
+    target = cases.get(value)
+    if not isinstance(target, syntax.Name):
+        known = ", ".join(map(str, cases))
         raise UserError("language.case", column.where, name=column.name, found=value, known=known)
     if kind == "format":
         return known_format(target, formats)

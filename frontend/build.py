@@ -31,6 +31,7 @@ from supertile.frontend.hf_config import Config
 from supertile.frontend.instance import Instance, settings_of
 from supertile.frontend.parse import too_deep
 from supertile.frontend.program import Program, load_program
+from supertile.frontend.settle import ModelConfig, settle
 from supertile.frontend.values import (
     BlockValue,
     FormatValue,
@@ -53,7 +54,10 @@ CALL_LIMIT = 10_000  # of blocks, each inlined; whole models have some hundred
 
 
 def build_model(
-    path: Path, config: Config, numerics: str = "reference", entries: Sequence[str] | None = None
+    path: Path,
+    config: Config | ModelConfig,
+    numerics: str = "reference",
+    entries: Sequence[str] | None = None,
 ) -> ModuleOp:
     """The module of a model file under a config; without `entries`, all that the config allows."""
     return build_program(load_program(path), config, numerics, entries)
@@ -61,7 +65,7 @@ def build_model(
 
 def build_program(
     program: Program,
-    config: Config,
+    config: Config | ModelConfig,
     numerics: str = "reference",
     entries: Sequence[str] | None = None,
 ) -> ModuleOp:
@@ -75,13 +79,13 @@ def build_program(
 class ModelBuilder:
     """Holds what all functions of a module share."""
 
-    def __init__(self, program: Program, config: Config, numerics: str) -> None:
-        bind.check_config(program, config)
+    def __init__(self, program: Program, config: Config | ModelConfig, numerics: str) -> None:
         self.program = program
-        self.config = config
+        self.config = config if isinstance(config, ModelConfig) else settle(program, config)
+        bind.check_config(program, self.config)
         self.numerics = numerics
         self.reference = numerics == "reference"
-        self.globals = bind.config_values(program, config)
+        self.globals = bind.config_values(program, self.config)
         self.known = {
             name: value.value
             for name, value in self.globals.items()

@@ -1,22 +1,20 @@
 """What must hold of a program whatever the config: names, uses, counts, kinds of declarations.
 
 Sizes and formats are checked per use, while the model is built (`evaluate.py`); everything here
-also covers blocks that the config at hand does not use. `check_body.py` has the bodies of blocks.
+also covers blocks that the config at hand does not use. `check_section.py` has the config section
+and the layer table, `check_body.py` the bodies of blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
 from supertile.frontend import syntax
 from supertile.frontend.builtins import BUILTINS
 from supertile.frontend.check_body import CONSTANTS, BodyCheck, check_kind
-from supertile.frontend.program import Program, place
-from supertile.ir.errors import Spot, UserError, nearest
+from supertile.frontend.check_section import check_section
+from supertile.frontend.program import Program
+from supertile.ir.errors import UserError
 from supertile.ir.types import ELEMENTS
 
-BIND_KINDS = ("int", "float", "text", "rope")
-COLUMN_KINDS = ("int", "float", "rope", "block", "format")
 SCALES = ("f8e8m0", "f32")
 SCALED_KEYWORDS = ("inputs", "result", "after")
 TRANSFORMS = ("hadamard",)
@@ -28,45 +26,15 @@ def check_program(program: Program) -> None:
     for name, where in program.defined.items():
         if name in BUILTINS or name in ELEMENTS or name in CONSTANTS:
             raise UserError("language.builtin_name", where, name=name)
-    for bind in program.binds.values():
-        check_kind(bind.kind, BIND_KINDS)
-    for table in program.tables.values():
-        _check_table(program, table)
+    used: set[str] = set()
+    check_section(program, used)
     for item in program.formats.values():
         _check_format(item)
-    used: set[str] = set()
     for block in (*program.blocks.values(), *program.entries.values()):
         BodyCheck(program, block, used).run()
     for name, bind in program.binds.items():
         if name not in used:
             raise UserError("language.unused", bind.where, what="config name", name=name)
-
-
-def _check_table(program: Program, table: syntax.Table) -> None:
-    _check_once((column.name, column.where) for column in table.columns)
-    for column in table.columns:
-        check_kind(column.kind, COLUMN_KINDS)
-        chooses = column.kind.name in ("block", "format")
-        if chooses != bool(column.cases):
-            raise UserError("language.cases", column.where, name=column.name)
-        _check_once((case, target.where) for case, target in column.cases)
-        known = program.blocks if column.kind.name == "block" else [*program.formats, *ELEMENTS]
-        for _, target in column.cases:
-            _check_known(target, known)
-
-
-def _check_once(names: Iterable[tuple[str, Spot]]) -> None:
-    seen: dict[str, Spot] = {}
-    for name, where in names:
-        if name in seen:
-            raise UserError("language.defined_twice", where, name=name, earlier=place(seen[name]))
-        seen[name] = where
-
-
-def _check_known(name: syntax.Name, known: Collection[str]) -> None:
-    if name.name not in known:
-        hint = nearest(name.name, known)
-        raise UserError("language.unknown_name", name.where, name=name.name, hint=hint)
 
 
 def _check_format(item: syntax.Format) -> None:

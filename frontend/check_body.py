@@ -14,6 +14,8 @@ from supertile.ir.types import ELEMENTS, StateAttr
 
 CONSTANTS = ("position", "infinity", "T", "B")
 ROW_SETS = ("layers", "draft_layers")
+RULE_KINDS = ("flag", "list")
+"""Kinds of config names that only rules and requirements read: they are no values of a block."""
 
 
 def check_kind(kind: syntax.Name, known: tuple[str, ...]) -> None:
@@ -238,6 +240,8 @@ class BodyCheck:
                 self._call(expression, indices)
             case syntax.Sum():
                 self._sum(expression, indices)
+            case syntax.Flag():
+                raise UserError("language.rule_only", expression.where, found="true and false")
             case _:
                 for child in _children(expression):
                     self._expression(child, indices)
@@ -247,6 +251,10 @@ class BodyCheck:
         if name in indices:
             return
         if self._is_known(name):
+            bind = self.program.binds.get(name)
+            if bind is not None and name not in self.names and bind.kind.name in RULE_KINDS:
+                found = f"the {bind.kind.name} {name}"
+                raise UserError("language.rule_only", expression.where, found=found)
             return self._count(name, expression.where)
         known = [*self.names, *self.program.defined, *BUILTINS, *indices]
         hint = nearest(name, known, "define it above, or give it as a parameter")

@@ -57,6 +57,8 @@ def _has(keys: Keys, *paths: str) -> bool:
 
 def _check_tokens(keys: Keys) -> None:
     """Special tokens are in the vocabulary; some files write -1 for none."""
+    if keys.get("vocab_size") is None:
+        return
     vocabulary = keys.integer("vocab_size")
     for key in TOKEN_IDS:
         value = keys.get(key)

@@ -257,6 +257,8 @@ class Evaluator:
                 return indexing.item(self, expression)
             case syntax.Sum():
                 return indexing.total(self, expression)
+            case syntax.Flag():  # refused by check_program
+                raise AssertionError
             case syntax.Sequence():
                 return TupleValue(tuple(self.evaluate(item) for item in expression.items))
 
@@ -269,8 +271,8 @@ class Evaluator:
         if len(operands) < len(values):
             wrong = next(v for v in values if not isinstance(v, Number | TensorValue))
             raise UserError("language.arithmetic", expression.where, found=describe(wrong))
-        if expression.symbol == "^":
-            raise UserError("language.power", expression.where)
+        if expression.symbol in "^%":
+            raise UserError("language.power", expression.where, symbol=expression.symbol)
         if expression.symbol == "neg":
             return unary(self, "neg", operands[0], expression.where)
         a, b = operands

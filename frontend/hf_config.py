@@ -1,114 +1,75 @@
-"""A model's Hugging Face `config.json`, brought to the one form that model files bind to.
+"""A model's Hugging Face `config.json`: the file as it stands, and each key checked as it is read.
 
-Two dialects describe the same model: the published one (`compress_ratios`, `num_hash_layers`,
-`rope_scaling`) and the one that transformers writes (`layer_types`, `mlp_layer_types`,
-`rope_parameters`). A file may mix them; where both say the same thing they must agree.
-`families` says what each family's keys mean; here the file is read and each key checked.
-Wrong input raises `UserError` with a `config.` code.
+What the keys mean is said by the model file (`settle`), and for dialects that compute by a function
+of `families`. Wrong input raises `UserError` with a `config.` code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from supertile.frontend.config_formats import refuse_descriptions
-from supertile.frontend.config_numbers import check_numbers
-from supertile.frontend.families import FAMILIES
-from supertile.frontend.families.common import Rope, Row
-from supertile.frontend.families.small import shrink
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.files import read_text
 from supertile.ir.json_text import key_spot, parse_json, show_json, spot_at
 
-__all__ = ["Config", "Keys", "Rope", "normalize", "read_config", "shrink", "value_spot"]
-
 T = TypeVar("T")
-Needs = Callable[[str], Mapping[str, str]]
 
 FILE_LIMIT = 10_000_000  # bytes; published files have some 10,000
 SIZE_LIMIT = 2**31
-BRING = "a model file says which models it is for: docs/language.md tells how to write one"
 
 
 @dataclass(frozen=True)
 class Config:
-    """One model's configuration, normalised."""
+    """One model's configuration, as its file states it."""
 
     file: str
     family: str
     """`model_type`"""
-    values: Mapping[str, object]
-    """Every scalar key of the file, and the normalised ones: int, float, bool or str."""
-    ropes: Mapping[str, Rope]
-    """deepseek_v4: "sliding" and "compressed"; the others: "main"."""
-    layers: tuple[Row, ...]
-    """One row a main layer; what a row holds is with its family."""
-    draft_layers: tuple[Row, ...]
-    """One row a multi-token-prediction layer; deepseek_v4 only."""
+    data: Mapping[str, object]
+    """The object of the file"""
     text: str
     """The JSON text, to point at keys."""
-    data: Mapping[str, object] = field(default_factory=dict)
-    """The file's object, as it stands there."""
-    read: frozenset[str] = frozenset()
-    """Keys of it that the layers, ropes and values follow from; dots lead into objects."""
-    block_drafts: int = 0
-    """Stages that draft a block of tokens together (DSpark); they are not read."""
+    small: Literal["", "whole", "split"] = ""
+    """Read with tiny sizes; "split": such that two ranks share them without cutting a block."""
+
+    @cached_property
+    def values(self) -> Mapping[str, object]:
+        """Every scalar key of the file: int, float, bool or str."""
+        scalars = (str, int, float)
+        return {key: value for key, value in self.data.items() if isinstance(value, scalars)}
 
 
-def read_config(path: str | Path, needs: Needs | None = None) -> Config:
-    """The configuration in the JSON file at `path`.
-
-    `needs` gives the keys that the model file reads of a family, and what each must be: if keys are
-    missing, the error names those too.
-    """
+def read_config(path: str | Path) -> Config:
+    """The configuration in the JSON file at `path`."""
     file = str(path)
     text = read_text(file, "config", FILE_LIMIT)
-    config = normalize(_parse(file, text), file, text, needs)
+    config = normalize(_parse(file, text), file, text)
     refuse_descriptions(Path(file))
     return config
 
 
-def normalize(
-    data: Mapping[str, object], file: str, text: str, needs: Needs | None = None
-) -> Config:
+def normalize(data: Mapping[str, object], file: str, text: str) -> Config:
     """The configuration in the parsed object `data`, whose JSON text is `text`."""
     keys = Keys(data, file, text)
     family = keys.word("model_type")
     if keys.missing:
         raise keys.incomplete()
-    if family not in FAMILIES:
-        hint = nearest(family, FAMILIES, BRING)
-        known = ", ".join(FAMILIES)
-        raise keys.fail("config.family", "model_type", found=family, known=known, hint=hint)
-    scalars = {key: value for key, value in data.items() if isinstance(value, str | int | float)}
-    try:
-        parts = FAMILIES[family](keys)
-        values = {**scalars, **parts.values}
-        needed = {} if needs is None else needs(family)
-        keys.missing.update({key: kind for key, kind in needed.items() if key not in values})
-        check_numbers(keys, family)
-    except UserError:
-        if keys.missing:  # what stands in for a missing key may be at odds with another
-            raise keys.incomplete() from None
-        raise
-    if keys.missing:
-        raise keys.incomplete()
-    return Config(
-        file,
-        family,
-        values,
-        parts.ropes,
-        parts.layers,
-        parts.draft_layers,
-        text,
-        data,
-        frozenset(keys.read),
-        parts.block_drafts,
-    )
+    return Config(file, family, data, text)
+
+
+def shrink(config: Config, is_split: bool = False) -> Config:
+    """The same family with tiny sizes and one layer of each kind, in order of first appearance.
+
+    No size grows. If all layers are alike there are two of them, so that one follows another. With
+    `is_split` two ranks can share the sizes without cutting a block of codes.
+    """
+    return replace(config, small="split" if is_split else "whole")
 
 
 def value_spot(config: Config, key: str) -> Spot | None:
@@ -214,6 +175,11 @@ class Keys:
             expected = " or ".join(dict.fromkeys(map(str, counts)))
             raise self.fail("config.length", path, expected=expected, found=len(found))
         return found
+
+    def whole_numbers(self, path: str) -> tuple[int, ...]:
+        """The integers of the list at `path`, of 0 and more."""
+        entries = self._typed(path, self._given(path, None, "a list"), list, "a list")
+        return tuple(self.bounded(f"{path}[{i}]", entry, 0) for i, entry in enumerate(entries))
 
     def agreed(self, read: Callable[[str], T], *paths: str, default: T | None = None) -> T:
         """The one value that every present path gives."""

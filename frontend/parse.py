@@ -136,7 +136,7 @@ def _check_nesting(text: str, path: str) -> None:
         operations = 0
         for column, character in enumerate(line.split("#")[0], start=1):
             depth = max(0, depth + (character in "([{") - (character in ")]}"))
-            operations += character in "+-*/^"
+            operations += character in "+-*/%^"
             if depth > BRACKET_LIMIT or operations > OPERATION_LIMIT:
                 raise too_deep(Spot(path, number, column, line))
 

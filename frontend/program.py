@@ -10,6 +10,7 @@ from supertile.frontend.parse import read_model_file
 from supertile.ir.errors import Spot, UserError
 
 IMPORT_LIMIT = 32  # files
+LAYERS = "layers"  # the config name of their number
 SUFFIX = ".st"
 
 
@@ -19,6 +20,10 @@ class Program:
 
     path: str
     model: syntax.Model | None = None
+    dialect: syntax.Name | None = None
+    """Whose keys Python reads before the lines of the config section."""
+    layers: syntax.Bind | None = None
+    """How many layers there are; without it, `num_hidden_layers`."""
     binds: dict[str, syntax.Bind] = field(default_factory=dict)
     requires: list[syntax.Require] = field(default_factory=list)
     tables: dict[str, syntax.Table] = field(default_factory=dict)
@@ -123,9 +128,18 @@ def _add(program: Program, item: syntax.TopLevel, is_main: bool) -> None:
 
 
 def _add_config(program: Program, config: syntax.Config) -> None:
+    if config.dialect is not None:
+        if program.dialect is not None and program.dialect.name != config.dialect.name:
+            earlier = place(program.dialect.where)
+            name = "dialect"
+            raise UserError("language.defined_twice", config.where, name=name, earlier=earlier)
+        program.dialect = config.dialect
     for line in config.lines:
         if isinstance(line, syntax.Require):
             program.requires.append(line)
+            continue
+        if line.name == LAYERS and program.layers is None:
+            program.layers = line
             continue
         program.define(line.name, line.where)
         program.binds[line.name] = line

@@ -30,6 +30,11 @@ class Text(Node):
 
 
 @dataclass(frozen=True)
+class Flag(Node):
+    value: bool
+
+
+@dataclass(frozen=True)
 class Nothing(Node):
     """`none`: no value, where one is optional."""
 
@@ -49,7 +54,7 @@ class Field(Node):
 
 @dataclass(frozen=True)
 class Operation(Node):
-    """`+ - * / ^`, or `neg` with one operand."""
+    """`+ - * / % ^`, or `neg` with one operand."""
 
     symbol: str
     operands: tuple[Expression, ...]
@@ -90,7 +95,9 @@ class Sequence(Node):
     items: tuple[Expression, ...]
 
 
-Expression = Number | Text | Nothing | Name | Field | Operation | Call | Item | Sum | Sequence
+Expression = (
+    Number | Text | Flag | Nothing | Name | Field | Operation | Call | Item | Sum | Sequence
+)
 
 
 # ---- statements --------------------------------------------------------------------------------
@@ -170,33 +177,74 @@ class Import(Node):
 
 
 @dataclass(frozen=True)
+class Condition(Node):
+    """`a < b`, `a <= b`, `a is b` or `a in b`."""
+
+    sign: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class ValueCase(Node):
+    """`fp8: stored8`: which value of the config stands for what."""
+
+    value: int | float | str | bool
+    target: Name | Text
+
+
+@dataclass(frozen=True)
+class RuleCase(Node):
+    """`dense if l < K`; without a condition: in all other layers."""
+
+    target: Name
+    condition: Condition | None
+
+
+@dataclass(frozen=True)
+class RopeSetting(Node):
+    """`rope[C, halves]`: the rotated channels, and which two of them are a pair."""
+
+    channels: Expression
+    pairs: Name
+
+
+@dataclass(frozen=True)
 class Bind(Node):
-    """`D = hidden_size: int or 64`."""
+    """`D = hidden_size: int or 64`; dots of the key lead into objects."""
 
     name: str
     key: str
     kind: Name
-    default: int | float | str | bool | None
+    rope: RopeSetting | None
+    cases: tuple[ValueCase | RuleCase, ...]
+    default: Expression | None
 
 
 @dataclass(frozen=True)
 class Require(Node):
-    """`require scoring_func is "sigmoid"`, where the config states it."""
+    """`require scoring_func is "sigmoid"`, where the config states it; or `require K <= E`."""
 
-    key: str
-    value: int | float | str | bool
+    condition: Condition
 
 
 @dataclass(frozen=True)
 class Config(Node):
+    """The lines of a config section, and the dialect whose keys Python reads."""
+
+    dialect: Name | None
     lines: tuple[Bind | Require, ...]
 
 
 @dataclass(frozen=True)
 class Column(Node):
+    """`feed_forward: block { dense if l < K, moe }`: a cell in the row of each layer."""
+
     name: str
+    key: str | None
     kind: Name
-    cases: tuple[tuple[str, Name], ...]
+    cases: tuple[ValueCase | RuleCase, ...]
+    default: Expression | None
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from supertile.frontend.syntax import (
     Block,
     Call,
     Column,
+    Condition,
     Config,
     Field,
+    Flag,
     Format,
     Import,
     Item,
@@ -36,12 +38,15 @@ from supertile.frontend.syntax import (
     Part,
     Require,
     Return,
+    RopeSetting,
+    RuleCase,
     Sequence,
     State,
     Sum,
     Table,
     Target,
     Text,
+    ValueCase,
     Weight,
 )
 from supertile.ir.errors import Spot, UserError
@@ -95,24 +100,51 @@ class TreeBuilder(Transformer[Token, ModelFile]):
         return Import(self.at(meta), self.quoted(items[0]))
 
     def config(self, meta: Meta, items: list[Any]) -> Config:
-        return Config(self.at(meta), tuple(items))
+        dialect, *lines = items
+        return Config(self.at(meta), self.naming(dialect) if dialect else None, tuple(lines))
 
     def bind(self, meta: Meta, items: list[Any]) -> Bind:
-        name, key, kind, default = items
-        value = default.value if default is not None else None
-        return Bind(self.at(meta), str(name), str(key or name), self.naming(kind), value)
+        name, key, (kind, rope, cases), default = items
+        return Bind(self.at(meta), str(name), key or str(name), kind, rope, cases, default)
 
     def require(self, meta: Meta, items: list[Any]) -> Require:
-        return Require(self.at(meta), str(items[0]), items[1].value)
+        return Require(self.at(meta), items[0])
+
+    def key(self, meta: Meta, items: list[Any]) -> str:
+        return ".".join(map(str, items))
+
+    def setting(self, meta: Meta, items: list[Any]) -> tuple[Name, RopeSetting | None, Any]:
+        word, channels, pairs, *cases = items
+        rope = RopeSetting(channels.where, channels, self.naming(pairs)) if channels else None
+        return self.naming(word), rope, _given(cases)
+
+    def value_case(self, meta: Meta, items: list[Any]) -> ValueCase:
+        value, target = items
+        named = self.quoted(target) if target.type == "STRING" else self.naming(target)
+        return ValueCase(self.at(meta), self._literal(value), named)
+
+    def _literal(self, token: Token) -> int | float | str | bool:
+        if token.type == "NUMBER":
+            return self._number(token)
+        if token.type in ("TRUE", "FALSE"):
+            return token.type == "TRUE"
+        return self.quoted(token).value if token.type == "STRING" else str(token)
+
+    def rule_case(self, meta: Meta, items: list[Any]) -> RuleCase:
+        return RuleCase(self.at(meta), self.naming(items[0]), items[1])
+
+    def condition(self, meta: Meta, items: list[Any]) -> Condition:
+        left, sign, right = items
+        return Condition(self.at(meta), str(sign), left, right)
 
     def table(self, meta: Meta, items: list[Any]) -> Table:
         return Table(self.at(meta), str(items[0]), tuple(items[1:]))
 
     def column(self, meta: Meta, items: list[Any]) -> Column:
-        return Column(self.at(meta), str(items[0]), self.naming(items[1]), _given(items[2:]))
-
-    def case(self, meta: Meta, items: list[Any]) -> tuple[str, Name]:
-        return str(items[0]), self.naming(items[1])
+        name, key, (kind, rope, cases), default = items
+        if rope is not None:
+            raise UserError("language.rope_place", rope.where)
+        return Column(self.at(meta), str(name), key, kind, cases, default)
 
     def format(self, meta: Meta, items: list[Any]) -> Format:
         return Format(self.at(meta), str(items[0]), items[1])
@@ -169,8 +201,8 @@ class TreeBuilder(Transformer[Token, ModelFile]):
         return Target(self.at(meta), str(items[0]), indices)
 
     def loop(self, meta: Meta, items: list[Any]) -> Loop:
-        variable, over = self.naming(items[0]), self.naming(items[1])
-        return Loop(self.at(meta), variable, over, tuple(items[2:]))
+        variable, _, over, *body = items
+        return Loop(self.at(meta), self.naming(variable), self.naming(over), tuple(body))
 
     def return_values(self, meta: Meta, items: list[Any]) -> Return:
         return Return(self.at(meta), tuple(items))
@@ -181,6 +213,7 @@ class TreeBuilder(Transformer[Token, ModelFile]):
     subtract = _operation("-")
     multiply = _operation("*")
     divide = _operation("/")
+    remainder = _operation("%")
     power = _operation("^")
     negate = _operation("neg")
 
@@ -203,25 +236,22 @@ class TreeBuilder(Transformer[Token, ModelFile]):
         return Field(self.at(meta), str(items[0]), str(items[1]))
 
     def number(self, meta: Meta, items: list[Any]) -> Number:
-        text = str(items[0])
+        return Number(self.at(meta), self._number(items[0]))
+
+    def _number(self, token: Token) -> int | float:
+        text = str(token)
         if len(text) > DIGITS_LIMIT or not math.isfinite(float(text)):
-            raise UserError("language.number", self.at(meta))
+            raise UserError("language.number", self.at(token))
         value = int(text) if text.isdigit() else float(text)
         if isinstance(value, int) and value >= NUMBER_LIMIT:
-            raise UserError("language.number", self.at(meta))
-        return Number(self.at(meta), value)
-
-    def negative(self, meta: Meta, items: list[Any]) -> Number:
-        return Number(self.at(meta), -self.number(meta, items).value)
+            raise UserError("language.number", self.at(token))
+        return value
 
     def text(self, meta: Meta, items: list[Any]) -> Text:
         return self.quoted(items[0])
 
-    def true(self, meta: Meta, items: list[Any]) -> Number:
-        return Number(self.at(meta), True)
-
-    def false(self, meta: Meta, items: list[Any]) -> Number:
-        return Number(self.at(meta), False)
+    def flag(self, meta: Meta, items: list[Any]) -> Flag:
+        return Flag(self.at(meta), items[0].type == "TRUE")
 
     def none(self, meta: Meta, items: list[Any]) -> Nothing:
         return Nothing(self.at(meta))

@@ -11,7 +11,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from supertile.frontend import syntax
 from supertile.frontend.dimensions import Size, show
-from supertile.frontend.hf_config import Rope
+from supertile.frontend.families.common import Rope
 from supertile.ir.types import ELEMENT_NAMES, f8e8m0, i1, is_float, is_integer, is_scaled, type_of
 
 if TYPE_CHECKING:

@@ -3,11 +3,12 @@
 from functools import cache
 from pathlib import Path
 
+from model_files import model_for
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.cli.deployed_model import deployed_model
 from supertile.cli.expert_kernels import ExpertKernels
-from supertile.cli.inputs import config_path, model_path
+from supertile.cli.inputs import config_path
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import Config, read_config
 from supertile.targets.deploy import Model
@@ -25,7 +26,7 @@ def config_of(name: str) -> Config:
 def graph_module(config: str, numerics: str = "deployed") -> ModuleOp:
     """The main model under a config, at the graph level; not to be changed."""
     values = config_of(config)
-    return build_model(model_path(values.family), values, numerics, ["logits"])
+    return build_model(model_for(values), values, numerics, ["logits"])
 
 
 @cache

@@ -1,4 +1,8 @@
-"""What the keys of each model family mean: one function a family, from checked keys to rows."""
+"""Dialects that compute: from the keys of a config to values, ropes and rows of layers.
+
+What a dialect need not compute stands in the model file. `config NAME` in a model file takes the
+dialect NAME.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,11 @@ from typing import TYPE_CHECKING
 from supertile.frontend.families.common import Parts
 from supertile.frontend.families.deepseek_v3 import deepseek_v3
 from supertile.frontend.families.deepseek_v4 import deepseek_v4
-from supertile.frontend.families.llama import llama
-from supertile.frontend.families.qwen3_moe import qwen3_moe
 
 if TYPE_CHECKING:
     from supertile.frontend.hf_config import Keys
 
-FAMILIES: dict[str, Callable[[Keys], Parts]] = {
+DIALECTS: dict[str, Callable[[Keys], Parts]] = {
     "deepseek_v4": deepseek_v4,
     "deepseek_v3": deepseek_v3,
-    "llama": llama,
-    "qwen3_moe": qwen3_moe,
 }

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from supertile.ir.tables import Table
+
 if TYPE_CHECKING:
     from supertile.frontend.hf_config import Keys
 
@@ -19,7 +21,7 @@ LAYER_LIMIT = 4096  # a row is made for each layer
 # fmt: off
 # Sizes, integers of 1 and more: what every family needs, then what each needs.
 SIZES = ("vocab_size", "hidden_size", "num_attention_heads")
-FAMILY_SIZES = {
+FAMILY_SIZES = Table(__name__, "FAMILY_SIZES", {
     "deepseek_v4": (
         "head_dim", "q_lora_rank", "o_groups", "o_lora_rank", "sliding_window",
         "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
@@ -28,12 +30,7 @@ FAMILY_SIZES = {
         "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "intermediate_size",
         "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group", "moe_intermediate_size",
     ),
-    "llama": (),
-    "qwen3_moe": (
-        "num_key_value_heads", "intermediate_size", "num_experts", "num_experts_per_tok",
-        "moe_intermediate_size",
-    ),
-}
+})
 # Checked where present, left to the model file where absent.
 OPTIONAL_SIZES = (
     "q_lora_rank", "n_shared_experts", "max_position_embeddings", "hc_mult", "hc_sinkhorn_iters",
@@ -42,12 +39,15 @@ OPTIONAL_SIZES = (
 OPTIONAL_NUMBERS = ("routed_scaling_factor", "swiglu_limit", "hc_eps")
 OPTIONAL_FLAGS = ("norm_topk_prob", "attention_bias", "mlp_bias", "use_sliding_window")
 # fmt: on
-HEAD_WEIGHTS = {  # of the output head when tied to the embedding, and when not
-    "deepseek_v4": ("embed.weight", "head.weight"),
-    "deepseek_v3": ("model.embed_tokens.weight", "lm_head.weight"),
-    "llama": ("model.embed_tokens.weight", "lm_head.weight"),
-    "qwen3_moe": ("model.embed_tokens.weight", "lm_head.weight"),
-}
+# Of the output head when tied to the embedding, and when not.
+HEAD_WEIGHTS = Table(
+    __name__,
+    "HEAD_WEIGHTS",
+    {
+        "deepseek_v4": ("embed.weight", "head.weight"),
+        "deepseek_v3": ("model.embed_tokens.weight", "lm_head.weight"),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,18 @@ class Parts(NamedTuple):
     block_drafts: int = 0
 
 
-def common_values(keys: Keys, family: str) -> dict[str, object]:
+def common_values(keys: Keys, dialect: str) -> dict[str, object]:
     """Checks the keys that need no other key; what of them is normalised."""
     checks = keys.checking()  # whether the model reads them is for its file to say
     present = [key for key in OPTIONAL_SIZES if checks.get(key) is not None]
-    for key in (*SIZES, *FAMILY_SIZES[family], *present):
+    for key in (*SIZES, *FAMILY_SIZES[dialect], *present):
         checks.integer(key)
     for key in [key for key in OPTIONAL_FLAGS if checks.get(key) is not None]:
         checks.flag(key)
     numbers = [key for key in OPTIONAL_NUMBERS if checks.get(key) is not None]
-    tied, own = HEAD_WEIGHTS[family]
+    tied, own = HEAD_WEIGHTS[dialect]
     return {
         **{key: checks.number(key) for key in ("rms_norm_eps", *numbers)},
-        "model_type": family,
         "head_weight": tied if keys.flag("tie_word_embeddings", False) else own,
         "num_hidden_layers": keys.integer("num_hidden_layers", high=LAYER_LIMIT),
     }
@@ -168,15 +167,3 @@ def yarn_magnitude(factor: float, weight: float) -> float:
     from supertile.ir import portable_math  # brings NumPy, which few configs need
 
     return 0.1 * weight * float(portable_math.log(factor)) + 1.0
-
-
-def head_channels(keys: Keys) -> int:
-    """`head_dim`, all of which is rotated; heads of keys and values divide those of queries."""
-    if keys.get("head_dim") is None:
-        keys.divides("num_attention_heads", "hidden_size")
-    if keys.checking().get("num_key_value_heads") is not None:
-        keys.divides("num_key_value_heads", "num_attention_heads")
-    width = keys.integer("hidden_size") // keys.integer("num_attention_heads")
-    channels = keys.integer("head_dim", width)
-    keys.even("head_dim", channels)
-    return channels

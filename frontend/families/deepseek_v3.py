@@ -26,6 +26,8 @@ EQUAL = {"num_key_value_heads": "num_attention_heads", "head_dim": "qk_rope_head
 def deepseek_v3(keys: Keys) -> Parts:
     """Rows: feed_forward ("dense" or "moe"), rope. Draft layers are not run."""
     values = common_values(keys, "deepseek_v3")
+    if "q_lora_rank" not in keys.data:  # null says that queries are whole, nothing says nothing
+        keys.integer("q_lora_rank")
     keys.divides("n_group", "n_routed_experts")
     keys.within("topk_group", "n_group")
     keys.within("num_experts_per_tok", "n_routed_experts")

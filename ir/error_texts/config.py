@@ -76,12 +76,6 @@ CONFIG_TEXTS: dict[str, Text] = {
         found="{found}",
         suggestion="{hint}",
     ),
-    "config.family": Text(
-        "`{key}` names a model family that cannot be read",
-        expected="{known}",
-        found="{found}",
-        suggestion="{hint}",
-    ),
     "config.architecture": Text(
         "`{key}` changes the model, and {model} does not read it: {meaning}",
         found="{found}{others}",
@@ -152,6 +146,11 @@ CONFIG_TEXTS: dict[str, Text] = {
         expected="a release whose config.json says how its weights are stored",
         found="{found}",
         suggestion="take a release that is stored as the model file states",
+    ),
+    "config.rope_key": Text(
+        "`{key}` says how positions turn, and is not read",
+        expected="the keys of a rope of the kinds default, linear, yarn and llama3",
+        suggestion="a model file that reads the key under a name of its config section may use it",
     ),
     "config.odd": Text(
         "`{key}` gives no whole number of channel pairs to rotate",

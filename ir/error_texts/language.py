@@ -74,8 +74,35 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         "a format and sizes belong here", expected="a kind such as bf16[T, D]"
     ),
     "language.cases": Text(
-        "column {name}: cases belong to the kinds block and format, and only to them",
-        expected="{name}: block {{ value: block_name, ... }}",
+        "{name}: cases belong to the kinds block and format, to text, and to ropes of the table",
+        expected='{name}: block {{ value: block_name, ... }}, or text {{ value: "text", ... }}',
+    ),
+    "language.rule_cases": Text(
+        "{name}: these cases do not say what every layer has",
+        expected="{name}: block {{ first if l < K, second }}: a condition each but for the last",
+        suggestion="a column with rules has no key, no default and no case of a value",
+    ),
+    "language.rope_place": Text(
+        "a rope says its channels and which two of them turn together, in the config section",
+        expected="turn = rope_theta: rope[C, halves], or [C, interleaved]",
+    ),
+    "language.rope_channels": Text(
+        "a rope turns pairs of channels", expected="an even number of channels", found="{found}"
+    ),
+    "language.rule": Text(
+        "a rule reads names, numbers and their arithmetic",
+        expected="an expression such as (l + 1) % step",
+        suggestion="calls and lists belong into blocks",
+    ),
+    "language.rule_only": Text(
+        "this is for the layer table and for require, not for blocks",
+        found="{found}",
+        suggestion="let a column choose a block by it: {{ first if NAME is true, second }}",
+    ),
+    "language.default": Text(
+        "the config has no {key}, and its default is of another kind",
+        expected="{wanted}",
+        found="{found}",
     ),
     "language.format": Text(
         "this is no format", expected="scaled(element, scale element, [block sizes])"
@@ -181,7 +208,9 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         suggestion="give the value a name first",
     ),
     "language.power": Text(
-        "^ takes numbers", expected="numbers on both sides", suggestion="use sqrt, rsqrt or x * x"
+        "{symbol} takes numbers",
+        expected="numbers on both sides",
+        suggestion="of tensors, use sqrt, rsqrt or x * x",
     ),
     "language.number": Text(
         "this is no number that can be held",
@@ -351,8 +380,8 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         suggestion="reach the block through a part over layers",
     ),
     "language.row_column": Text(
-        "the config gives no column {name}",
-        suggestion="remove the column, or use the model file of this family",
+        "the config gives no column {name}: it has no {key}",
+        suggestion="give a rule, {{ first if l < K, second }}, another key, or a default",
     ),
     "language.cell": Text("column {name} holds another kind", expected="{wanted}", found="{found}"),
     "language.case": Text(
@@ -388,13 +417,10 @@ LANGUAGE_TEXTS: dict[str, Text] = {
         "this config is of another model than {model}",
         expected="model_type {wanted}",
         found="{found}",
-        suggestion="use the model file of {found}",
+        suggestion="{hint}",
     ),
     "language.require": Text(
-        "{model} does not cover this config", expected="{key}: {wanted}", found="{found}"
-    ),
-    "language.config_missing": Text(
-        "{file} {lack} key {key}", expected="the key, or a default here: or VALUE"
+        "{model} does not cover this config", expected="{wanted}", found="{found}"
     ),
     "language.config_kind": Text(
         "the config key {key} has another kind", expected="{wanted}", found="{found}"

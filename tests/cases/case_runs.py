@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from model_files import model_for
 from safetensors.numpy import save_file
 from xdsl.dialects.builtin import ModuleOp
 
@@ -68,7 +69,7 @@ class Model:
 
 
 def build(config: Config, numerics: str = "reference") -> ModuleOp:
-    return build_model(MODELS / f"{config.family}.st", config, numerics)
+    return build_model(model_for(config), config, numerics)
 
 
 def with_weights(module: ModuleOp, checkpoint: Path) -> Model:

@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from case_runs import DATA, TOLERANCE, Array, Rows, apart, arrays, build, rows_of
+from level_runs import LEVELS, module_at
 from qwen3_numpy import Qwen3Moe
-from scheduled_runs import model_of, scheduled
-from xdsl.dialects.builtin import ModuleOp
+from scheduled_runs import model_of
 
 from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
-from supertile.ir.text import context
-from supertile.passes.choose_tiles import ChooseTiles
-from supertile.passes.instruments import fill_locations
-from supertile.passes.pipeline import PIPELINE, load_pass, parse_pipeline
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import Executor
 from supertile.runtime.generate import Generator, Request
@@ -40,23 +36,6 @@ def expected() -> Array:
     return np.stack([model.logits(row) for row in rows()]).astype(np.float32)
 
 
-def module_at(level: str, placed: str = "") -> ModuleOp:
-    """The module up to a level; with tiles smaller than all sizes."""
-    module = build(read_config(DATA / CASE / "config.json"))
-    fusions = [load_pass(name)() for phase, name in PIPELINE if phase == "fused"]
-    passes = [*parse_pipeline("canonicalize,cse")]
-    passes += parse_pipeline(placed) if placed else []
-    passes += fusions if level != "graph" else []
-    if level in ("tiled", "scheduled"):
-        passes += [ChooseTiles(force="test"), *parse_pipeline("lower-to-tile")]
-    for step in passes:
-        step.apply(context(), module)
-    fill_locations(module)
-    if level != "scheduled":
-        return module
-    return scheduled(module, tokens=2 * LENGTH, batch=2, context=LENGTH, memory="runtime")
-
-
 def test_numpy_agrees_with_transformers() -> None:
     """The stored logits, of all 37 tokens."""
     model = Qwen3Moe(DATA / CASE)
@@ -64,9 +43,9 @@ def test_numpy_agrees_with_transformers() -> None:
     assert apart(logits, arrays(CASE, "io.npz")["logits_prefill"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("level", ["graph", "fused", "tiled", "scheduled"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_every_level_gives_the_logits(level: str) -> None:
-    model = model_of(CASE, module_at(level))
+    model = model_of(CASE, module_at(CASE, level))
     kind = ScheduledExecutor if level == "scheduled" else Executor
     session = Session(kind(model.plan, model.weights.get), "logits", 2, LENGTH)
     logits = Generator(session).run(rows(), Request(chunk=LENGTH - 5)).logits
@@ -75,7 +54,7 @@ def test_every_level_gives_the_logits(level: str) -> None:
 
 @pytest.mark.parametrize("level", ["graph", "scheduled"])
 def test_four_ranks_in_groups_of_two_give_the_logits(level: str) -> None:
-    model = model_of(CASE, module_at(level, GROUPS))
+    model = model_of(CASE, module_at(CASE, level, GROUPS))
     if level == "scheduled":
         programs = ScheduledExecutor(model.plan, model.weights.get)
         session = LockstepSession(ScheduledRanks(programs, 4), "logits", 2, LENGTH)

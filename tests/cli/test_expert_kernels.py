@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from deployed_models import config_of, graph_module, kernels_on, model_on
+from model_files import model_for
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.cli.deploy import Answer, Goal, Schedules, with_options
 from supertile.cli.deployed_model import deployed_model
 from supertile.cli.expert_kernels import ExpertKernels
-from supertile.cli.inputs import model_path
 from supertile.frontend.build import build_model
-from supertile.frontend.hf_config import Config
+from supertile.frontend.program import load_program
+from supertile.frontend.settle import ModelConfig, settle
 from supertile.ir import comm
 from supertile.ir.comm_work import copy_bytes
 from supertile.passes.driver import Options, run_passes
@@ -39,9 +42,9 @@ NANOSECONDS = 2e-9  # tasks of a schedule take whole ones
 DEPLOYMENT = f"phase=decode ep={RANKS} batch={BATCH} context=4096"
 
 
-def last_layer(name: str) -> Config:
+def last_layer(name: str) -> ModelConfig:
     """A model at its real sizes with one layer, which has experts."""
-    config = config_of(name)
+    config = settle(load_program(model_for(config_of(name))), config_of(name))
     return replace(config, layers=config.layers[-1:], draft_layers=())
 
 
@@ -55,12 +58,12 @@ class Compiled:
 
 
 def compiled(
-    config: Config, machine: str, loads: str = "", forgotten: tuple[str, ...] = ()
+    config: ModelConfig, machine: str, loads: str = "", forgotten: tuple[str, ...] = ()
 ) -> Compiled:
     """Without overlap; `forgotten` keys are gone from the config once the module is built."""
     deployment = parse_deployment(DEPLOYMENT)
     goal = Goal(("m", "c"), config, load_machine(machine), deployment)
-    module = build_model(model_path(config.family), config, "deployed", goal.entries)
+    module = build_model(model_for(config), config, "deployed", goal.entries)
     goal = replace(goal, config=without(config, forgotten)).of_module(module)
     goal = replace(goal, loads=dealt(goal, loads) if loads else None)
     names = [name for phase, name in PIPELINE if phase != "scheduled"]
@@ -82,10 +85,11 @@ def dealt(goal: Goal, loads: str) -> PlacedLoads:
     return PlacedLoads.of(placed, load, loads, "experts dealt round-robin")
 
 
-def without(config: Config, keys: tuple[str, ...]) -> Config:
+def without(config: Any, keys: tuple[str, ...]) -> Any:
+    """What deployments read of a config, without some of its keys."""
     assert set(keys) <= set(config.values)
     values = {key: value for key, value in config.values.items() if key not in keys}
-    return replace(config, values=values)
+    return SimpleNamespace(family=config.family, values=values)
 
 
 def phases(tasks: Sequence[Task]) -> dict[str, float]:

@@ -15,7 +15,7 @@ CASES: dict[str, list[Case]] = {
         case("this nests too deeply", body="y = z" + " + 1" * 200 + " @+ 1"),
     ],
     "language.character": [
-        case("the character '%' has no meaning here", body="y = z @% 2"),
+        case("the character '&' has no meaning here", body="y = z @& 2"),
         case("the character ';' has no meaning here", body="y = z@; q = z"),
     ],
     "language.syntax": [
@@ -30,7 +30,8 @@ CASES: dict[str, list[Case]] = {
         case("this does not follow the grammar", item="block @table(x) -> y |   return x"),
         case("this does not follow the grammar", body="part p: norm(D)@"),
         case("this does not follow the grammar", config="F = intermediate_size@"),
-        case("this does not follow the grammar", body="y = @true"),
+        case("this does not follow the grammar", body="y = z @is true"),
+        case("this does not follow the grammar", table="kind: block { norm if l @}"),
     ],
     "language.indentation": [
         case("the indentation returns to a column at which no ",
@@ -75,8 +76,48 @@ CASES: dict[str, list[Case]] = {
         case("a format and sizes belong here", body='weight u: @[D] "u"'),
     ],
     "language.cases": [
-        case("column kind: cases belong to the kinds block and", table="@kind: block"),
-        case("column ratio: cases belong to the kinds block an", table="@ratio: int { one: norm }"),
+        case("kind: cases belong to the kinds block and", table="@kind: block"),
+        case("ratio: cases belong to the kinds block an", table="@ratio: int { one: norm }"),
+        case("F: cases belong to the kinds", config='@F = width: int { one: norm } or 1',
+             body="y = z * F"),
+        case("F: cases belong to the kinds", config='F = width: text { @one: norm } or "one"',
+             body="y = z * F"),
+    ],
+    "language.rule_cases": [
+        case("kind: these cases do not say", table="@kind: block { norm if l < H }"),
+        case("kind: these cases do not say", table="@kind: block { norm, decoder }"),
+        case("kind: these cases do not say", table="@kind: block { a: norm, norm }"),
+        case("kind: these cases do not say", table='@kind = types: block { norm if l < 1, norm }'),
+        case("act: these cases do not say", config='@act: block { norm } or "a"'),
+    ],
+    "language.rope_place": [
+        case("a rope says its channels", config="@other: rope",
+             body="y = rope(heads, position, other)"),
+        case("a rope says its channels", config="@F = width: int[C, halves]", body="y = z * F"),
+        case("a rope says its channels", table="slow: rope[@C, halves]"),
+    ],
+    "language.rope_channels": [
+        case("a rope turns pairs of channels", config="far = rope_theta: rope[C / 4, halves]",
+             body="y = rope(heads, position, far)", elsewhere=True),
+        case("a rope turns pairs of channels", config="far = rope_theta: rope[@3, halves]",
+             body="y = rope(heads, position, far)"),
+        case("a rope turns pairs of channels", config="far = rope_theta: rope[C - 3, halves]",
+             body="y = rope(heads, position, far)", elsewhere=True),
+    ],
+    "language.rule": [
+        case("a rule reads names, numbers", table="kind: block { norm if @exp(l) < 1, norm }"),
+        case("a rule reads names, numbers", config="F = width: int or @[1, 2]", body="y = z * F"),
+    ],
+    "language.rule_only": [
+        case("this is for the layer table", body="y = @true"),
+        case("this is for the layer table", config="F = width: flag or true", body="y = z * @F"),
+        case("this is for the layer table", config="F = width: list or none", body="y = z * @F"),
+    ],
+    "language.default": [
+        case("the config has no width", config='F = width: int or @"wide"', body="y = F"),
+        case("the config has no width", config='F = width: int or @H / 4', body="y = F"),
+        case("the config has no width", config='F = width: flag or @1 | require F is true'),
+        case("the config has no width", config='F = width: int or @0', body="y = F"),
     ],
     "language.format": [
         case("this is no format", item="format f = @f32 * 2"),
@@ -214,7 +255,7 @@ CASES: dict[str, list[Case]] = {
         case("a part for each expert has {e} in its prefix, an",
              item="block a(x, g) -> y |   @weight u: bf16[D, D] head |   return linear(x, u)",
              body='part e: a[4] "e{e}." | y = route(e, x, take(x, top(x, 2)), top(x, 2))',
-             config="head = head_weight: text"),
+             config='head = head_weight: text or "head"'),
     ],
     "language.nested_experts": [
         case("experts inside experts",
@@ -286,22 +327,6 @@ CASES: dict[str, list[Case]] = {
         case("Base does not cover this config",
              config="require tie_word_embeddings is true", elsewhere=True),
         case("Base does not cover this config", config="require head_dim is 8", elsewhere=True),
-    ],
-    "language.config_missing": [
-        case("config.json has no key width", config="@F = width: int", body="y = F"),
-    ],
-    "language.config_kind": [
-        case("the config key rms_norm_eps has another kind",
-             config="F = rms_norm_eps: int",
-             body="y = F", elsewhere=True),
-        case("the config key width has another kind",
-             config='@F = width: int or "wide"',
-             body="y = F"),
-    ],
-    "language.no_rope": [
-        case("the config gives no rope other",
-             config="@other: rope",
-             body="y = rope(heads, position, other)"),
     ],
 }
 # fmt: on

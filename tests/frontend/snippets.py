@@ -15,6 +15,7 @@ from supertile.frontend.build import build_program
 from supertile.frontend.hf_config import Config, normalize, read_config
 from supertile.frontend.parse import parse_model
 from supertile.frontend.program import program_of
+from supertile.frontend.settle import settle
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import Executor
 from supertile.runtime.plan import WeightUse, plan_module
@@ -27,7 +28,6 @@ KEYS = {
     "hidden_size": 8,
     "vocab_size": 16,
     "num_attention_heads": 2,
-    "num_key_value_heads": 1,
     "num_hidden_layers": 2,
     "head_dim": 4,
     "rms_norm_eps": 1e-5,
@@ -46,10 +46,11 @@ config
   H = num_attention_heads: int
   C = head_dim: int
   eps = rms_norm_eps: float
+  turn = rope_theta: rope[C, halves]
   CONFIG
 
 table layer
-  rope: rope
+  rope: rope { turn }
   TABLE
 
 format row8 = scaled(f8e4m3, f8e8m0, [1, 4])
@@ -85,9 +86,12 @@ def config(**changes: Any) -> Config:
     return normalize(keys, "config.json", json.dumps(keys, indent=1))
 
 
-def v4_config() -> Config:
-    """The layers of a V4 for a base that reads few of its keys: none is held against it."""
-    return replace(read_config(DATA / "deepseek_v4_deployed" / "config.json"), data={})
+def build_v4(text: str) -> ModuleOp:
+    """A base that reads few keys of a V4, of which none is held against it."""
+    program = program_of(parse_model(text, "model.st"))
+    own = read_config(DATA / "deepseek_v4_deployed" / "config.json")
+    read = settle(program, own)
+    return build_program(program, replace(read, config=replace(own, data={})))
 
 
 def put(base: str = BASE, **snippets: str) -> str:
@@ -130,7 +134,7 @@ model Tiny for "llama"
 config
   H = num_attention_heads: int
   C = head_dim: int
-  main: rope
+  main = rope_theta: rope[C, halves]
 format row8 = scaled(f8e4m3, f8e8m0, [1, 4])
 ITEM
 block turned(x: [T, H, C]) -> y

@@ -15,6 +15,8 @@ from supertile.frontend import bind
 from supertile.frontend.config_keys import MEANINGS, is_harmless
 from supertile.frontend.hf_config import normalize
 from supertile.frontend.program import Program, load_program
+from supertile.frontend.settle import settle
+from supertile.frontend.shipped import shipped_model
 from supertile.ir.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,14 +32,16 @@ bases = st.sampled_from(sorted(CONFIGS))
 
 @cache
 def program(family: str) -> Program:
-    return load_program(ROOT / "models" / f"{family}.st")
+    path = shipped_model(family)
+    assert path is not None
+    return load_program(path)
 
 
 def remarks(data: dict[str, Any], family: str, numerics: str = "reference") -> list[str]:
     """What is told of a config under the model file of a family; raises what is refused."""
     file = program(family)
     text = json.dumps(data, indent=1)
-    config = normalize(data, "config.json", text, lambda name: bind.needed_keys(file, name))
+    config = settle(file, normalize(data, "config.json", text))
     bind.check_config(file, config)
     return [remark.line for remark in bind.remarks_on(file, config, numerics)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import definition_errors
 import pytest
 import value_errors
-from snippets import BASE, Case, build, config, put, v4_config
+from snippets import BASE, Case, build, build_v4, config, put
 
 from supertile.frontend.build import build_model
 from supertile.frontend.parse import LENGTH_LIMIT, parse_model, read_model_file
@@ -67,9 +67,11 @@ def test_example(code: str, example: Case) -> None:
 
 # ---- what a snippet cannot show ----------------------------------------------------------------
 
-V4_BASE = BASE.replace('"llama"', '"deepseek_v4"')
+V4_BASE = BASE.replace('"llama"', '"deepseek_v4"').replace("config\n", "config deepseek_v4\n")
 V4_CASE = put(V4_BASE, table="attention: block { sliding: norm }", body="y = layer.attention")
 V4_CELL = put(V4_BASE, table="attention: int", body="y = layer.attention + z")
+V4_KIND = put(V4_BASE, config="F = num_hash_layers: text", body="y = F")
+V4_ROPE = put(V4_BASE, config="other: rope", body="y = rope(heads, position, other)")
 DRAFT = """\
 entry draft(ids: i64[T]) -> y
   weight embed: bf16[V, D] "embed"
@@ -124,8 +126,10 @@ OTHERS: dict[str, Callable[[Path], Any]] = {
     "language.no_layers": draft_without_layers,
     "language.family": lambda folder: build(put(V4_BASE), config()),
     "language.calls": lambda folder: build(doubling_blocks()),
-    "language.case": lambda folder: build(V4_CASE, v4_config()),
-    "language.cell": lambda folder: build(V4_CELL, v4_config()),
+    "language.case": lambda folder: build_v4(V4_CASE),
+    "language.config_kind": lambda folder: build_v4(V4_KIND),
+    "language.no_rope": lambda folder: build_v4(V4_ROPE),
+    "language.cell": lambda folder: build_v4(V4_CELL),
 }
 
 

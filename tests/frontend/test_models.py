@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_files import model_for
 from snippets import DATA
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
@@ -18,6 +19,8 @@ import supertile.models
 from supertile.frontend.build import NUMERICS, build_model
 from supertile.frontend.hf_config import Config, read_config
 from supertile.frontend.parse import make_parser
+from supertile.frontend.program import load_program
+from supertile.frontend.settle import ModelConfig, settle
 from supertile.ir.locations import file_line, name_of
 from supertile.ir.text import print_module
 from supertile.ir.types import is_scaled
@@ -28,11 +31,11 @@ CONFIGS = {
     path.stem if path.name != "config.json" else f"case {path.parent.name}": path
     for path in sorted([*MODELS.glob("configs/*.json"), *DATA.glob("*/config.json")])
 }
-PRO = read_config(CONFIGS["deepseek_v4_pro"])
+PRO = settle(load_program(MODELS / "deepseek_v4.st"), read_config(CONFIGS["deepseek_v4_pro"]))
 
 
-def build(config: Config, numerics: str = "reference") -> ModuleOp:
-    return build_model(MODELS / f"{config.family}.st", config, numerics)
+def build(config: Config | ModelConfig, numerics: str = "reference") -> ModuleOp:
+    return build_model(model_for(config), config, numerics)
 
 
 @cache
@@ -61,10 +64,10 @@ def test_builds_and_verifies(name: str, numerics: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_op_is_at_a_line_of_the_model_file(name: str) -> None:
     config = read_config(CONFIGS[name])
-    lines = (MODELS / f"{config.family}.st").read_text().splitlines()
+    lines = model_for(config).read_text().splitlines()
     for op in built(name).walk():
         place = file_line(op.location)
-        assert place is not None and place.filename.data == f"{config.family}.st"
+        assert place is not None and place.filename.data == model_for(config).name
         line = lines[place.line.data - 1]
         assert 1 <= place.column.data <= len(line)
         assert not line[place.column.data - 1].isspace()
@@ -93,7 +96,7 @@ def test_pro_is_small() -> None:
 
 def test_ops_do_not_grow_with_layers_or_experts() -> None:
     deeper = dataclasses.replace(PRO, layers=PRO.layers + PRO.layers[-4:] * 20)
-    wider = dataclasses.replace(PRO, values={**PRO.values, "n_routed_experts": 1024})
+    wider = dataclasses.replace(PRO, names={**PRO.names, "E": 1024})
     assert count(build(deeper)) == count(build(wider)) == count(pro())
 
 
@@ -141,7 +144,7 @@ def layer_names(prefix: str, row: Any, experts: int) -> list[str]:
     return [f"{prefix}.{name}" for name in held]
 
 
-def expected_names(config: Config) -> Counter[str]:
+def expected_names(config: ModelConfig) -> Counter[str]:
     experts = config.values["n_routed_experts"]
     assert isinstance(experts, int)
     held = [*MODEL.split(), *DRAFT.split()]
@@ -171,7 +174,8 @@ def declared_names(module: ModuleOp) -> Counter[str]:
 
 @pytest.mark.parametrize(("name", "tensors"), [("pro", 145116), ("flash", 69187)])
 def test_weights_are_those_of_the_checkpoint(name: str, tensors: int) -> None:
-    config = read_config(CONFIGS[f"deepseek_v4_{name}"])
+    own = read_config(CONFIGS[f"deepseek_v4_{name}"])
+    config = settle(load_program(MODELS / "deepseek_v4.st"), own)
     declared = declared_names(build(config))
     assert declared == expected_names(config)
     assert declared.total() == tensors

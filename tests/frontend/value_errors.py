@@ -84,6 +84,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "language.power": [
         case("^ takes numbers", body="y = @z ^ 2"),
+        case("% takes numbers", body="y = @z % 2"),
     ],
     "language.number": [
         case("this is no number that can be held", body="y = z * @10 ^ 60"),
@@ -97,7 +98,7 @@ CASES: dict[str, list[Case]] = {
              body='weight u: bf16[@D * 4611686018427387904] "u" | y = u + 1'),
         case("this is no number that can be held", body="y = reshape(z, [@D / (D - D)])"),
         case("this is no number that can be held",
-             config="F = width: int or 0",
+             config="F = width: count or 0",
              body='weight u: bf16[@D / F] "u" | y = u + 1'),
         case("this is no number that can be held",
              config="F = width: int or 4611686018427387904",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from model_files import model_for
 from xdsl.dialects.builtin import ModuleOp
 
 import supertile.models
@@ -53,7 +54,7 @@ def asked(case: str, machine: str = "ascend-910c", deployment: str = DECODE) -> 
     """A case of `tests/data`, in deployed numerics, tiled for a machine and a deployment."""
     config = read_config(DATA / case / "config.json")
     goal = Goal((case, case), config, load_machine(machine), parse_deployment(deployment))
-    module = build_model(MODELS / f"{config.family}.st", config, "deployed", goal.entries)
+    module = build_model(model_for(config), config, "deployed", goal.entries)
     goal = goal.of_module(module)
     names = [name for phase, name in PIPELINE if phase != "scheduled"]
     run_passes(module, with_options([load_pass(n)() for n in names], goal.pass_options(), None))

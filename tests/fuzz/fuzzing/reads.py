@@ -22,21 +22,26 @@ def _text(path: Path) -> str:
 
 def config(path: Path, random: Random) -> object:
     from supertile.frontend.hf_config import read_config
+    from supertile.frontend.program import load_program
+    from supertile.frontend.settle import settle
+    from supertile.frontend.shipped import shipped_model
 
-    return read_config(path)
+    config = read_config(path)
+    file = shipped_model(config.family)
+    return config if file is None else settle(load_program(file), config)
 
 
 def config_and_model(path: Path, random: Random) -> object:
     """A config that can be read is built with the model of its family."""
     from supertile.frontend.build import build_model
     from supertile.frontend.hf_config import read_config
+    from supertile.frontend.shipped import shipped_model
     from supertile.ir.expert_layer import expert_layer
     from supertile.targets.deploy import Model
 
     config = read_config(path)
-    names = {"deepseek_r1": "deepseek_v3"}
-    file = inputs.ROOT / "models" / f"{names.get(config.family, config.family)}.st"
-    if not file.exists():
+    file = shipped_model(config.family)
+    if file is None:
         return None
     module = build_model(file, config, random.choice(["reference", "deployed"]))
     module.verify()
