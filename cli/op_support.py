@@ -69,15 +69,18 @@ def support_rows(module: ModuleOp, machine: Machine) -> list[Row]:
     """One row for each op and status, in the order of the dialect."""
     from supertile.ir import graph
     from supertile.ir.walk import operations
-    from supertile.targets.formats import FACTORS, support_of
+    from supertile.targets.formats import FACTORS, Support, support_of
 
     order = {op.name: place for place, op in enumerate(graph.OPS)}
     found: dict[tuple[str, str], dict[str, None]] = {}
+    known: dict[tuple[object, ...], Support] = {}
     for function in module.ops:
         for op in operations(function):
             if op.name not in order or op.name in STRUCTURE:
                 continue
-            support = support_of(op, machine)
+            # What a machine does with an op follows from the op and its types.
+            key = (type(op), *(v.type for v in op.operands), None, *(v.type for v in op.results))
+            support = known.get(key) or known.setdefault(key, support_of(op, machine))
             status = f"{support.status}: {support.why}" if support.why else support.status
             whole = type(op) in FACTORS  # the formats of a product belong together
             texts = [support.formats] if whole else support.formats.split(", ")

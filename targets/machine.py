@@ -63,7 +63,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
 
 def is_shipped(machine: Machine) -> bool:
     """Whether it is read from the file that Supertile ships."""
-    return os.path.dirname(machine.file) == str(FOLDER)
+    folder = os.path.dirname(os.path.realpath(machine.file))
+    return folder == os.path.realpath(FOLDER)
 
 
 def shadowed_file(name: str) -> bool:

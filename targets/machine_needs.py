@@ -26,6 +26,7 @@ def check_costed(machine: Machine, ranks: int, tp: int) -> None:
         "machine.uncosted",
         next(known, None),
         machine=machine.name,
+        names=", ".join(f"`{name}`" for name in lacking),
         found=lacking_text(machine, lacking),
     )
 

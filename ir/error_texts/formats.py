@@ -34,9 +34,8 @@ FORMAT_TEXTS: dict[str, Text] = {
         suggestion="supertile list ops --model {model} --target ascend-910c",
     ),
     "format.missing": Text(
-        "{machine} cannot do what the model needs",
-        expected="no op of the model missing in `supertile list ops --model M --target T`",
-        found="{found}",
+        "{machine} lacks what the model needs: {found}",
+        expected="no op that `supertile list ops --model M --target T` calls missing",
     ),
     "format.no_model": Text(
         "--{option} goes with --model",

@@ -150,7 +150,7 @@ MACHINE_TEXTS: dict[str, Text] = {
         suggestion="copy the machine file, write the figure and its source there, name the copy",
     ),
     "machine.uncosted": Text(
-        "a step on {machine} cannot be costed: figures are unknown",
+        "a step on {machine} cannot be costed without {names}: unknown",
         found="{found}",
         suggestion="copy the machine file, write the figures and sources there, name the copy",
     ),

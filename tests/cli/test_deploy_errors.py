@@ -188,7 +188,10 @@ def test_a_missing_figure_of_the_machine_is_named_with_its_place(answers, capsys
     asked = "phase=decode ep=8193 batch=1 context=64"
     assert main(line("ascend-950dt", asked, answers / "out")) == 1
     errors = capsys.readouterr().err
-    assert "a step on ascend-950dt cannot be costed: figures are unknown" in errors
+    assert (
+        "a step on ascend-950dt cannot be costed without `domains.scale_out.latency`: unknown"
+        in errors
+    )
     assert "found: `domains.scale_out.latency`: no measurement is published\n" in errors
     assert contents(answers / "out") == before
 

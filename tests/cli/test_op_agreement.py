@@ -139,7 +139,7 @@ def test_all_missing_ops_are_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         deployed_model(module, config, load_machine(file))
     assert caught.value.code == "format.missing"
-    assert caught.value.found == (
-        "engines.tensor.rate.bf16 is unknown "
+    assert caught.value.message == (
+        "example-npu lacks what the model needs: engines.tensor.rate.bf16 is unknown "
         "(graph.linear, graph.grouped_linear, graph.einsum, graph.attend)"
     )

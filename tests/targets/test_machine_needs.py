@@ -36,6 +36,10 @@ def test_all_that_a_step_lacks_is_one_error(tmp_path: Path) -> None:
         check_costed(without(tmp_path, *ALL), ranks=64, tp=1)
     error = caught.value
     assert error.code == "machine.uncosted"
+    assert error.message == (
+        "a step on example-npu cannot be costed without `memories.hbm.read`, "
+        "`engines.simd.rate.f32`, `memories.scratch.capacity`, `domains.pod.latency`: unknown"
+    )
     assert error.found == (
         "`memories.hbm.read`: hidden; `engines.simd.rate.f32`: hidden; "
         "`memories.scratch.capacity`: hidden; `domains.pod.latency`: hidden"
