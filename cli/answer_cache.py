@@ -143,7 +143,7 @@ def load(key: str) -> Result | None:
         held = json.loads(body)
         timeline = timeline_of(held.pop("timeline"))
         return Result(**held, timeline=timeline)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Whatever is wrong with what is kept, the answer can be computed.
         return None
 

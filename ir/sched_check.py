@@ -9,7 +9,8 @@
    what belongs to different halves of the sequences.
 4. Two buffers that share bytes never meet: all users of one come before all users of the other.
 5. Nothing is read that no action before has written; every result is written.
-6. Buffers lie in the arena, and the arena in the capacity if one is given.
+6. Buffers lie in the arena, and the arena in the capacity if one is given; each is as large as what
+   it holds in the largest call (`sched_bytes.py`).
 7. In a program with costs no action starts before what it waits for has ended, and of the lane
    `compute` no two run at once (`sched_costs.py`).
 
@@ -27,6 +28,7 @@ from xdsl.ir import Operation, OpResult, SSAValue
 from supertile.ir import sched, tile
 from supertile.ir.arguments import axes_of
 from supertile.ir.microbatches import SEQUENCES, TOKENS
+from supertile.ir.sched_bytes import bytes_problems
 from supertile.ir.sched_costs import cost_problems
 from supertile.ir.sched_fit import Problem, Symbols, symbol_problems
 from supertile.ir.tile_access import Access, LaunchAccess, launch_access
@@ -93,6 +95,7 @@ def program_problems(
         return
     trace = traced(program, symbols)
     yield from _check_arena(program, capacity)
+    yield from bytes_problems(program, symbols)
     yield from order_problems(program, trace)
     yield from cost_problems(program)
 

@@ -23,6 +23,7 @@ from supertile.ir.tile_places import (
     placed_values,
     tile_bytes,
 )
+from supertile.ir.tile_steps import step_problems
 from supertile.ir.walk import ops_within
 
 Problem = tuple[Operation, str]
@@ -33,6 +34,7 @@ def problems(kernel: tile.Kernel) -> Iterator[Problem]:
     for op in ops_within(kernel):
         if isinstance(op, tile.Loop) and op.stages.value.data > 1 and overwritten(op):
             yield op, "a step stores to what a later step has loaded ahead"
+    yield from step_problems(kernel)
     if kernel.places is not None:
         yield from _place_problems(kernel, list(kernel.places))
 

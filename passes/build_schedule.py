@@ -25,10 +25,11 @@ from xdsl.rewriter import Rewriter
 
 from supertile.ir import graph, sched, tile
 from supertile.ir.op import python_value
+from supertile.ir.sched_bounds import Bounds
 from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 from supertile.passes.schedule_memory import plan_arena, spans_of
 from supertile.passes.schedule_program import Frame, ProgramBuilder, frame_of
-from supertile.passes.schedule_sizes import Bounds, buffer_bytes
+from supertile.passes.schedule_sizes import buffer_bytes
 from supertile.passes.schedule_steps import LeftPieces, Reading, read_function
 from supertile.passes.schedule_waves import expand_waves
 from supertile.passes.schedule_windows import Layer, windows_of

@@ -11,11 +11,11 @@ from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.op import attribute_of, segments
+from supertile.ir.sched_bounds import Bounds
 from supertile.ir.tile import RefType
 from supertile.ir.types import type_of
 from supertile.passes.schedule_edges import COMPUTE, LINK, Root, reduced, whole_of
 from supertile.passes.schedule_memory import Arena
-from supertile.passes.schedule_sizes import Bounds
 from supertile.passes.schedule_steps import Back, Copied, Left, Reading, Scope, Spare, Work
 from supertile.passes.schedule_waves import back_type
 

@@ -16,10 +16,11 @@ from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 
 from supertile.ir import comm, graph, sched, tile
 from supertile.ir.errors import UserError
+from supertile.ir.sched_bounds import Bounds
 from supertile.ir.tile_access import LaunchAccess, launch_access
 from supertile.ir.work import function_shapes
 from supertile.passes.schedule_edges import COMPUTE, LINK, Root, Step, data_edges
-from supertile.passes.schedule_sizes import Bounds, Shapes, buffer_bytes
+from supertile.passes.schedule_sizes import Shapes, buffer_bytes
 
 
 @dataclass(frozen=True)

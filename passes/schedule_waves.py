@@ -26,10 +26,11 @@ from supertile.ir.even_parts import even_parts
 from supertile.ir.formula import symbol
 from supertile.ir.op import shape_of
 from supertile.ir.sched import ROWS, SLOTS, WHOLE
+from supertile.ir.sched_bounds import Bounds
 from supertile.ir.types import MxAttr, tensor, type_of
 from supertile.ir.walk import ops_within
 from supertile.passes.schedule_edges import LINK, Part, Root, Step
-from supertile.passes.schedule_sizes import Bounds, value_bytes
+from supertile.passes.schedule_sizes import value_bytes
 from supertile.passes.schedule_steps import Back, Reading, Work
 
 

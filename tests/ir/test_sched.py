@@ -31,7 +31,7 @@ INPUT = "tensor<?x4xf32>"
 
 def program(body, arena=512, name="p"):
     return f"""
-sched.program {{arena = {arena} : i64, arguments = [{{graph.name = "x"}}],
+sched.program {{arena = {arena} : i64, arguments = [{{graph.name = "x", graph.sizes = ["T", "C"]}}],
   bounds = array<i64: 16, 1, 64>, inputs = 1 : i64, live = {arena} : i64, memory = "runtime",
   results = ["y"], sym_name = "{name}"}} : () -> () {{
 ^bb0(%x: {INPUT}, %y: {REF}):

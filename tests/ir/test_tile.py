@@ -78,7 +78,7 @@ OTHERS = kernel(
                {{formula = "remainder", parameters_ = array<i64: 7>}} : ({N}, index) -> {N}
       %best = tile.fill {{space = "ub", value = 0.0 : f64}} : () -> {S}
       %index = tile.fill {{space = "ub", value = -1.0 : f64}} : () -> {BEST}
-      %rows = tile.gather %x, %place, %row
+      %rows = tile.gather %x, %place, %double
               {{axes = array<i64: 0>, {OWN} 1, 0, 1, 0, 1>, pad = 0.0 : f64, space = "ub"}}
               : ({X}, {N}, index) -> {F}
       %hidden = tile.mask %rows, %row, %own {{{OWN} 1, 0, 1, 1>}} : ({F}, index, {N}) -> {F}
@@ -247,7 +247,8 @@ def test_capacities_of_the_module_hold():
 
 def test_a_later_step_overwrites_what_an_earlier_one_only_reads():
     """x, loaded before the loop, loses its place inside: only the second step misses it."""
-    outside = LOAD_X.replace("%row, %k", "%row, %row")
+    start = "%start = tile.rescale %row {divisor = 1 : i64, factor = 0 : i64, offset = 0 : i64}"
+    outside = f"{start} : (index) -> index\n{LOAD_X.replace('%row, %k', '%row, %start')}"
     body = "\n".join([LOAD_W, MMA, LOAD_W.replace("%b", "%late"), NEXT])
     text = kernel(grid(f"{outside}\n{loop(body)}\n{STORE}"))
     x, w, sums = ("l1", 0, 256, 1), ("l1", 512, 512, 1), GOOD[0]

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from supertile.ir import sched
 from supertile.ir.errors import UserError
 from supertile.ir.graph import scaled_type
+from supertile.ir.sched_bounds import Bounds
 from supertile.ir.sched_memory import device_bytes, runtime_bytes
 from supertile.ir.text import HEADER, context, parse_module, print_module
 from supertile.ir.types import DYNAMIC, bf16, f4e2m1, f8e4m3, i64, tensor
@@ -18,7 +19,6 @@ from supertile.passes.instruments import fill_locations
 from supertile.passes.lower_to_tile import LowerToTile
 from supertile.passes.schedule_edges import COMPUTE, LINK, Step, ancestors, data_edges, reduced
 from supertile.passes.schedule_memory import ALIGNMENT, aligned, plan_arena, spans_of
-from supertile.passes.schedule_sizes import Bounds
 
 quick = settings(max_examples=60, deadline=None)
 

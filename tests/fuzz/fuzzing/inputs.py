@@ -191,7 +191,7 @@ def load_csv() -> list[bytes]:
 
 def torch_bytes(held: Arrays, random: Random) -> bytes:
     """As torch.save writes them, made without torch by the helper of the tests of such files."""
-    folder = str(ROOT / "tests" / "targets" / "plan")
+    folder = str(ROOT / "tests")
     if folder not in sys.path:
         sys.path.append(folder)
     writer = importlib.import_module("torch_bytes")
@@ -272,3 +272,4 @@ def prepare() -> None:
     """Make what takes time once, before there are worker processes."""
     for make in (plan_files, ir_texts, expert_model, counts, stored_counts, checkpoint, answers):
         make()
+    torch_bytes(counts(), Random(0))

@@ -144,11 +144,14 @@ def loads(path: Path, random: Random) -> object:
 
 
 def plan(path: Path, random: Random) -> object:
-    from supertile.cli.expert_plans import read_plan
-    from supertile.targets.plan.plan_file import plan_text, read_plan as read_file
+    """A plan that can be read is held against its use, and put into a module's form."""
+    from supertile.cli.expert_plans import expert_plan
+    from supertile.targets.plan.plan_file import plan_text, read_plan
+    from supertile.targets.plan.plan_fit import Use, check_use
 
-    read_plan(str(path))
-    return plan_text(read_file(path))
+    held = read_plan(path)
+    check_use(held, Use(inputs.EXPERT_FAMILY, inputs.EXPERT_FAMILY, None, None), str(path), False)
+    return expert_plan(held), plan_text(held)
 
 
 def current(path: Path, random: Random) -> object:
