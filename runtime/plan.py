@@ -11,16 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import (
-    ArrayAttr,
-    DictionaryAttr,
-    ModuleOp,
-    StringAttr,
-    TensorType,
-)
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, TensorType
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef
 
@@ -194,6 +188,16 @@ class FunctionPlan:
                 yield step.weight
 
 
+class NamedStep(NamedTuple):
+    """A step whose value onlookers see, and under which name."""
+
+    name: str
+    step: Step
+    layer: int | None
+    """The layer whose call runs it; None: the entry itself."""
+    function: FunctionPlan
+
+
 @dataclass(frozen=True)
 class ModulePlan:
     functions: dict[str, FunctionPlan]
@@ -242,21 +246,24 @@ class ModulePlan:
 
     def value_names(self, entry: str) -> list[str]:
         """The name of every named value that a call of an entry computes, in order."""
-        return [*dict.fromkeys(self._value_names(entry))]
+        return [*dict.fromkeys(named.name for named in self.named_steps(entry))]
 
-    def _value_names(self, entry: str) -> Iterator[str]:
-        for step in self.functions[entry].steps:
+    def named_steps(self, entry: str) -> Iterator[NamedStep]:
+        """Every step of a call of an entry that makes a named value, in order."""
+        function, prefix = self.functions[entry], self.prefix(entry)
+        for step in function.steps:
             if isinstance(step.op, LAYERS):
-                yield from self._layer_names(step.properties)
+                yield from self._named_of_layers(step.properties)
             if is_watched(step):
-                yield f"{self.prefix(entry)}{step.name}"
+                yield NamedStep(f"{prefix}{step.name}", step, None, function)
 
-    def _layer_names(self, layers: dict[str, Any]) -> Iterator[str]:
+    def _named_of_layers(self, layers: dict[str, Any]) -> Iterator[NamedStep]:
         for number, kind in enumerate(layers["kinds"]):
-            for step in self.functions[layers["functions"][kind]].steps:
-                if is_watched(step):
-                    layer = number - (isinstance(step.op, sched.Action) and step.op.is_behind)
-                    yield f"{layers['label']}.{layer}.{step.name}"
+            function = self.functions[layers["functions"][kind]]
+            for step in filter(is_watched, function.steps):
+                layer = number - (isinstance(step.op, sched.Action) and step.op.is_behind)
+                name = f"{layers['label']}.{layer}.{step.name}"
+                yield NamedStep(name, step, number, function)
 
     def weights_of(self, entry: str) -> Iterator[tuple[WeightUse, list[int]]]:
         """Every weight that an entry reads, with the numbers of the layers that read it."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import TensorType
 
 from supertile.ir import comm, graph
 from supertile.ir.types import DYNAMIC, type_of
-from supertile.runtime.plan import LAYERS, FunctionPlan, ModulePlan, Step, is_watched
+from supertile.runtime.plan import FunctionPlan, ModulePlan, Step
 
 TIE_ULPS = 4
 """A difference is a tie where the reference's margin is below so many float32 ulp of the score."""
@@ -57,39 +58,37 @@ class Selection:
 
 def selections(plan: ModulePlan, entry: str) -> Iterator[Selection]:
     """Every selection of an entry, in the order in which a call makes them."""
-    for step, layer, prefix, is_route in _named(plan, entry):
-        kind = type_of(step.op.results[0])
+    routes: dict[str, dict[int, int]] = {}
+    for name, step, layer, function in plan.named_steps(entry):
+        if function.name not in routes:
+            routes[function.name] = routes_of(function)
+        if not step.op.results or not isinstance(step.op.results[0].type, TensorType):
+            continue
+        shape = type_of(step.op.results[0]).get_shape()
+        is_route = id(step) in routes[function.name]
         is_choice = is_route or isinstance(step.op, graph.TopK)
-        if is_choice and len(kind.get_shape()) == 2 and kind.get_shape()[0] == DYNAMIC:
-            yield Selection(f"{prefix}{step.name}", step, layer, is_route)
+        if is_choice and len(shape) == 2 and shape[0] == DYNAMIC:
+            yield Selection(name, step, layer, is_route)
 
 
-def _named(plan: ModulePlan, entry: str) -> Iterator[tuple[Step, int | None, str, bool]]:
-    """Each named step of an entry: its layer, what its name begins with, whether it routes."""
-    function = plan.functions[entry]
-    routes = _routes(function)
-    for step in function.steps:
-        if isinstance(step.op, LAYERS):
-            for number, kind in enumerate(step.properties["kinds"]):
-                inner = plan.functions[step.properties["functions"][kind]]
-                prefix, of_layer = f"{step.properties['label']}.{number}.", _routes(inner)
-                for inside in filter(is_watched, inner.steps):
-                    yield inside, number, prefix, id(inside) in of_layer
-        elif is_watched(step):
-            yield step, None, plan.prefix(entry), id(step) in routes
-
-
-def _routes(function: FunctionPlan) -> set[int]:
-    """Ids of the steps that say which experts tokens go to."""
+def routes_of(function: FunctionPlan) -> dict[int, int]:
+    """By the id of each step that says which experts tokens go to: how many experts there are."""
     writers: dict[int, Step] = {}
-    routes = set()
+    routes = {}
     for step in function.steps:
         if isinstance(step.op, graph.Dispatch | comm.Dispatch):
             chosen = step.inputs[1]
             if isinstance(chosen, int) and chosen in writers:
-                routes.add(id(writers[chosen]))
+                routes[id(writers[chosen])] = _experts(step)
         writers.update(dict.fromkeys(step.outputs, step))
     return routes
+
+
+def _experts(step: Step) -> int:
+    if isinstance(step.op, graph.Dispatch):
+        return int(step.properties["experts"])
+    assert step.placements is not None, "experts are placed"
+    return step.placements.experts
 
 
 # ---- where two runs differ -----------------------------------------------------------------------
