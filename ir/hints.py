@@ -30,10 +30,16 @@ SEPARATORS = "-_./ "
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """`did you mean X?` for the known name that `name` is a slip or a part of, else `otherwise`."""
     names = list(known)
-    slips = [other for other in _alike(name, names) if _is_slip(name.lower(), other.lower())]
+    slips = slips_of(name, names)
     longer = [other for other in names if _is_part(name, other) or _is_short(name, other)]
     chosen = slips or (longer if len(longer) == 1 else [])
     return f"did you mean {chosen[0]}?" if chosen else otherwise
+
+
+def slips_of(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that `name` is a slip of, the most alike first."""
+    alike = _alike(name, list(known))
+    return [other for other in alike if _is_slip(name.lower(), other.lower())]
 
 
 def _alike(name: str, known: list[str]) -> list[str]:

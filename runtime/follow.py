@@ -18,7 +18,7 @@ from supertile.ir.errors import UserError
 from supertile.runtime.execute import Executor
 from supertile.runtime.plan import Step
 from supertile.runtime.reference import Reference
-from supertile.runtime.selections import Difference, Selection, difference
+from supertile.runtime.selections import Difference, Selection, difference, miscounted, misplaced
 from supertile.runtime.trace import Recorder
 
 Array = NDArray[Any]
@@ -124,20 +124,18 @@ class _Call:
         return float(np.abs(apart).max(initial=0))
 
     def _check_range(self, count: Array) -> None:
-        wrong = np.argwhere((self.chosen < -1) | (self.chosen >= count[:, None]))
-        if len(wrong):
-            row, column = wrong[0].tolist()
+        wrong = misplaced(self.chosen, count)
+        if wrong is not None:
+            row, column = wrong
             last = int(count[row]) - 1
             wanted = f"0 to {last}" if last >= 0 else "-1: the token sees nothing to choose"
             chosen = int(self.chosen[row, column])
             raise self._error("reference.beyond", row, wanted=wanted, found=chosen)
 
     def _check_number(self, wanted: Array) -> None:
-        ordered = np.sort(self.chosen)
-        fresh = (ordered >= 0) & np.diff(ordered, prepend=-1).astype(np.bool_)
-        number = np.count_nonzero(fresh, axis=-1)
-        for row in np.flatnonzero(number != wanted)[:1].tolist():
-            least, distinct = int(wanted[row]), int(number[row])
+        wrong = miscounted(self.chosen, wanted)
+        if wrong is not None:
+            row, distinct, least = wrong
             raise self._error("reference.count", row, wanted=least, found=distinct)
 
     def _check_scores(self, scores: Array, count: Array) -> None:

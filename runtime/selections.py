@@ -91,6 +91,39 @@ def _experts(step: Step) -> int:
     return step.placements.experts
 
 
+# ---- what can be chosen --------------------------------------------------------------------------
+
+
+def misplaced(
+    chosen: NDArray[Any], count: NDArray[Any], rows: NDArray[np.bool_] | None = None
+) -> tuple[int, int] | None:
+    """The first row and column of `chosen` [T, k] that is neither -1 nor one of the first
+    `count` [T] candidates; only `rows` [T] are looked at."""
+    wrong = (chosen < -1) | (chosen >= count[:, None])
+    if rows is not None:
+        wrong &= rows[:, None]
+    for row, column in np.argwhere(wrong)[:1].tolist():
+        return row, column
+    return None
+
+
+def miscounted(
+    chosen: NDArray[Any], wanted: NDArray[Any] | None, rows: NDArray[np.bool_] | None = None
+) -> tuple[int, int, int] | None:
+    """The first row of `chosen` [T, k] without `wanted` [T] different candidates (None: without
+    k); how many it has, and how many it should."""
+    ordered = np.sort(chosen)
+    fresh = (ordered >= 0) & np.diff(ordered, prepend=-1).astype(np.bool_)
+    number = np.count_nonzero(fresh, axis=-1)
+    least = np.full(len(chosen), chosen.shape[-1]) if wanted is None else wanted
+    wrong = number != least
+    if rows is not None:
+        wrong &= rows
+    for row in np.flatnonzero(wrong)[:1].tolist():
+        return row, int(number[row]), int(least[row])
+    return None
+
+
 # ---- where two runs differ -----------------------------------------------------------------------
 
 

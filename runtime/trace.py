@@ -7,7 +7,8 @@ that a pin does not have are computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -19,10 +20,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from supertile.ir.errors import UserError, nearest
+from supertile.ir.hints import slips_of
 from supertile.ir.work import function_shapes
 from supertile.runtime.numerics import Scaled
+from supertile.runtime.pins import Rule, checked
 from supertile.runtime.plan import Step
 
+LAYER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+"""The number of a layer in the name of a value."""
 WINDOWS = "windows"  # as leading_sizes names them, followed by their tokens
 SHARE = "share"  # followed by the ranks that have a part each: together the tokens
 
@@ -36,6 +41,21 @@ class _Rows(NamedTuple):
     sequence: NDArray[Any]
     at: NDArray[Any]
     held: NDArray[Any]
+
+
+@dataclass
+class Coverage:
+    """How many of the rows that a run computed a pin took the place of."""
+
+    what: str
+    """What a row is: a position, or a window."""
+    pinned: int = 0
+    total: int = 0
+
+    def text(self) -> str:
+        plural = "" if self.total == 1 else "s"
+        part = "all" if self.pinned == self.total else f"{self.pinned} of"
+        return f"{part} {self.total} {self.what}{plural}"
 
 
 @dataclass
@@ -54,15 +74,19 @@ class Recorder:
     sequence: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
     position: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
     length: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """What pins of choices may be, by the name of the value."""
+    coverage: dict[str, Coverage] = field(default_factory=dict)
+    """By the name of a pin: how many rows of the value it took the place of."""
 
     def check(self, names: Iterable[Iterable[str]]) -> None:
         """Raise unless every pin is for one of these names: lists, one for each entry."""
         if not self.pins:
             return
-        known = {name for some in names for name in some}
+        known = dict.fromkeys(name for some in names for name in some)
         for pin in self.pins:
             if pin not in known:
-                raise UserError("run.pin_unused", name=pin, hint=nearest(pin, known))
+                raise UserError("run.pin_unused", name=pin, hint=value_hint(pin, [*known]))
 
     def begin(self, sequence: NDArray[Any], position: NDArray[Any], length: NDArray[Any]) -> None:
         """The tokens of the next call."""
@@ -100,8 +124,13 @@ class Recorder:
         self.pinned.add(name)
         sequence, at = places
         known = np.flatnonzero((sequence < pin.shape[0]) & (at < pin.shape[1]))
+        rows, own = pin[sequence[known], at[known]], (sequence[known], at[known])
         result = np.array(value)
-        result[known] = pin[sequence[known], at[known]]
+        result[known] = checked(name, rows, result[known], own, self.rules.get(name))
+        is_window = self._domain(step.op).startswith(WINDOWS)
+        covered = self.coverage.setdefault(name, Coverage("window" if is_window else "position"))
+        covered.pinned += len(known)
+        covered.total += len(sequence)
         return result
 
     def _record(self, name: str, value: Any, step: Step) -> None:
@@ -134,6 +163,30 @@ class Recorder:
         """Sequence and number of the windows that the call completes."""
         complete = (self.position + 1) % ratio == 0
         return self.sequence[complete], self.position[complete] // ratio
+
+
+def value_hint(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    """What a name or pattern of values may mean: a slip, or one with the same last word anywhere
+    in the program, and what stands beside it there; else `otherwise`."""
+    slip = nearest(name, known)
+    if slip:
+        return slip
+    last = name.rpartition(".")[2].strip("*")
+    words = dict.fromkeys(other.rpartition(".")[2] for other in known)
+    meant = [last] if last in words else slips_of(last, words)
+    layer = LAYER.findall(name)
+    like = [
+        at
+        for at, other in enumerate(known)
+        if other.rpartition(".")[2] in meant[:1] and (not layer or LAYER.findall(other) == layer)
+    ]
+    if not like:
+        return otherwise
+    (at, part) = like[0], known[like[0]].rpartition(".")[0]
+    neighbours = [*known[max(at - 1, 0) : at], *known[at + 1 : at + 2]]
+    beside = [other for other in neighbours if other.rpartition(".")[0] == part]
+    first, *rest = (LAYER.sub("*", text) if "*" in name else text for text in (known[at], *beside))
+    return f"a name like it is {first}" + (f", beside {' and '.join(rest)}" if rest else "")
 
 
 def _assembled(parts: list[_Rows], batch: int) -> NDArray[Any]:

@@ -57,6 +57,12 @@ RUN_TEXTS: dict[str, Text] = {
         expected="at most {limit} tokens (max_position_embeddings)",
         found="{found}",
     ),
+    "run.prompt": Text(
+        "no sequence has as many tokens as the prompt",
+        expected="--prompt of at most {limit}, the tokens of the longest sequence",
+        found="--prompt {found}",
+        suggestion="leave --prompt out to prefill all tokens",
+    ),
     "run.no_entry": Text("the model has no entry {name} under this config", expected="{known}"),
     "run.trace_unmatched": Text("no value has a name like {name:.100}", suggestion="{hint}"),
     "run.pin_broken": Text(
@@ -67,6 +73,27 @@ RUN_TEXTS: dict[str, Text] = {
     ),
     "run.pin_shape": Text("the pin {name} has another shape", expected="{wanted}", found="{found}"),
     "run.pin_dtype": Text("the pin {name} has another dtype", expected="{wanted}", found="{found}"),
+    "run.pin_not_finite": Text(
+        "the pin {name} holds no number for token {token} of sequence {sequence}",
+        expected="finite numbers, or an infinity that the model computes there itself",
+        found="{found}",
+    ),
+    "run.pin_not_causal": Text(
+        "the pin {name} is not causal: token {token} of sequence {sequence} does not see that",
+        expected="{wanted}",
+        found="{found}",
+    ),
+    "run.pin_range": Text(
+        "the pin {name} chooses what is not there for token {token} of sequence {sequence}",
+        expected="{wanted}",
+        found="{found}",
+    ),
+    "run.pin_count": Text(
+        "the pin {name} does not choose as many as it must for token {token} of sequence "
+        "{sequence}",
+        expected="{wanted} different ones, the rest -1",
+        found="{found}",
+    ),
     "run.pin_effect": Text(
         "the model cannot go on with the pinned values of {names:.300}",
         found="{reason}",

@@ -110,6 +110,7 @@ CASES = {
     "{llama} --tokens {f}/lengths.npz": "lengths",
     # Numbers
     "{llama} {tokens} --prompt 0": "--prompt: '0' is no whole number from 1",
+    "{llama} {tokens} --prompt 7": "no sequence has as many tokens|at most 6|--prompt 7",
     "{llama} {tokens} --chunk -3": "--chunk: '-3' is no whole number from 1",
     "{llama} {tokens} --decode -1": "--decode: '-1' is no whole number from 0",
     "{llama} {tokens} --decode 1.5": "'1.5' is no whole number",
@@ -136,7 +137,7 @@ CASES = {
     "{v3} --pin {f}/pin_name.npz": "did you mean layers.1.ffn.router.chosen?",
     "{v3} --pin {f}/pin_shape.npz": "another shape",
     "{v3} --pin {f}/pin_kind.npz": "another dtype",
-    "{v3} --pin {f}/pin_range.npz": "cannot go on with the pinned values",
+    "{v3} --pin {f}/pin_range.npz": "chooses what is not there|0 to 15|found: 1000000",
     # Weights
     "{weights} {f}/nothing": "nothing",
     "{weights} {long}": "File name too long",

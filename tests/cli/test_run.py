@@ -70,7 +70,7 @@ def test_rows_of_unequal_length(run):
 
 # Ways of feeding that end with the same tokens.
 FEEDS = (
-    *("", "--chunk 1", "--prompt 2 --teacher", "--chunk 4", "--level fused", "--prompt 100"),
+    *("", "--chunk 1", "--prompt 2 --teacher", "--chunk 4", "--level fused", "--prompt 6"),
     *("--level tiled", "--level tiled --tiles test --chunk 2"),
 )
 
@@ -116,10 +116,10 @@ def test_traces_by_name_and_pins(run, tmp_path):
     assert (held[name][1, 3:] == -1).all()
     # A pin of what was chosen changes nothing; another one does.
     pin = tmp_path / "pin.npz"
-    np.savez(pin, **{name: np.maximum(held[name], 0)})
+    np.savez(pin, **{name: held[name]})
     same = run("deepseek_v3", f"{tokens} --pin {pin}")
     assert np.array_equal(same["logits"], held["logits"], equal_nan=True)
-    np.savez(pin, **{name: np.roll(np.maximum(held[name], 0), 1, axis=1)})
+    np.savez(pin, **{name: np.roll(held[name][:1], 1, axis=1)})
     other = run("deepseek_v3", f"{tokens} --pin {pin} --trace '{name}'")
     assert not np.array_equal(other["logits"], held["logits"], equal_nan=True)
     assert np.array_equal(other[name][0, 1:], held[name][0, :-1])
@@ -149,6 +149,7 @@ def test_the_summary_is_true(run, capsys):
     assert first[0].startswith("2 sequences, 11 tokens fed in ")
     assert first[0].endswith(" s, numerics reference, level graph")
     assert first[1] == "  logits [2, 6, 128]"
-    assert first[2] == "  sequence 0: " + " ".join(map(str, held["tokens"][0, 4:7]))
-    assert first[3] == "  sequence 1: " + " ".join(map(str, held["tokens"][1, 3:6]))
-    assert first[4].startswith("  traced: layers.0.")
+    assert first[2] == "  shorter than --prompt 4, so all prompt: sequence 1 (3 tokens)"
+    assert first[3] == "  sequence 0: " + " ".join(map(str, held["tokens"][0, 4:7]))
+    assert first[4] == "  sequence 1: " + " ".join(map(str, held["tokens"][1, 3:6]))
+    assert first[5].startswith("  traced: layers.0.")
