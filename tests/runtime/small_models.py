@@ -24,7 +24,6 @@ CONFIG = {
     "model_type": "llama",
     "vocab_size": 11,
     "hidden_size": 4,
-    "num_attention_heads": 1,
     "num_hidden_layers": 2,
     "rms_norm_eps": 1e-6,
 }
