@@ -89,7 +89,7 @@ ARCHITECTURE: dict[str, Any] = {
     "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "clip_qkv": 8.0,
     "residual_multiplier": 0.22, "logits_scaling": 8.0, "scale_emb": 12, "attn_output_gate": True,
     "attention_out_bias": True, "qkv_bias": True, "linear_num_key_heads": 16, "mamba_d_state": 128,
-    "full_attn_alpha_factor": 2.0, "partial_rotary_factor": 0.5, "rotary_dim": 64,
+    "full_attn_alpha_factor": 2.0, "partial_rotary_factor": 0.75, "rotary_dim": 64,
     "rope_local_base_freq": 10000.0, "position_embedding_type": "alibi", "gate_temp": 2.0,
     "quantize": "w4a8_dynamic", "mla_quantize": "w8a8", "kv_cache_dtype": "fp8",
     "num_local_experts": 8, "experts_per_token": 4, "shared_expert_intermediate_size": 512,
