@@ -8,7 +8,7 @@ from pathlib import Path
 from supertile.frontend import syntax
 from supertile.frontend.config_formats import assumed_formats, check_formats
 from supertile.frontend.config_keys import Unread, unread_keys
-from supertile.frontend.config_numbers import remarks
+from supertile.frontend.config_numbers import cut_blocks, remarks
 from supertile.frontend.dimensions import Size
 from supertile.frontend.families.common import Rope
 from supertile.frontend.hf_config import value_spot
@@ -82,8 +82,12 @@ def remarks_on(program: Program, config: ModelConfig, numerics: str) -> list[Rem
         found.append(Remark(key_place(config, paths[0]), f"not read: {', '.join(paths)}"))
     formats = assumed_formats(config.config, read_formats(program))
     if formats and numerics == "deployed":
-        model, kinds = Path(program.path).name, " and ".join(formats)
+        model, kinds = Path(program.path).name, " and ".join(one.name for one in formats)
         line = f"no quantization_config: weights are taken as {model} states them, {kinds}"
+        dialect = program.dialect.name if program.dialect else ""
+        block = max(one.block[-1] for one in formats if one.block is not None)
+        cut = cut_blocks(config.values, dialect, block)
+        line += f", in blocks of {block} that {' and '.join(cut)} cut" if cut else ""
         found.append(Remark(key_place(config, ""), line))
     return found
 

@@ -50,11 +50,9 @@ def check_formats(config: Config, model: str, formats: Mapping[str, FormatValue]
         raise UserError("config.quantized", spot, **values)
 
 
-def assumed_formats(config: Config, formats: Mapping[str, FormatValue]) -> list[str]:
+def assumed_formats(config: Config, formats: Mapping[str, FormatValue]) -> list[FormatValue]:
     """The formats that weights are taken to have although the config does not say so."""
-    if config.data.get(KEY) is not None:
-        return []
-    return [one.name for one in _weight_formats(formats)]
+    return [] if config.data.get(KEY) is not None else _weight_formats(formats)
 
 
 def refuse_descriptions(config: Path) -> None:

@@ -1,7 +1,7 @@
 """Numbers of a config against each other: what holds in every published one and must hold.
 
 A relation is checked where the file has both keys; the error names both. Relations that the layers
-follow from are checked where they are read, in `hf_config_families`.
+follow from are checked where they are read, in `families`; a model file adds its own by `require`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 # fmt: off
 # The first is at most the second: a low rank is lower than what it stands for, and nothing looks
 # back over, or chooses among, more tokens than there can be.
+ALL_AT_MOST = (
+    ("num_experts_per_tok", "n_routed_experts"), ("num_experts_per_tok", "num_experts"),
+    ("num_experts_per_tok", "num_local_experts"), ("topk_group", "n_group"),
+    ("first_k_dense_replace", "num_hidden_layers"), ("num_hash_layers", "num_hidden_layers"),
+)
+ONE_A_LAYER = ("layer_types", "mlp_layer_types")
 AT_MOST: dict[str, tuple[tuple[str, str], ...]] = {
     "deepseek_v4": (
         ("q_lora_rank", "hidden_size"), ("sliding_window", "max_position_embeddings"),
@@ -41,6 +47,7 @@ LENGTH = "max_position_embeddings"
 def check_numbers(keys: Keys, family: str) -> None:
     """Raise about the first two numbers of the file that cannot both be meant."""
     checks = keys.checking()
+    _check_all(checks)
     for key, other in AT_MOST.get(family, ()):
         if _has(checks, key, other):
             checks.within(key, other)
@@ -49,6 +56,27 @@ def check_numbers(keys: Keys, family: str) -> None:
     if family == "deepseek_v4":
         _check_output(checks)
         _check_ratios(checks)
+
+
+def _check_all(keys: Keys) -> None:
+    """What holds whichever model has the keys; a model file need not repeat it."""
+    for key, other in ALL_AT_MOST:
+        part, limit = keys.get(key), keys.get(other)
+        if isinstance(part, int) and isinstance(limit, int):
+            keys.within(key, other, part, limit)
+    heads, shared = keys.get("num_attention_heads"), keys.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(shared, int) and shared > 0:
+        keys.divides("num_key_value_heads", "num_attention_heads")
+    count = keys.get("num_hidden_layers")
+    for key in [key for key in ONE_A_LAYER if isinstance(keys.get(key), list)]:
+        if isinstance(count, int) and not keys.missing:
+            keys.entries(key, count)
+
+
+def cut_blocks(values: Mapping[str, object], dialect: str, block: int) -> list[str]:
+    """Sizes that products sum over and that no whole number of blocks makes up: `key size`."""
+    sizes = [(key, values.get(key)) for key in BLOCKED.get(dialect, ())]
+    return [f"{key} {size}" for key, size in sizes if isinstance(size, int) and size % block]
 
 
 def _has(keys: Keys, *paths: str) -> bool:

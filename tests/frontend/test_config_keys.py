@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from supertile.frontend import bind
 from supertile.frontend.config_keys import MEANINGS, is_harmless
+from supertile.frontend.families.common import Rope
 from supertile.frontend.hf_config import normalize
 from supertile.frontend.program import Program, load_program
 from supertile.frontend.settle import settle
@@ -208,6 +209,42 @@ def test_a_dropped_key_is_missing_or_has_a_default(name: str) -> None:
             assert key in DEFAULTS or not meant, f"{key} may be left out without a word"
 
 
+@pytest.mark.parametrize(
+    ("name", "theta", "eps"),
+    [("llama_3_1_8b", 1e4, 1e-6), ("qwen3_30b_a3b", 1e4, 1e-6), ("mixtral_8x7b", 1e6, 1e-5)],
+)
+def test_defaults_are_those_of_transformers(name: str, theta: float, eps: float) -> None:
+    base = CONFIGS[f"configs/{name}"]
+    gone = ("rope_theta", "rms_norm_eps", "rope_scaling")
+    data = {key: value for key, value in base.items() if key not in gone}
+    config = settle(program(base["model_type"]), normalize(data, "config.json", json.dumps(data)))
+    rope = config.names["turn"]
+    assert isinstance(rope, Rope) and (rope.theta, config.names["eps"]) == (theta, eps)
+
+
+# ---- numbers against each other, whichever model has them
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "keys"),
+    [
+        (LLAMA, {"num_key_value_heads": 5}, ("num_key_value_heads", "num_attention_heads")),
+        (QWEN, {"num_experts_per_tok": 129}, ("num_experts_per_tok", "num_experts")),
+        (QWEN, {"first_k_dense_replace": 49}, ("first_k_dense_replace", "num_hidden_layers")),
+        (LLAMA, {"layer_types": ["full_attention"] * 31}, ("layer_types", "32")),
+        (V3, {"first_k_dense_replace": 62}, ("first_k_dense_replace", "num_hidden_layers")),
+        (V4, {"hidden_size": 7000}, ("hidden_size", "quantization_config.weight_block_size")),
+        (V4, {"num_attention_heads": 20}, ("o_groups", "num_attention_heads")),
+        (LLAMA, {"bos_token_id": 128256}, ("bos_token_id", "vocab_size")),
+    ],
+)
+def test_numbers_that_cannot_both_be_meant(
+    base: dict[str, Any], changes: dict[str, Any], keys: tuple[str, str]
+) -> None:
+    error = refused({**base, **changes})
+    assert all(key in error.render() for key in keys)
+
+
 # ---- any damage
 
 scalars = st.none() | st.booleans() | st.integers(-2, 10**7) | st.floats() | st.text(max_size=3)
@@ -307,3 +344,5 @@ def test_formats_that_are_assumed_are_told_where_they_count() -> None:
     line = "no quantization_config: weights are taken as deepseek_v3.st states them, fp8"
     assert remarks(plain, "deepseek_v3", "deployed") == [line]
     assert remarks(plain, "deepseek_v3") == []
+    cut = remarks({**plain, "hidden_size": 7000}, "deepseek_v3", "deployed")
+    assert cut == [f"{line}, in blocks of 128 that hidden_size 7000 cut"]
