@@ -1,8 +1,9 @@
 """Which figures of a machine file lie far from those of every shipped machine.
 
 Figures are compared by what they mean: rates by kind of engine, as on 16-bit operands; memories by
-their place (main memory, cache, a core's); links within the fast network and beyond it. A CPU is
-held against the shipped CPU and an accelerator against the accelerators, whichever fits better.
+their place (main memory, cache, a core's); protocols by name, within the fast network and beyond
+it. A CPU is held against the shipped CPU and an accelerator against the accelerators, whichever
+fits better.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def _kind(machine: Machine, parts: list[str]) -> Kind:
             return ("memory", _place(machine.memories[name]), figure)
         case ["domains", name, "protocols", protocol, figure]:
             return ("protocol", _reach(machine.domain(name)), protocol, figure)
-        case ["domains", name, figure]:
-            return ("domain", _reach(machine.domain(name)), figure)
+        case ["domains", _, figure]:
+            return ("domain", figure)
         case _:
             return tuple(parts)
 

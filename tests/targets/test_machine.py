@@ -22,6 +22,7 @@ from supertile.targets.machine import (
     shadowed_file,
 )
 from supertile.targets.machine_file import FILE_LIMIT, places
+from supertile.targets.machine_notes import machine_notes
 from supertile.targets.machine_schema import (
     DOMAIN,
     ENGINE,
@@ -517,7 +518,9 @@ def test_no_change_of_a_file_raises_anything_but_a_user_error(
     file = tmp_path_factory.getbasetemp() / "mutated.toml"
     file.write_text(text, encoding="utf-8")
     try:
-        show_text(load_machine(file))
+        machine = load_machine(file)
+        assert show_text(machine)
+        assert all(note.isprintable() for note in machine_notes(machine))
     except UserError as error:
         assert error.code in MACHINE_TEXTS
         assert error.spot is None or error.spot.text in [*text.split("\n"), ""]
