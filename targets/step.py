@@ -205,7 +205,9 @@ def _announced(task: Task, start: float, machine: Machine) -> Task:
     known = (one for one in domains if one.latency.value is not None)
     found = next(known, None)
     flag = start if found is None else min(start, found.latency.value or 0.0)
-    path = () if found is None else (f"domains.{found.name}.latency",)
+    # Where the lane's own latency is unknown, it counts as assumed: another stands for it.
+    names = [task.lane, *([] if found is None else [found.name])]
+    path = [f"domains.{name}.latency" for name in names]
     return replace(
         task,
         duration=max(0.0, task.duration - start) + flag,

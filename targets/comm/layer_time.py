@@ -18,6 +18,7 @@ from supertile.ir.expert_layer import ExpertSizes
 from supertile.targets.comm.alternatives import Alternative, alternatives
 from supertile.targets.comm.choice import exchanges, fastest
 from supertile.targets.cost.chance import touched_share
+from supertile.targets.cost.evidence import evidence_of
 from supertile.targets.cost.figures import Ledger
 from supertile.targets.cost.route import Exchange
 from supertile.targets.cost.values import Value, plain
@@ -121,5 +122,5 @@ def time_of_exchanges(
 def weakest_evidence(machine: Machine, paths: tuple[str, ...]) -> str:
     """The weakest evidence among figures: that of a time that rests on all of them."""
     order = (*EVIDENCE, UNKNOWN)
-    found = [machine.figure(path).evidence for path in paths]
+    found = [evidence_of(machine, path) for path in paths]
     return max(found, key=order.index, default=UNKNOWN)

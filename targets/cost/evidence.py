@@ -6,7 +6,7 @@ only for the launches. Of the figures behind 5 % of the step or more the weakest
     verified           all are measured
     partly verified    the weakest is the maker's word, or derived from other figures: a derived
                        figure does not say from which, and may rest on a vendor's
-    unverified         one is assumed, or unknown to the machine file
+    unverified         one is assumed, or unknown to the machine file: something stands for it
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from supertile.targets.machine_text import figure_text
 from supertile.targets.machine_types import EVIDENCE, UNKNOWN, Machine
 from supertile.targets.timeline import FigureUse, Program, Task
 
+ASSUMED = "assumed"
+STAND_IN = "no source: something stands for it, see the notes"
 MATTERS = 0.05
 VERDICTS = {
     "measured": "verified",
@@ -71,6 +73,17 @@ def _parts(task: Task) -> Mapping[str, float]:
     }
 
 
-def _use(machine: Machine, path: str, share: float) -> FigureUse:
+def evidence_of(machine: Machine, path: str) -> str:
+    """That of a figure that a cost rests on: what stands for an unknown one is assumed."""
     figure = machine.figure(path)
-    return FigureUse(path, figure_text(figure), figure.source, figure.evidence, share)
+    return ASSUMED if figure.value is None else figure.evidence
+
+
+def source_of(machine: Machine, path: str) -> str:
+    figure = machine.figure(path)
+    return STAND_IN if figure.value is None else figure.source
+
+
+def _use(machine: Machine, path: str, share: float) -> FigureUse:
+    value = figure_text(machine.figure(path))
+    return FigureUse(path, value, source_of(machine, path), evidence_of(machine, path), share)

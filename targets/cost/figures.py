@@ -50,11 +50,20 @@ class Ledger:
             self.figures.setdefault(resource, {})[path] = None
         return value
 
+    def stand_in(self, path: str, resource: str, text: str) -> None:
+        """Note that something else stands for an unknown figure, behind which the resource now is.
+
+        It counts as assumed (`evidence.evidence_of`). A term that is left out is noted alone.
+        """
+        self.note(text)
+        self.figures.setdefault(resource, {})[path] = None
+
     def fraction(self, name: str, resource: str) -> float:
         """An achieved fraction of a peak; all of the peak, with a note, where none is given."""
         value = self.known(f"parameters.{name}", resource)
         if value is None:
-            self.note(f"{self.machine.name} gives no {name}: the peak is taken")
+            text = f"{self.machine.name} gives no {name}: the peak is taken"
+            self.stand_in(f"parameters.{name}", resource, text)
         return 1.0 if value is None else value
 
     def launch(self, name: str, resource: str = "launch") -> float:

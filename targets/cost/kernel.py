@@ -157,6 +157,8 @@ def _cache_seconds(ledger: Ledger, loaded: Value, stored: Value) -> dict[str, Va
         ledger.note(f"the bandwidth of {cache.name} is unknown: it is left out")
         return {}
     write = ledger.known(f"memories.{cache.name}.write", cache.name)
+    if write is None and np.any(stored > 0):
+        _written_as_read(ledger, cache.name)
     return {cache.name: loaded / read + stored / (write or read)}
 
 
@@ -168,7 +170,10 @@ def _main_seconds(ledger: Ledger, read: Value, written: Value, active: Value) ->
     peak = ledger.need(f"memories.{name}.read", name)
     rates = []
     for way, side in (("fill", "read"), ("drain", "write")):
-        own = (ledger.known(f"memories.{name}.{side}", name) or peak) * fraction
+        known = ledger.known(f"memories.{name}.{side}", name)
+        if known is None and np.any(written > 0):
+            _written_as_read(ledger, name)
+        own = (known or peak) * fraction
         figure = "" if cache is None else f"memories.{cache.name}.{way}"
         share = ledger.machine.figure(figure).value
         if share is not None and np.any(share * active < own):
@@ -176,6 +181,11 @@ def _main_seconds(ledger: Ledger, read: Value, written: Value, active: Value) ->
         rates.append(own if share is None else np.minimum(own, share * active))
     moved = zip((read, written), rates, strict=True)
     return {name: sum(size / np.where(rate == 0, np.inf, rate) for size, rate in moved)}
+
+
+def _written_as_read(ledger: Ledger, memory: str) -> None:
+    text = f"what {memory} writes a second is unknown: what it reads stands for it"
+    ledger.stand_in(f"memories.{memory}.write", memory, text)
 
 
 def _phase_text(grid: _Grid, memories: Mapping[str, Value]) -> str:

@@ -251,7 +251,11 @@ def fused_shares(
         if not np.any(here):
             continue
         if fit is not share.domain:
-            ledger.note(f"{operation} over {share.domain.name} as the fit over {fit.name} says")
+            ledger.stand_in(
+                f"domains.{share.domain.name}.protocols.{operation}.write_latency",
+                f"domains.{fit.name}.protocols.{operation}",
+                f"{operation} over {share.domain.name} as the fit over {fit.name} says",
+            )
         within = np.where(here, np.true_divide(neighbours(ranks, fit.devices.value), ranks), 0.0)
         held = found[fit.name].within if fit.name in found else 0.0
         found[fit.name] = Share(fit, 0.0, held + within)

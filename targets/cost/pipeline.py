@@ -61,8 +61,8 @@ class Core:
         """Cores of the engine; one with the rate of all, so that no wave is partial, if unknown."""
         cores = self.ledger.known(f"engines.{self.engine.name}.cores", self.engine.name)
         if cores is None:
-            name = self.ledger.machine.name
-            self.ledger.note(f"how many cores {name} has is unknown: its tiles fill all waves")
+            text = f"how many cores {self.engine.name} has is unknown: tiles fill all waves"
+            self.ledger.stand_in(f"engines.{self.engine.name}.cores", self.engine.name, text)
         return cores or 1.0
 
     def time(self, block: Block) -> BlockTime:
@@ -156,6 +156,9 @@ class Core:
         if shared is None:
             ledger.note(f"what a core of {machine.name} can load or store a second is not known")
             return None
+        if memory is not None:  # what lies in no memory of a core comes through the cache alone
+            text = f"the {way} rate of {space} is unknown: an even share of the cache's is taken"
+            ledger.stand_in(f"memories.{space}.{way}", space, text)
         return size * self.cores / shared
 
 

@@ -89,9 +89,11 @@ def fused_way(ledger: Ledger, domain: Domain, operation: str, size: Value) -> Wa
     start = fused_start(ledger, domain, operation)
     bandwidth = ledger.known(f"{path}.write_bandwidth", path)
     if bandwidth is None:
-        ledger.note(
+        ledger.stand_in(
+            f"{path}.write_bandwidth",
+            path,
             f"the bandwidth of {operation} over {domain.name} is unknown: the link's, "
-            "x link_fraction, stands for it"
+            "x link_fraction, stands for it",
         )
         bandwidth = _bare_bandwidth(ledger, domain, path)
     return Way(operation, start, np.true_divide(size, bandwidth), path)
@@ -116,9 +118,11 @@ def fused_start(ledger: Ledger, domain: Domain, operation: str) -> float:
     start = ledger.known(f"{path}.write_latency", path)
     if start is not None:
         return start
-    ledger.note(
+    ledger.stand_in(
+        f"{path}.write_latency",
+        path,
         f"the start-up of {operation} over {domain.name} is unknown: a launch and the latency of "
-        "one message stand for it"
+        "one message stand for it",
     )
     first = best_way(ledger, domain, 1, 0.0)
     ledger.share(first.resource, path)
@@ -138,7 +142,7 @@ def way_by(
     path = f"domains.{domain.name}.protocols.{protocol.name}"
     latency = ledger.need(f"{path}.write_latency", path)
     bandwidth = ledger.need(f"{path}.write_bandwidth", path)
-    issue = (ledger.known(f"{path}.issue", path) or 0.0) / _issuers(protocol)
+    issue = (ledger.known(f"{path}.issue", path) or 0.0) / _issuers(ledger, protocol, path)
     count = np.minimum(messages, peers) if protocol.name in PACKING else messages
     bytes_time = np.true_divide(size, bandwidth)
     if protocol.write_form == "max":
@@ -149,16 +153,24 @@ def way_by(
     return Way(protocol.name, latency, issue * count + bytes_time, path)
 
 
-def _issuers(protocol: Protocol) -> float:
+def _issuers(ledger: Ledger, protocol: Protocol, path: str) -> float:
     """Cores that post messages side by side; one where the machine does not say."""
-    return (protocol.engine and protocol.engine_cores.value) or 1.0
+    if not protocol.engine:
+        return 1.0
+    if protocol.engine_cores.value is None and protocol.issue.value:
+        text = f"how many cores post by {protocol.name} is unknown: one does"
+        ledger.stand_in(f"{path}.engine_cores", path, text)
+    return protocol.engine_cores.value or 1.0
 
 
 def bare_way(ledger: Ledger, domain: Domain, size: Value) -> Way:
     """The link itself: its latency, and link_fraction of its bandwidth."""
-    if not known_protocols(domain):
-        ledger.note(f"no protocol over {domain.name} has known figures: the bare link's are taken")
     resource = f"domains.{domain.name}"
+    if not known_protocols(domain):
+        text = f"no protocol over {domain.name} has known figures: the bare link's are taken"
+        ledger.note(text)
+        for name in [name for name in CHOICES if name in domain.protocols][:1]:
+            ledger.stand_in(f"{resource}.protocols.{name}.write_bandwidth", resource, text)
     latency = bare_latency(ledger, domain, resource)
     return Way(BARE, latency, size / _bare_bandwidth(ledger, domain, resource), resource)
 
@@ -176,7 +188,8 @@ def bare_latency(ledger: Ledger, domain: Domain, resource: str) -> float:
         if latency is None:
             continue
         if name != domain.name:
-            ledger.note(f"the latency of {domain.name} is unknown: that of {name} is taken")
+            text = f"the latency of {domain.name} is unknown: that of {name} is taken"
+            ledger.stand_in(f"domains.{domain.name}.latency", resource, text)
         return latency
     return ledger.need(f"domains.{domain.name}.latency", resource)
 

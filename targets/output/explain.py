@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from supertile.targets.cost.evidence import evidence_of, source_of
 from supertile.targets.machine_text import figure_text
 from supertile.targets.machine_types import Machine
 from supertile.targets.output.critical import criticality
@@ -164,7 +165,9 @@ def _chains(timeline: Timeline) -> Iterator[str]:
 def _parameters(machine: Machine, paths: tuple[str, ...]) -> tuple[Parameter, ...]:
     figures = ((path, machine.figure(path)) for path in paths)
     return tuple(
-        Parameter(path, figure_text(one), one.evidence, one.source, one.note)
+        Parameter(
+            path, figure_text(one), evidence_of(machine, path), source_of(machine, path), one.note
+        )
         for path, one in figures
     )
 

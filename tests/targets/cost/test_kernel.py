@@ -152,7 +152,7 @@ def test_phases_follow_one_another() -> None:
 def test_a_format_that_is_only_stored_runs_as_what_it_is_decoded_to() -> None:
     found = time(product(element="f4e2m1"), T=100)
     assert found.duration == time(product(), T=100).duration
-    assert found.notes == ("f4e2m1 runs on cube at the rate of bf16",)
+    assert "f4e2m1 runs on cube at the rate of bf16" in found.notes
 
 
 def test_the_wider_of_two_formats_decides() -> None:
@@ -191,7 +191,7 @@ def test_an_unknown_number_of_cores_makes_no_waves() -> None:
     found = time(product(1100), replace(held, engines={**held.engines, "cube": blind}), T=100)
     # 220 MFLOP at 50 TFLOP/s, and 4.4 MB through the L2: as if on one core; the first load besides.
     assert found.duration / US == pytest.approx(5 + 4.4 + 11 * 0.01)
-    assert "how many cores round has is unknown: its tiles fill all waves" in found.notes
+    assert "how many cores cube has is unknown: tiles fill all waves" in found.notes
 
 
 def test_missing_parameters_are_noted() -> None:
@@ -224,7 +224,10 @@ def test_every_shipped_machine_has_the_figures(name: str) -> None:
     found = time(product(element="f32"), held, T=1000)
     assert found.duration > found.launch > 0
     assert found.bound in (*held.engines, *held.memories, "launch")
-    assert all(held.figure(path).value is not None for path in found.figures)
+    unknown = [path for path in found.figures if held.figure(path).value is None]
+    assert all(path.split(".")[1] in " ".join(found.notes) for path in unknown), (
+        "stand-ins are told"
+    )
     assert time(elementwise(exponentials=100), held, T=1000).duration > 0
 
 
