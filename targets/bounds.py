@@ -132,7 +132,10 @@ def _latency(ledger: Ledger, exchange: Exchange) -> float:
 
 @dataclass(frozen=True)
 class HideCondition:
-    """C / B against operations for each byte of a pair: traffic hides if it is not above."""
+    """C / B against operations for each byte of a pair: traffic could hide if it is not above.
+
+    Whether it does is the schedule's: summary.json tells exposed and hidden communication.
+    """
 
     rate: float
     """Operations a second that kernels reach."""
@@ -154,7 +157,7 @@ class HideCondition:
         return self.ratio / self.threshold
 
     def __str__(self) -> str:
-        verdict = "traffic hides" if self.holds else f"traffic takes {self.exposed:.1f} x as long"
+        verdict = f"traffic takes {self.exposed:.3g} x as long as arithmetic"
         return (
             f"C / B = {number_text(self.rate, 'FLOP/s')} / {number_text(self.bandwidth, 'B/s')} = "
             f"{self.ratio:,.0f} FLOP/B, {self.threshold:,.0f} allowed: {verdict}"

@@ -319,8 +319,8 @@ def traffic_table(traffic: Traffic, each: CopyBytes) -> str:
     tokens = traffic.tokens.mean()
     quoted = tokens * traffic.choices
     lines = [
-        f"expert traffic of a rank in one layer, {tokens:,.10g} tokens, top {traffic.choices}; "
-        f"a row is {each.out:,} bytes out, {each.back:,} back",
+        f"expert traffic of the average rank in one layer, {tokens:,.10g} tokens, "
+        f"top {traffic.choices}; a row is {each.out:,} bytes out, {each.back:,} back",
         f"  {'':<22}{'messages':>12}{'MB sent':>10}{'largest':>10}{'targets a token':>17}",
         f"  {'quoted: B x K x 2':<22}{2 * quoted:>12,.1f}"
         f"{quoted * sum(QUOTED_KB) / 1e3:>10,.2f}{'':>10}{traffic.choices:>17.2f}",
@@ -332,8 +332,9 @@ def traffic_table(traffic: Traffic, each: CopyBytes) -> str:
             f"  {label:<22}{traffic.messages(deduplicated).mean():>12,.1f}{sent.mean():>10,.2f}"
             f"{sent.max():>10,.2f}{copies.sum() / max(traffic.tokens.sum(), 1):>17.2f}"
         )
+    tail = imbalance(traffic)
     lines.append(
         f"  rows at a rank: {traffic.arrived.mean():,.1f} on average, the fullest rank has "
-        f"{imbalance(traffic):.2f} times as many"
+        f"{tail:.2f} times as many, {traffic.messages().mean() * tail:,.1f} messages"
     )
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from supertile.ir import portable_math
 from supertile.ir.comm_work import CopyBytes
 from supertile.ir.placement import Placement
 from supertile.targets.comm.alternatives import Alternative, alternatives
@@ -25,7 +26,7 @@ from supertile.targets.cost.protocol import crossover, known_protocols
 from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text
 from supertile.targets.machine_types import Domain, Machine
-from supertile.targets.traffic import traffic_of
+from supertile.targets.traffic import distinct_targets, traffic_of
 
 TIE = 0.05
 """Share of the time within which two routes count as equally fast."""
@@ -140,12 +141,24 @@ def _lines(machine: Machine, choice: Choice, channels: int) -> list[str]:
 
 def crossover_lines(machine: Machine, exchange: Exchange) -> list[str]:
     """For each domain from which message size on the copy engine beats load/store."""
-    targets = exchange.distinct()
-    pair = float(exchange.copies) / min(float(exchange.ranks), float(targets) * exchange.ranks)
-    size = number_text(pair * (exchange.row + exchange.routing), "B")
-    head = f"a message to one rank is {size}: {number_text(pair)} rows of {exchange.row:,.0f} B"
+    rows = message_rows(exchange)
+    size = number_text(rows * (exchange.row + exchange.routing), "B")
+    head = (
+        f"a message that packs the rows for one rank is {size} on average: {number_text(rows)} "
+        f"rows of {exchange.row:,.0f} B"
+    )
     crossings = [text for domain in machine.domains if (text := _crossing(domain))]
     return [head, *(f"  {text}" for text in crossings)]
+
+
+def message_rows(exchange: Exchange) -> float:
+    """Rows for one rank in one call, on average over the ranks that get any: at least 1."""
+    reached = min(exchange.ranks, exchange.experts)
+    targets = distinct_targets(exchange.experts, exchange.ranks, exchange.choices)
+    chance, tokens = min(1.0, float(targets) / reached), float(exchange.tokens)
+    # A part of a token is a token that often.
+    missed = portable_math.power(1 - chance, tokens) if tokens > 1 else 1 - tokens * chance
+    return tokens * exchange.choices / reached / (1 - float(missed))
 
 
 def _crossing(domain: Domain) -> str:

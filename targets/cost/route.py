@@ -88,6 +88,13 @@ class Exchange:
         rows = self.copies * (targets / (self.choices * self.share))
         return np.minimum(rows, self.copies)
 
+    def reached(self) -> Value:
+        """Ranks that a token reaches, its own included."""
+        if 1 in self.counted:
+            return self.distinct() / np.multiply(self.tokens, self.tail)
+        targets = distinct_targets(self.experts, self.ranks, self.choices, self.share)
+        return np.minimum(targets, self.choices * self.share)
+
     def inside(self, devices: int) -> float:
         """The share of the ranks that are in the domain of a rank."""
         return float(neighbours(self.ranks, devices)) / self.ranks
@@ -288,8 +295,9 @@ def _with_rows(time: LinkTime, exchange: Exchange) -> LinkTime:
     wave = "" if exchange.share == 1 else f" x {number_text(exchange.share)} of the experts"
     rows = (
         f"rows = {number_text(exchange.tokens)} tokens x {exchange.choices} choices x "
-        f"{number_text(exchange.tail)} tail{wave} = {number_text(exchange.copies)}, to "
-        f"{number_text(exchange.distinct())} distinct ranks, {exchange.row:,.0f} B each"
+        f"{number_text(exchange.tail)} tail{wave} = {number_text(exchange.copies)}, "
+        f"{exchange.row:,.0f} B each; a token reaches {number_text(exchange.reached())} of "
+        f"{exchange.ranks} ranks"
     )
     return replace(time, formula=f"{time.formula}\n{rows}")
 

@@ -180,8 +180,12 @@ FIELDS: dict[str, tuple[Callable[[Step], object], str]] = {
         _graph_launch_ms,
         "Milliseconds to launch a captured graph of kernels, once a step; not part of the step.",
     ),
-    "messages": (_messages, "Messages that a {unit} sends to others in one step."),
-    "wire_bytes": (_wire_bytes, "Bytes that a {unit} sends to others in one step."),
+    "messages": (
+        _messages,
+        "Messages that the fullest {unit} sends to others in one step: one for each row, packed or "
+        "not, and each part of a collective.",
+    ),
+    "wire_bytes": (_wire_bytes, "Bytes that the fullest {unit} sends to others in one step."),
     "launches": (_launches, "Kernels that a {unit} launches in one step."),
     "launches_per_layer": (
         _launches_per_layer,

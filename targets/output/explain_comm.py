@@ -174,7 +174,10 @@ def placement_lines(facts: PlacementFacts) -> Iterator[str]:
         ("protocols", facts.crossovers),
         ("lower bounds of the layer", facts.bounds),
         ("whether traffic can hide behind the experts", (facts.condition,)),
-        ("shared expert, all ways in closed form", facts.shared),
+        (
+            "shared expert, in closed form: the tiles that the step's kernels waste are left out",
+            facts.shared,
+        ),
     ):
         if lines:
             yield f"  {title}"

@@ -138,7 +138,10 @@ def test_the_choice_in_words() -> None:
     sent = {name: choose(held, one) for name, one in exchanges(PRO, 384, 384, 6, 96.0).items()}
     lines = choice_lines(held, sent, 7168)
     assert lines[0].startswith(f"dispatch {FUSED_910C}: 100.4 us; next ")
-    assert any("a message to one rank is 12.2" in line for line in lines)
+    # 96 tokens of which each reaches a rank with 1 in 64: 1.5 rows on average, 1.92 where any go.
+    rows = 1.5 / (1 - (1 - 6 / 384) ** 96)
+    told = next(line for line in lines if line.startswith("a message that packs"))
+    assert f"{rows:.4g} rows of 7,224 B" in told
     assert "  supernode: load_store at every size, 2.1 us + bytes / 135 GB/s" in "\n".join(lines)
     other = load_machine("ascend-950dt")
     sent = {name: choose(other, one) for name, one in exchanges(PRO, 64, 384, 6, 96.0).items()}
