@@ -60,6 +60,7 @@ V4 = {
     "moe_intermediate_size": 16,
     "swiglu_limit": 1.5,
     "rope_parameters": YARN,
+    "max_position_embeddings": 1024,
     "num_nextn_predict_layers": 0,
 }
 V3 = {

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
@@ -25,6 +26,7 @@ FILES = sorted([*ROOT.glob("tests/data/*/config.json"), *ROOT.glob("models/confi
 CONFIGS: dict[str, dict[str, Any]] = {
     f"{file.parent.name}/{file.stem}": json.loads(file.read_text()) for file in FILES
 }
+ORACLE = sorted((ROOT / "tests" / "data" / "oracle").glob("*.npz"))
 PUBLISHED = [name for name in CONFIGS if name.startswith("configs/")]
 V3, V4 = CONFIGS["configs/deepseek_v3"], CONFIGS["configs/deepseek_v4_flash"]
 LLAMA, QWEN = CONFIGS["configs/llama_3_1_8b"], CONFIGS["configs/qwen3_30b_a3b"]
@@ -65,15 +67,22 @@ def answer(data: dict[str, Any], family: str) -> str:
 # ---- what is known to load
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "ties" not in name])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_configs_load_without_a_word(name: str) -> None:
     assert remarks(CONFIGS[name], CONFIGS[name]["model_type"]) == []
 
 
+@pytest.mark.parametrize("file", ORACLE, ids=lambda file: file.stem)
+def test_configs_of_cases_load_without_a_word(file: Path) -> None:
+    with np.load(file) as arrays:
+        data = json.loads(str(arrays["config"]))
+    assert remarks(data, data["model_type"]) == []
+
+
 def test_a_context_beyond_the_reach_of_its_rope_is_told() -> None:
-    found = remarks(CONFIGS["deepseek_v4_ties/config"], "deepseek_v4")
-    told = "max_position_embeddings 1048576 is beyond the 64 x 16 tokens that "
-    assert found == [f"{told}rope_parameters.compress stretches positions to"]
+    line = "max_position_embeddings 2097152 is beyond the 65536 x 16 tokens that rope_scaling"
+    found = remarks({**V4, "max_position_embeddings": 2**21}, "deepseek_v4")
+    assert found == [f"{line} stretches positions to"]
 
 
 # ---- keys of other models
