@@ -95,11 +95,13 @@ def read_model(
 
     What of the config is not followed is told once on standard error, or refused under --strict.
     """
+    from supertile.cli.mpi import is_first_rank
+
     files = model_path(options.model), config_path(options.config)
     strict = getattr(options, "strict", False)
     program, config, lines = read_files(*files, numerics or options.numerics, strict)
     remarked: list[str] | None = getattr(options, "remarked", None)
-    if remarked is None:  # another part of the command tells
+    if remarked is None or not is_first_rank():  # another part of the command or job tells
         return program, config
     for line in [line for line in lines if line not in remarked]:
         remarked.append(line)

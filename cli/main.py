@@ -103,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except UserError as error:
-        if _speaks():
+        from supertile.cli.mpi import is_first_rank
+
+        if is_first_rank():
             print(error.render(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -190,14 +192,6 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _speaks() -> bool:
-    """Whether this process tells what is wrong: of the ranks of a job the first one does."""
-    from supertile.cli.mpi import launched
-
-    place = launched()
-    return place is None or place[0] == 0
 
 
 def _output_ended(error: OSError) -> int:

@@ -29,6 +29,12 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | N
     return None
 
 
+def is_first_rank() -> bool:
+    """Whether this process tells what all ranks of a job would tell: the first one, or alone."""
+    place = launched()
+    return place is None or place[0] == 0
+
+
 class JobEndedError(Exception):
     """All ranks know that the job ends, and rank 0 has said why."""
 

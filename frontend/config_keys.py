@@ -32,7 +32,7 @@ HARMLESS = frozenset((
     "output_router_logits", "output_scores", "keys_to_ignore_at_inference",
     # how text is generated
     "max_length", "min_length", "max_new_tokens", "do_sample", "early_stopping", "num_beams",
-    "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p",
+    "num_beam_groups", "diversity_penalty", "temperature", "top_p", "typical_p",
     "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "bad_words_ids",
     "encoder_no_repeat_ngram_size", "num_return_sequences", "exponential_decay_length_penalty",
     "remove_invalid_values", "suppress_tokens", "begin_suppress_tokens",
@@ -144,7 +144,8 @@ MEANINGS = (
     _meaning(r"position_embedding_type", "positions enter in another way", ("rope", "rotary")),
     _meaning(r"\w*hash\w*|gate_temp\w*", "the router works in another way (DeepSeek-V4)"),
     _meaning(
-        r"(expert|weight|kv_cache)_dtype|\w*quant(ize|ized|ization|_algo|_method|_type)?(_\w+)?",
+        r"(expert|weight|kv_cache)_dtype|\w*quant(ize|ized|ization|_algo|_method|_type)?(_\w+)?"
+        r"|(compression|sparsity|awq|gptq|bnb)_config|load_in_[48]bit|\w*_bits?",
         "weights or caches are stored in another format",
     ),
     _meaning(
@@ -160,7 +161,7 @@ MEANINGS = (
     ),
     _meaning(r"shared_intermediate_size|intermediate_size_mlp", "there is a shared feed-forward"),
     _meaning(
-        r"\w*swiglu_\w+|activation_sparsity\w*|hidden_activation|activation_function|hidden_act",
+        r"\w*swiglu_\w+|activation_sparsity\w*|hidden_activation|activation_function|hidden_act|activation|act_fn\w*",
         "the feed-forward has another activation",
     ),
     _meaning(

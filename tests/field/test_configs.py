@@ -258,6 +258,16 @@ def test_the_main_model_does_without_its_drafts(
     assert shown.err.splitlines() == [f"{tmp_path / 'config.json'}: not read: {', '.join(DSPARK)}"]
 
 
+def test_of_several_processes_the_first_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    command = "compile deepseek_v4 --config {c} --stop-after graph"
+    assert supertile(tmp_path, {**FLASH, "made_up": 3}, command) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("asked", ["--entry draft", DEPLOY.format(more=" mtp=2.5")])
 def test_drafts_of_a_block_are_refused_by_name(
     asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

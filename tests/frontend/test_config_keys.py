@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from supertile.frontend import bind
+from supertile.frontend import bind, config_keys
 from supertile.frontend.config_keys import MEANINGS, is_harmless
 from supertile.frontend.families.common import Rope
 from supertile.frontend.hf_config import normalize
@@ -109,7 +109,8 @@ ARCHITECTURE: dict[str, Any] = {
     "use_rope": False, "topk_method": "greedy", "num_hash_layers": 3, "ffn_dim": 100,
     "shared_intermediate_size": 256, "hidden_size_per_layer_input": 256, "H_cycles": 2,
     "ngram_size": 4, "layer_rope_theta": [1e4], "num_attention_heads_per_layer": [8],
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": True, "compression_config": {"format": "int-quantized"}, "w_bits": 4,
+    "act_fn": "gelu",
 }  # fmt: skip
 
 
@@ -165,6 +166,11 @@ def test_every_meaning_has_an_example(meaning: Any) -> None:
 
 
 # ---- keys that nobody knows
+
+
+def test_a_key_that_the_table_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_keys, "MEANINGS", ())
+    assert remarks({**V3, "index_topk": 2048}, "deepseek_v3") == ["not read: index_topk"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
