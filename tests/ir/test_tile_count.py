@@ -1,18 +1,20 @@
 """Counts of kernels by hand, and against the counts of the graph level for a whole model."""
 
 import pytest
-from xdsl.dialects.builtin import ModuleOp, f32, i32
+from xdsl.dialects.builtin import ModuleOp, bf16, f32, i32
 from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block
 
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import read_config
 from supertile.ir import tile
 from supertile.ir.formula import symbol
+from supertile.ir.graph import scaled_type
 from supertile.ir.text import HEADER, context, parse_module
-from supertile.ir.tile_count import kernel_work, launches
+from supertile.ir.tile_count import kernel_work, launches, wider
 from supertile.ir.tile_shapes import kernels_of
 from supertile.ir.tile_work import Extent, KernelWork
-from supertile.ir.types import DYNAMIC, tensor
+from supertile.ir.types import DYNAMIC, f8e4m3, tensor
 from supertile.ir.work import function_shapes, function_work
 from supertile.passes.choose_tiles import ChooseTiles
 from supertile.passes.lower_to_tile import LowerToTile
@@ -124,3 +126,18 @@ def test_what_no_count_knows_is_a_bug() -> None:
     launch = tile.Launch.create(result_types=[tensor([DYNAMIC, 2], f32), tensor([3], i32)])
     with pytest.raises(ValueError, match=r"no count for tile\.launch"):
         arithmetic(launch)
+
+
+def test_operands_multiply_in_the_wider_format() -> None:
+    """But weights with scales are decoded to the format of what they meet."""
+    kinds = {
+        "f32": tensor([2, 64], f32),
+        "bf16": tensor([2, 64], bf16),
+        "scaled": scaled_type([2, 64], f8e4m3, (32,)),
+    }
+    block = Block(arg_types=list(kinds.values()))
+    values = dict(zip(kinds, block.args, strict=True))
+    met = {(x, w): wider(values[x], values[w]) for x in kinds for w in kinds}
+    assert met["f32", "bf16"] == met["bf16", "f32"] == met["f32", "scaled"] == "f32"
+    assert met["bf16", "bf16"] == met["bf16", "scaled"] == met["scaled", "bf16"] == "bf16"
+    assert met["scaled", "scaled"] == "f8e4m3"

@@ -13,7 +13,7 @@ from xdsl.ir import Attribute, Operation
 from xdsl.parser import Parser
 from xdsl.utils.test_value import create_ssa_value
 
-from supertile.ir import comm, graph
+from supertile.ir import comm, graph, work
 from supertile.ir.formula import symbol
 from supertile.ir.op import attribute_of
 from supertile.ir.placement import PlacementAttr, place
@@ -452,3 +452,10 @@ def test_a_fused_group_reads_states_by_row_and_writes_new_rows() -> None:
     rows, q, gathered, index = 128, 256, 4 * 3 * 32, 16 + 8 + 48
     assert total.bytes_read == rows + q + gathered + index
     assert total.bytes_written == 256 + 128
+
+
+@pytest.mark.parametrize("gain", [(), ((6,),)])
+def test_a_norm_of_heads_counts_every_row(gain: tuple[tuple[int, ...], ...]) -> None:
+    """Tokens times heads rows of six: square, sum, scale, gain; mean, eps and a root a row."""
+    flops, transcendental = work.rms_norm({}, [(5, 4, 6), *gain], [(5, 4, 6)])
+    assert flops == (3 + len(gain)) * 5 * 4 * 6 + 2 * 5 * 4 and transcendental == 5 * 4

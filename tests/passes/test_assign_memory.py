@@ -12,6 +12,7 @@ from supertile.ir.tile_check import problems
 from supertile.ir.tile_places import peaks, placed_values, tile_bytes
 from supertile.passes.driver import run_passes
 from supertile.passes.pipeline import parse_pipeline
+from supertile.passes.tile_layout import ORDERS, Buffer, Span, _can_join
 
 FULL = "l0c=2048 l1=6144 ub=2048"
 
@@ -150,3 +151,23 @@ def test_the_checker_notices_a_tile_that_is_moved(text, data):
     places[number] = tile.PlaceAttr.of(space, offset + 1, size, copies)
     kernel.properties["places"] = ArrayAttr(places)
     assert list(problems(kernel))
+
+
+# ---- lifetimes and orders by hand --------------------------------------------------------------
+
+
+def test_the_length_of_a_buffer_counts_the_ops_of_its_spans() -> None:
+    assert Buffer("l1", spans=[Span(3, 3, 8), Span(5, 9, 16)]).length == 1 + 5
+    assert Buffer("l1", spans=[Span(3, 3, 8), Span(5, 9, 16)]).bytes == 16
+
+
+def test_orders_go_by_size_by_length_and_by_both() -> None:
+    held = Buffer("l1", spans=[Span(4, 6, 8), Span(1, 2, 24)])
+    assert [rank(held) for rank in ORDERS] == [(-24, 4, -5), (-5, -24, 4), (-120, -24, 4)]
+
+
+@pytest.mark.parametrize(("copies", "joins"), [((1, 1), True), ((1, 2), False), ((2, 1), False)])
+def test_what_is_made_ahead_shares_no_place(copies: tuple[int, int], joins: bool) -> None:
+    first, second = (Buffer("l1", one) for one in copies)
+    assert _can_join(first, second, [], {}) is joins
+    assert not _can_join(Buffer("l1"), Buffer("l0c"), [], {})

@@ -1,5 +1,6 @@
 """Every op as a kernel against its NumPy function; texts of small kernels; what kernels share."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from xdsl.irdl import OptOperandDef
 
 from supertile.ir import graph, tile
 from supertile.ir.errors import UserError
+from supertile.ir.locations import name_of
 from supertile.ir.op import attribute_of, python_value, shape_of
 from supertile.ir.text import parse_module
 from supertile.ir.types import DYNAMIC, RopeAttr, f8e4m3, f32, i1, i32, tensor
@@ -251,6 +253,7 @@ def outline(op, indent=""):
 
 def test_small_kernels():
     norm, linear = kernels_of_module(lowered(NORM_AND_LINEAR))
+    assert [list(one.reuses.get_values()) for one in (norm, linear)] == [[-1], [-1]]
     assert outline(norm) == [
         "grid 2",
         "  load 2x6",
@@ -348,3 +351,14 @@ def test_kernels_of_a_large_model_are_few():
     left = {op.name for f in module.ops if isinstance(f, FuncOp) for op in f.walk()}
     stay = {"graph.weight", "graph.layers", "graph.reshape", "graph.constant"}
     assert left <= {"tile.launch", "func.func", "func.return"} | stay
+
+
+def test_a_launch_bears_the_name_of_its_first_result():
+    snippet = NORM_AND_LINEAR
+    for value, line in (("n", 2), ("y", 3), ("z", 4)):
+        snippet = re.sub(
+            rf"(    %{value} = .*)\n", rf'\1 loc("{value} of m"("m.st":{line}:1))\n', snippet
+        )
+    (function,) = [op for op in lowered(snippet).ops if isinstance(op, FuncOp)]
+    launches = [op for op in function.body.block.ops if isinstance(op, tile.Launch)]
+    assert [name_of(op.location) for op in launches] == ["n of m", "y of m", "z of m"]

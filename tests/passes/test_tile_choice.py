@@ -1,13 +1,25 @@
 """Sizes of tiles: what fits on chip, what is small enough for tests, what is never small enough."""
 
+from dataclasses import replace
+
 import pytest
 from fusion_checks import fused_of
 from hypothesis import given, strategies as st
 
+from supertile.ir import graph
 from supertile.ir.errors import UserError
 from supertile.ir.op import shape_of
+from supertile.ir.types import ELEMENT_BITS
 from supertile.passes.choose_tiles import ChooseTiles
-from supertile.passes.tile_choice import CHOICES, Limits, chosen_sizes, smaller
+from supertile.passes.tile_choice import (
+    CHOICES,
+    STEP_BYTES,
+    Limits,
+    _Matrix,
+    _time,
+    chosen_sizes,
+    smaller,
+)
 from supertile.passes.tile_factors import factors_of
 from supertile.passes.tile_memory import row_bytes
 from supertile.passes.tiling import row_spaces, units_of
@@ -144,3 +156,50 @@ def test_nothing_fits(memory, kind):
     assert f"not even the smallest tile of {found[1].kind} fits" in caught.value.message
     assert caught.value.found == f"{held} bytes"
     assert caught.value.values["needed"] > held
+
+
+# ---- by hand -----------------------------------------------------------------------------------
+
+
+def matrix_of(**changes):
+    sizes = {
+        "rows": 100, "columns": 70, "depth": 64, "beside": 3, "shared": 2, "x_bits": 8.25,
+        "w_bits": 4.5, "y_bits": 16.0, "column_blocks": (), "depth_blocks": (),
+    }  # fmt: skip
+    return _Matrix(**{**sizes, **changes})
+
+
+@pytest.mark.parametrize("balance", [0.01, 300.0])
+def test_the_time_of_a_product_is_that_of_its_waves(balance):
+    """4 x 3 x 2 blocks on 5 cores: 5 waves, each of 2 steps that compute or load, then a store."""
+    limits = replace(NONE, cores=5, balance=balance)
+    computed = 2 * (32 * 3) * 32 * 32 * 8.25 / 16
+    loaded = (32 * (32 * 3 * 8.25 + 32 * 4.5) / 8 + STEP_BYTES) * balance
+    stored = 32 * 3 * 32 * 4 * balance
+    expected = 5 * (2 * max(computed, loaded) + loaded + stored)
+    assert _time(matrix_of(), 32, 32, 32, limits) == pytest.approx(expected, rel=1e-3)
+
+
+def of_kind(kind):
+    return next(
+        (phase, unit, spaces)
+        for phase, unit, spaces in PRO
+        if any(isinstance(op, kind) for op in phase.ops)
+    )
+
+
+def test_sums_of_rows_fill_the_memory_of_vectors():
+    """Two rows as they come, one in float32, 16 bytes for each choice; of 8 tokens, twice."""
+    phase, unit, spaces = of_kind(graph.Combine)
+    (op,) = phase.ops
+    width, bits = shape_of(op.rows)[1], ELEMENT_BITS[op.rows.type.element_type]
+    each = 2 * width * bits // 8 + 4 * width + 16 * op.choices.value.data
+    for bytes_, rows in ((16 * each, 8), (16 * each - 2, 7)):
+        limits = replace(NONE, vector_bytes=bytes_, tokens=4096, arrived=4096)
+        assert chosen_sizes(phase, unit, spaces, limits).rows == rows
+
+
+def test_attention_steps_through_many_keys_at_once():
+    phase, unit, spaces = of_kind(graph.Attend)
+    limits = limits_of("ascend-910c")
+    assert chosen_sizes(phase, unit, spaces, limits).columns >= 16

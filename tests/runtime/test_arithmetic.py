@@ -37,7 +37,11 @@ def same_bits(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("inner, outer", [(64, 24), (24, 64), (512, 16)])
+SHAPES = [(64, 24), (24, 64), (512, 16), (16, 16), (8, 8), (24, 32), (32, 24), (128, 16)]
+"""Of matrices for which some kernels of BLAS give a row other bits in another place of a block."""
+
+
+@pytest.mark.parametrize("inner, outer", SHAPES)
 def test_a_row_has_the_same_bits_in_every_place(inner, outer):
     x, w = numbers(MOST, inner), numbers(outer, inner, seed=1)
     whole = linear(x, w)
@@ -48,7 +52,7 @@ def test_a_row_has_the_same_bits_in_every_place(inner, outer):
     assert np.unique(linear(x[:1].repeat(MOST, axis=0), w), axis=0).tolist() == [whole[0].tolist()]
 
 
-@pytest.mark.parametrize("element", ["f8e4m3", "i8"])
+@pytest.mark.parametrize("element", ["f8e4m3", "f4e2m1", "i8"])
 def test_rows_of_codes_too(element):
     x, w = numbers(MOST, 128), quantize_blocks(numbers(48, 128, seed=1), element, (32, 32))
     whole = linear(quantize(x, element, 32), w)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from itertools import count
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from supertile.passes.driver import InternalError, Options, run_passes
 from supertile.passes.pipeline import parse_pipeline
 from supertile.passes.rewriting import Equivalence, Pass
 from supertile.runtime import graph_ops
-from supertile.runtime.compare import NumericCheck, tolerance_of
+from supertile.runtime.compare import NumericCheck, _Pair, inputs_of, tolerance_of
 from supertile.runtime.observe import NumericError, _steps_apart
 from supertile.runtime.plan import plan_module
 from supertile.runtime.seeded import CALLS, SeededWeights, calls_of
@@ -225,6 +226,26 @@ def test_ties_are_listed_and_pinned():
         r"  m\.st:8: graph\.top_k \(chosen\) row \[\d+\] selects \[.*\], not \[.*\]: a tie, .*"
     )
     assert all(re.fullmatch(pattern, tie) for tie in ties[:-1])
+
+
+@pytest.mark.parametrize(("ties", "lines"), [(0, 0), (20, 20), (21, 21), (50, 21)])
+def test_the_first_twenty_ties_are_listed_one_by_one(ties, lines):
+    found = _Pair.tie_lines(SimpleNamespace(ties=[f"tie {n}" for n in range(ties)]))
+    assert len(found) == lines and found[:20] == [f"  tie {n}" for n in range(min(ties, 20))]
+    assert ties <= 20 or found[20] == f"  and {ties - 20} more ties"
+
+
+def test_every_call_has_tokens_of_its_own(monkeypatch):
+    """The seed counts calls: what goes wrong for some tokens alone is seen in one of them."""
+    seeds = []
+
+    def watched(plan, names, tokens, vocabulary, seed):
+        seeds.append(seed)
+        return inputs_of(plan, names, tokens, vocabulary, seed)
+
+    monkeypatch.setattr("supertile.runtime.compare.inputs_of", watched)
+    compared("graph.concat %a, %b", "graph.concat %b, %a")
+    assert seeds[:4] == [0, 1, 2, 3]
 
 
 def test_another_selection_that_is_no_tie_fails():

@@ -427,3 +427,17 @@ def test_query_norm_vectors(vectors: dict[str, U8]) -> None:
     mean = r(r(q * q).mean(-1, keepdims=True))
     got = q * r(1 / np.sqrt(r(mean + np.float32(1e-6))))
     assert one_step_at_most(got, vectors["query_norm.output.bf16"])
+
+
+def test_every_row_and_column_has_scales_of_its_own() -> None:
+    """Blocks of one row of x and of several columns of w, scales that are no powers of two."""
+    x = Scaled(codes_of(3, 8, 1), floats(5, 7, 11, 13, 17, 19).reshape(3, 2), "f8e4m3", (1, 4))
+    w = Scaled(codes_of(4, 8, 2), floats(3, 1.5, 0.7, 0.3).reshape(2, 2), "f8e4m3", (2, 4))
+    expected = x.dequantize().astype(np.float64) @ w.dequantize().astype(np.float64).T
+    assert np.allclose(numerics.scaled_product(x, w), expected, rtol=1e-5, atol=1e-5)
+
+
+def codes_of(rows: int, columns: int, seed: int) -> U8:
+    """Codes of numbers of ordinary size."""
+    held = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
+    return numerics.quantize(held, "f8e4m3", columns).codes

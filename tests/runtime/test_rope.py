@@ -139,3 +139,20 @@ def test_frequencies_are_kept_and_cannot_be_changed() -> None:
 def test_scaling_rules_have_names() -> None:
     with pytest.raises(VerifyException, match="default, linear, yarn, llama3"):
         frequencies_of(scaling="cubic")
+
+
+@pytest.mark.parametrize("original", [4096.0, 1e9])
+def test_the_ramp_of_yarn_ends_at_the_last_channel_at_most(original: float) -> None:
+    """Where even slow turns are beyond all pairs the slope is that to the last channel."""
+    dims, theta, factor, fast, slow = 8, 100.0, 4.0, 32.0, 1e-3
+
+    def pair(rotations: float) -> float:
+        return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = max(math.floor(pair(fast)), 0), min(math.ceil(pair(slow)), dims - 1)
+    ramp = np.clip((np.arange(4) - low) / max(high - low, 0.001), 0, 1)
+    base = theta ** (-np.arange(0, dims, 2) / dims)
+    expected = base * (1 - ramp) + base / factor * ramp
+    rule = {"original": original, "beta_fast": fast, "beta_slow": slow}
+    found = frequencies_of(dims=dims, theta=theta, scaling="yarn", factor=factor, **rule)
+    assert np.allclose(found, expected, rtol=1e-5)

@@ -10,7 +10,7 @@ from supertile.ir import tile
 from supertile.ir.op import attribute_of
 from supertile.ir.text import HEADER, parse_module
 from supertile.runtime import tile_ops
-from supertile.runtime.tile_execute import KernelPlan
+from supertile.runtime.tile_execute import KernelPlan, extent_size
 
 X, W, Y = "!tile.ref<tensor<?x?xf32>>", "!tile.ref<tensor<8x?xf32>>", "!tile.ref<tensor<?x8xf32>>"
 TABLE, INDEX = "!tile.ref<tensor<?xi32>>", "tensor<4xi32>"
@@ -258,3 +258,20 @@ def test_row_numbers_of_minus_one_come_from_nowhere_and_go_nowhere():
     for row in range(6):
         assert np.isnan(given_back[row]).all() != (row in numbers)
     same(given_back[[0, 3, 4, 5]], x[[0, 3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        (("size", 0, 0, 1, 0), 6),
+        (("size", 0, 1, 3, 2), 3 * 4 + 2),
+        (("most", 1, 0, 1, 8), 3 + 8),  # the number 2 comes three times
+        (("most", 2, 0, 5, 1), 1),  # of none
+        (("parts", 0, 4, 2, -1), 2 * (6 // 4) - 1),
+        (("windows", 1, 3, 1, 0), 3),  # positions 2, 2, 2 end a window of three
+        (("windows", 1, 2, 2, 1), 2 * 1 + 1),
+    ],
+)
+def test_sizes_of_a_launch_by_hand(fields, size):
+    arguments = [np.zeros((6, 4)), np.array([2, 0, 2, 2, 1]), np.zeros(0, np.int64)]
+    assert extent_size(fields, arguments) == size

@@ -9,6 +9,7 @@ from supertile.targets.machine_units import (
     DIMENSION_OF,
     FORMATS,
     LIMITS,
+    SI_UNITS,
     STORED,
     UNITS,
     parse_bytes,
@@ -78,3 +79,22 @@ BITS = {
 def test_bits_of_formats() -> None:
     assert {name: kind.bits for name, kind in FORMATS.items()} == BITS
     assert set(STORED) == set(BITS) - {"tf32"}, "memory never holds tf32"
+
+
+def test_figures_lie_between_an_exascale_rack_and_a_single_bit() -> None:
+    """Limits far from any machine, so that no formula over- or underflows."""
+    assert LIMITS == {
+        "bytes": (1, 10**18),
+        "bandwidth": (1000, 10**18),
+        "rate": (1000, 1e24),
+        "time": (1e-12, 1000),
+        "frequency": (1000, 10**15),
+        "count": (1, 2147483648),
+        "fraction": (1e-6, 1),
+    }
+
+
+def test_the_unit_of_an_error_is_that_of_a_figure_of_one() -> None:
+    shown = {"bytes": "B", "bandwidth": "B/s", "time": "s", "frequency": "Hz"}
+    assert {dimension: SI_UNITS[dimension] for dimension in shown} == shown
+    assert all(scale_of(unit) == 1 for unit in shown.values())

@@ -1,10 +1,14 @@
 """Which memories of a machine hold which tiles, and the options of the passes that follow."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from supertile.ir.errors import UserError
 from supertile.passes.assign_memory import read_memory
 from supertile.passes.choose_tiles import ChooseTiles
+from supertile.targets import tile_limits
 from supertile.targets.machine import load_machine, machine_names
 from supertile.targets.tile_limits import memory_text, tile_memories, tile_options
 
@@ -70,3 +74,36 @@ read = { value = 100, unit = "GB/s", source = "S", evidence = "vendor" }
     with pytest.raises(UserError) as error:
         tile_memories(load_machine(path))
     assert error.value.code == "machine.no_tile_memory"
+
+
+def memory(name: str, size: float | None) -> Any:
+    return SimpleNamespace(name=name, capacity=SimpleNamespace(value=size))
+
+
+def test_a_use_without_a_memory_of_its_name_takes_the_largest() -> None:
+    cores = [memory("a", 5), memory("b", 9), memory("c", None), memory("smem", 1)]
+    assert tile_limits._memory(cores, ("ub", "smem")).name == "smem"
+    assert tile_limits._memory(cores, ("ub", "l1")).name == "b"
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_the_balance_is_operations_for_each_byte(name: str) -> None:
+    machine = load_machine(name)
+    matrix = machine.engine("matrix")
+    assert matrix is not None
+    rate = next(matrix.rate[kind].value for kind in ("bf16", "f16", "f32") if kind in matrix.rate)
+    outer = [m for m in machine.memories.values() if m.per == "device" and m.outer]
+    reads = [m.read.value for m in (*outer, machine.main_memory) if m.read.value is not None]
+    expected = round(rate / reads[0], 3) if rate and reads else 64.0
+    assert tile_options(machine, 1, 1, 1)["balance"] == expected
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_the_options_name_the_cores(name: str) -> None:
+    machine = load_machine(name)
+    options = tile_options(machine, 1, 1, 1)
+    for option, kind in (("cores", "matrix"), ("vector_cores", "vector")):
+        engine = machine.engine(kind)
+        known = None if engine is None else engine.cores.value
+        assert options[option] == (128 if known is None else known)
+    assert tile_limits._cores(None) == 128, "as many as a large chip has"

@@ -245,3 +245,10 @@ def assert_same(swept: LinkTime, points: list[LinkTime]) -> None:
     for field in ("duration", "wire_bytes", "messages"):
         found = np.broadcast_to(getattr(swept, field), len(points)).tolist()
         assert found == pytest.approx([getattr(one, field) for one in points])
+
+
+@pytest.mark.parametrize("operation", [all_reduce_time, all_gather_time])
+def test_one_rank_has_nobody_to_send_to(operation: Any) -> None:
+    found = operation(machine(), 1, 1e6)
+    assert (found.duration, found.wire_bytes, found.messages) == (0, 0, 0)
+    assert (found.busy, found.protocols, found.bound) == ({}, {}, "launch")

@@ -26,6 +26,8 @@ from supertile.targets.output.units import (
         (bytes_text, 64e9, "64 GB"),
         (bytes_text, 999.7e6, "1 GB"),
         (bytes_text, 12.0, "12 B"),
+        (bytes_text, 2.5e18, "2.5 EB"),
+        (bytes_text, 7e22, "70000 EB"),
         (share_text, 0.1234, "12.3 %"),
         (share_text, 0.0001, "< 0.1 %"),
         (share_text, 0.0, "0.0 %"),
