@@ -88,6 +88,8 @@ BUILTINS: Mapping[str, Builtin] = {
     "softplus": Builtin(f.elementwise("softplus"), X, "ln(1 + e^x)"),
     "silu": Builtin(f.elementwise("silu"), X, "x sigmoid(x)"),
     "relu": Builtin(f.elementwise("relu"), X, "max(x, 0)"),
+    "gelu": Builtin(f.elementwise("gelu"), X, "x (1 + erf(x / 2^(1/2))) / 2"),
+    "tanh": Builtin(f.elementwise("tanh"), X, "(e^x - e^-x) / (e^x + e^-x)"),
     "min": Builtin(f.two("min"), ("a", "b"), "the smaller of two, one of them a tensor"),
     "max": Builtin(f.two("max"), ("a", "b"), "the larger of two, one of them a tensor"),
     "clamp": Builtin(f.clamp, ("x", "low", "high"), "x, no less than low, no more than high"),

@@ -56,6 +56,8 @@ UNARY: dict[str, type[graph.Unary]] = {
     "softplus": graph.Softplus,
     "silu": graph.Silu,
     "relu": graph.Relu,
+    "gelu": graph.Gelu,
+    "tanh": graph.Tanh,
 }
 
 

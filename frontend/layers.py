@@ -16,6 +16,7 @@ from supertile.frontend.dimensions import Size
 from supertile.frontend.evaluate import Evaluator
 from supertile.frontend.function_builder import FunctionBuilder
 from supertile.frontend.instance import Instance, inputs_of
+from supertile.frontend.rules import is_of_the_model
 from supertile.frontend.values import (
     BlockValue,
     PartValue,
@@ -138,12 +139,12 @@ def _make_function(
 
 
 def _function_name(model: ModelBuilder, part: PartValue, row: Row) -> str:
-    """`decoder_csa_score_router`: the part, then the blocks that the row chooses."""
+    """`decoder_csa_score_router`: the part, then the blocks in which rows can differ."""
     chosen = [
         value.block.name
         for table in model.program.tables.values()
         for column in table.columns
-        if column.kind.name == "block" and column.name in row
+        if column.kind.name == "block" and column.name in row and not is_of_the_model(column)
         for value in [model.cell(column, row)]
         if isinstance(value, BlockValue)
     ]

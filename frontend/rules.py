@@ -66,6 +66,14 @@ def names_of_condition(condition: syntax.Condition) -> list[syntax.Name]:
     return [*names_of(condition.left), *names_of(condition.right)]
 
 
+def is_of_the_model(column: syntax.Column) -> bool:
+    """Whether rules choose the cell, and none looks at the layer: it is the same in all rows."""
+    rules = [case for case in column.cases if isinstance(case, syntax.RuleCase)]
+    conditions = [case.condition for case in rules if case.condition is not None]
+    read = {name.name for condition in conditions for name in names_of_condition(condition)}
+    return bool(rules) and LAYER not in read
+
+
 def _number(expression: syntax.Expression, names: Names) -> Number:
     value = compute(expression, names)
     if isinstance(value, bool) or not isinstance(value, int | float):

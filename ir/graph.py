@@ -262,6 +262,20 @@ class Relu(Unary):
     name = "graph.relu"
 
 
+@irdl_op_definition
+class Gelu(Unary):
+    """y = x (1 + erf(x / 2^(1/2))) / 2."""
+
+    name = "graph.gelu"
+
+
+@irdl_op_definition
+class Tanh(Unary):
+    """y = (e^x - e^-x) / (e^x + e^-x)."""
+
+    name = "graph.tanh"
+
+
 class Binary(GraphOp, ABC):
     """Two tensors in, one out; axes of size 1 broadcast, and a scalar broadcasts to any shape."""
 
@@ -647,7 +661,7 @@ class Yield(SupertileOp):
 OPS: tuple[type[SupertileOp], ...] = (
     Constant, Weight,
     Cast, Reshape, Transpose, Slice, Split, Concat, Repeat, Gather, Take, Member, Select,
-    Negate, Exp, Sqrt, Rsqrt, Sigmoid, Softplus, Silu, Relu,
+    Negate, Exp, Sqrt, Rsqrt, Sigmoid, Softplus, Silu, Relu, Gelu, Tanh,
     Add, Subtract, Multiply, Divide, Minimum, Maximum, Clamp,
     ReduceSum, ReduceMax, Softmax, Linear, GroupedLinear, Einsum,
     RmsNorm, Rope, Hadamard, Quantize, Dequantize, Sinkhorn,

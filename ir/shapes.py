@@ -356,6 +356,8 @@ RULES: dict[type[Operation], tuple[Rule | None, Elements]] = {
     graph.Softplus: (unary, (COMPUTED,)),
     graph.Silu: (unary, (COMPUTED,)),
     graph.Relu: (unary, (COMPUTED,)),
+    graph.Gelu: (unary, (COMPUTED,)),
+    graph.Tanh: (unary, (COMPUTED,)),
     graph.Add: (broadcast, (COMPUTED,)),
     graph.Subtract: (broadcast, (COMPUTED,)),
     graph.Multiply: (broadcast, (COMPUTED,)),

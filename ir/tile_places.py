@@ -37,8 +37,8 @@ CAPACITIES = "supertile.tile_memory"
 
 ELEMENTWISE: Collection[type[Operation]] = dict.fromkeys((
     graph.Cast, graph.Select, graph.Negate, graph.Exp, graph.Sqrt, graph.Rsqrt, graph.Sigmoid,
-    graph.Softplus, graph.Silu, graph.Relu, graph.Add, graph.Subtract, graph.Multiply,
-    graph.Divide, graph.Minimum, graph.Maximum, graph.Clamp, graph.Dequantize,
+    graph.Softplus, graph.Silu, graph.Relu, graph.Gelu, graph.Tanh, graph.Add, graph.Subtract,
+    graph.Multiply, graph.Divide, graph.Minimum, graph.Maximum, graph.Clamp, graph.Dequantize,
 ))  # fmt: skip
 """For `type(op) in ELEMENTWISE`, since `isinstance` asks each of these classes in turn."""
 

@@ -47,7 +47,7 @@ class Work:
     flops: Size = 0
     """A multiply and an add count as two."""
     transcendentals: Size = 0
-    """Evaluations of exp, sigmoid, softplus, sqrt, rsqrt, sin, cos."""
+    """Evaluations of exp, sigmoid, softplus, erf, tanh, sqrt, rsqrt, sin, cos."""
     bytes_read: Size = 0
     """Each operand once, in the format that its type declares, with its scales."""
     bytes_written: Size = 0
@@ -182,6 +182,8 @@ WORK: dict[type[Operation], Rule] = {
     graph.Softplus: per_result(0, 1),
     graph.Silu: per_result(1, 1),
     graph.Relu: per_result(1),
+    graph.Gelu: per_result(4, 1),
+    graph.Tanh: per_result(0, 1),
     graph.Add: per_result(1),
     graph.Subtract: per_result(1),
     graph.Multiply: per_result(1),

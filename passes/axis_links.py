@@ -219,6 +219,8 @@ LINKS: dict[type[Operation], Callable[[Operation], list[Link]]] = {
     graph.Softplus: _aligned,
     graph.Silu: _aligned,
     graph.Relu: _aligned,
+    graph.Gelu: _aligned,
+    graph.Tanh: _aligned,
     graph.Add: _aligned,
     graph.Subtract: _aligned,
     graph.Multiply: _aligned,

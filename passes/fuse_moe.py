@@ -10,7 +10,8 @@
       the same ops
     }
 
-The weights of the rows may be multiplied in before %w2 or behind it.
+The weights of the rows may be multiplied in before %w2 or behind it. A layer is known by its
+structure (`feed_forward.py`), whatever its activation.
 
 Of experts on several ranks, comm.dispatch and comm.combine stay outside: a transfer is a task of
 its own. The shared expert is a group of its own, so that it can run while rows travel to the
@@ -24,34 +25,36 @@ from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block, Operation
 
 from supertile.ir import comm, graph
+from supertile.passes.feed_forward import POINTWISE, feed_forwards
 from supertile.passes.fusing import Edges, Pattern, fuse
 from supertile.passes.rewriting import Equivalence, Pass
 
-LIMITS = (graph.Minimum, graph.Maximum, graph.Clamp)
 SCORES = (graph.Sqrt, graph.Sigmoid, graph.Softmax)
 
 
 def gated_producers(linear: type[graph.GraphOp]) -> Edges:
-    """down(silu(limit(gate(x))) limit(up(x))): what its ops pull in from above, down apart."""
+    """down(activation(gate(x)) up(x)): what its ops pull in from above, down apart."""
     return {
         linear: (graph.Quantize,),
-        graph.Silu: (*LIMITS, linear),
-        **dict.fromkeys(LIMITS, (*LIMITS, linear)),
-        graph.Multiply: (graph.Silu, *LIMITS, linear, graph.Reshape),
+        **dict.fromkeys(POINTWISE, (*POINTWISE, linear, graph.Reshape)),
     }
 
 
 def gated_users(linear: type[graph.GraphOp]) -> Edges:
     """What they pull in from below: all up to the product by down."""
     return {
-        **dict.fromkeys(LIMITS, (*LIMITS, graph.Silu, graph.Multiply)),
-        graph.Silu: (graph.Multiply,),
-        graph.Multiply: (graph.Multiply, graph.Cast, graph.Quantize, linear),
+        **dict.fromkeys(POINTWISE, (*POINTWISE, graph.Cast, graph.Quantize, linear)),
         graph.Cast: (graph.Quantize, linear),
         graph.Quantize: (linear,),
     }
+
+
+def activations(block: Block) -> list[Operation]:
+    """One op of what each feed-forward layer of the block computes between its products."""
+    return [layer.activation for layer in feed_forwards(block.ops)]
 
 
 PATTERNS = (
@@ -87,7 +90,8 @@ PATTERNS = (
     ),
     Pattern(
         "shared_expert",
-        anchor=graph.Silu,
+        anchor=POINTWISE,
+        chosen=activations,
         producers=gated_producers(graph.Linear),
         users=gated_users(graph.Linear),
         requires=(graph.Linear,),
@@ -95,7 +99,8 @@ PATTERNS = (
     ),
     Pattern(
         "experts",
-        anchor=graph.Silu,
+        anchor=POINTWISE,
+        chosen=activations,
         producers={
             **gated_producers(graph.GroupedLinear),
             graph.Quantize: (graph.Dispatch,),
@@ -107,7 +112,7 @@ PATTERNS = (
             # Rows are weighed before the last product, or behind it.
             graph.GroupedLinear: (graph.Multiply, graph.Combine),
             graph.Multiply: (
-                graph.Multiply,
+                *POINTWISE,
                 graph.Cast,
                 graph.Quantize,
                 graph.GroupedLinear,
@@ -118,7 +123,8 @@ PATTERNS = (
     ),
     Pattern(
         "feed_forward",
-        anchor=graph.Silu,
+        anchor=POINTWISE,
+        chosen=activations,
         producers=gated_producers(graph.Linear),
         users=gated_users(graph.Linear),
         requires=(graph.Linear,),

@@ -14,7 +14,7 @@ constants that nobody else uses go inside. A fused op is never pulled into anoth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
@@ -38,7 +38,7 @@ class Pattern:
     """A kind of group: its anchor, what ops pull in from there, and what marks the kind."""
 
     kind: str
-    anchor: type[Operation]
+    anchor: type[Operation] | Kinds
     producers: Edges = field(default_factory=dict)
     """op -> producers of its operands that it pulls in, if only the group uses their values."""
     users: Edges = field(default_factory=dict)
@@ -53,6 +53,12 @@ class Pattern:
     """A user of a result must also use a value that an op of these produces."""
     apart: Kinds = ()
     """No op of these may produce a value that the group reads."""
+    chosen: Callable[[Block], list[Operation]] | None = None
+    """Which ops of a block are anchors, where their kind alone does not say so."""
+
+    def anchors(self, block: Block) -> list[Operation]:
+        ops = list(block.ops) if self.chosen is None else self.chosen(block)
+        return [op for op in ops if isinstance(op, self.anchor)]
 
 
 def fuse(ctx: Context, module: ModuleOp, patterns: Sequence[Pattern]) -> None:
@@ -62,7 +68,7 @@ def fuse(ctx: Context, module: ModuleOp, patterns: Sequence[Pattern]) -> None:
         assert isinstance(function, FuncOp)
         block = function.body.block
         for pattern in patterns:
-            for anchor in [op for op in block.ops if isinstance(op, pattern.anchor)]:
+            for anchor in pattern.anchors(block):
                 # A group of this pattern may have taken the anchor meanwhile.
                 if anchor.parent is block and _fuse_around(anchor, pattern):
                     rewrites.count(pattern.kind)

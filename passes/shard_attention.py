@@ -11,9 +11,10 @@
     %z = graph.linear %v, %o
     %y = comm.all_reduce %z {ranks = 4}
 
-What is cut follows from `axis_links.py`: from the heads of every query, and from what `silu` gates,
-up to the weights and down to the product that sums over them. What no link reaches stays whole.
-Parts of sums are float32 until they are added; then the sum is rounded, once.
+What is cut follows from `axis_links.py`: from the heads of every query, and from the first products
+of feed-forward layers (`feed_forward.py`), up to the weights and down to the product that sums over
+them. What no link reaches stays whole. Parts of sums are float32 until they are added; then the sum
+is rounded, once.
 
 Routed experts are not cut but with `experts=slice`. With `experts=share` each rank has all of them,
 or those that `plan-experts` gives it, and a part of the tokens: see `share_tokens.py`.
@@ -35,6 +36,7 @@ from supertile.ir.errors import UserError
 from supertile.ir.locations import location_text
 from supertile.ir.op import shape_of
 from supertile.passes.axis_links import Axis
+from supertile.passes.feed_forward import feed_forwards
 from supertile.passes.group_sums import add_sums
 from supertile.passes.rewriting import RANK_LIMIT, Equivalence, Pass, count, rewrites_of
 from supertile.passes.share_tokens import share_tokens
@@ -85,11 +87,12 @@ class ShardAttention(Pass):
         if has_experts and self.experts == "share":
             return
         done: set[SSAValue] = set()
-        for silu in [op for op in function.walk() if isinstance(op, graph.Silu)]:
-            if silu.x in done:
+        for layer in feed_forwards(function.walk()):
+            hidden = layer.products[0].result
+            if hidden in done:
                 continue
             try:
-                split = split_from((silu.x, len(shape_of(silu.x)) - 1), self.ranks)
+                split = split_from((hidden, len(shape_of(hidden)) - 1), self.ranks)
             except BlockedError:
                 continue
             done.update(split.axes)

@@ -41,6 +41,8 @@ class Arithmetic:
     exp: Callable[[F32], F32]
     """e^x; may use x up for the result."""
     log1p: Callable[[F32], F32]
+    erf: Callable[[F32], F32]
+    tanh: Callable[[F32], F32]
     cos_sin: Callable[[F32], tuple[F32, F32]]
     order_matters: bool
     """Whether terms of zero, or their number, can change the bits of a sum."""
@@ -51,6 +53,13 @@ class Arithmetic:
 
 def _exp(x: F32) -> F32:
     result: F32 = np.exp(x, out=x if isinstance(x, np.ndarray) else None)
+    return result
+
+
+def _erf(x: F32) -> F32:
+    from scipy.special import erf  # takes a while to import, and few models need it
+
+    result: F32 = erf(x)
     return result
 
 
@@ -69,6 +78,8 @@ LIBRARY = Arithmetic(
     square_sum=lambda x: np.vecdot(x, x),
     exp=_exp,
     log1p=np.log1p,
+    erf=_erf,
+    tanh=np.tanh,
     cos_sin=lambda x: (np.cos(x), np.sin(x)),
     order_matters=True,
 )
@@ -106,6 +117,8 @@ EXACT = Arithmetic(
     square_sum=lambda x: exact_sums.total(np.square(x, dtype=np.float64)),
     exp=_rounded(portable_math.exp),
     log1p=_rounded(portable_math.log1p),
+    erf=_rounded(portable_math.erf),
+    tanh=_rounded(portable_math.tanh),
     cos_sin=_cos_sin,
     order_matters=False,
 )

@@ -9,6 +9,7 @@ the state that they return. A result may share memory with an operand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -147,6 +148,14 @@ def silu(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
 
 def relu(x: F32) -> F32:
     return np.maximum(x, np.float32(0))
+
+
+def gelu(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return np.float32(0.5) * x * (np.float32(1) + arithmetic.erf(x * np.float32(math.sqrt(0.5))))
+
+
+def tanh(x: F32, arithmetic: Arithmetic = LIBRARY) -> F32:
+    return arithmetic.tanh(x)
 
 
 # ---- reductions and products -------------------------------------------------------------------
@@ -411,6 +420,8 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
     graph.Softplus: softplus,
     graph.Silu: silu,
     graph.Relu: relu,
+    graph.Gelu: gelu,
+    graph.Tanh: tanh,
     graph.Add: np.add,
     graph.Subtract: np.subtract,
     graph.Multiply: np.multiply,
@@ -443,6 +454,7 @@ FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
 
 ADDING = (
     *(graph.Exp, graph.Sigmoid, graph.Softplus, graph.Silu, graph.Softmax, graph.Sinkhorn),
+    *(graph.Gelu, graph.Tanh),
     *(graph.ReduceSum, graph.Linear, graph.GroupedLinear, graph.Einsum, graph.RmsNorm),
     *(graph.Rope, graph.PoolWindows, graph.Attend),
 )

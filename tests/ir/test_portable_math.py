@@ -9,6 +9,7 @@ import pytest
 from supertile.ir import portable_math
 from supertile.ir.portable_math import (
     cos_sin,
+    erf,
     exp,
     expm1,
     log,
@@ -16,6 +17,7 @@ from supertile.ir.portable_math import (
     log_factorial,
     power,
     product,
+    tanh,
 )
 
 STORED = [
@@ -54,6 +56,14 @@ def test_functions_are_within_four_units_in_the_last_place():
         assert units_apart(power(1e4, exponents), true) <= 40
 
 
+def test_the_error_function_and_the_tangent_are_those_of_the_libraries():
+    points = np.concatenate([np.linspace(-6.5, 6.5, 4001), SMALL])
+    wanted = np.array([math.erf(x) for x in points])
+    assert (np.abs(erf(points) - wanted) <= 16 * np.spacing(np.abs(wanted))).all()
+    wanted = np.array([math.tanh(x) for x in points])
+    assert (np.abs(tanh(points) - wanted) <= 8 * np.spacing(np.abs(wanted))).all()
+
+
 def test_angles_are_reduced_in_full():
     angles = np.concatenate([RANDOM.uniform(-(2.0**26), 2.0**26, 2000), np.pi / 2 * np.arange(50)])
     cosine, sine = cos_sin(angles)
@@ -68,6 +78,8 @@ def test_values_at_the_edges():
         (expm1, [inf, -inf, nan, 0, 1e-300], [inf, -1, nan, 0, 1e-300]),
         (log, [inf, 0, nan, -1, 1, 5e-324], [inf, -inf, nan, nan, 0, math.log(5e-324)]),
         (log1p, [inf, -1, nan, -2, 0, 1e-300], [inf, -inf, nan, nan, 0, 1e-300]),
+        (erf, [inf, -inf, nan, 0, 7, -6], [1, -1, nan, 0, 1, -1]),
+        (tanh, [inf, -inf, nan, 0, 1e-300, -40], [1, -1, nan, 0, 1e-300, -1]),
     ]
     for function, points, values in cases:
         assert np.array_equal(function(points), values, equal_nan=True), function.__name__
@@ -102,7 +114,9 @@ def test_what_has_no_value_is_refused():
         cos_sin([0.0, portable_math.LARGEST_ANGLE * 2])
 
 
-@pytest.mark.parametrize("function", [exp, expm1, log, log1p, lambda x: np.stack(cos_sin(x))])
+@pytest.mark.parametrize(
+    "function", [exp, expm1, log, log1p, erf, tanh, lambda x: np.stack(cos_sin(x))]
+)
 def test_an_element_has_the_same_bits_at_every_place(function):
     """Alone, among others, in any order and with any step in memory."""
     points = np.abs(POINTS["exp"])

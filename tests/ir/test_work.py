@@ -88,6 +88,8 @@ CASES: list[tuple[Operation, tuple[int, int, int, int]]] = [
     (op(graph.Softplus, X), (0, 32, 128, 128)),
     (op(graph.Silu, X), (32, 32, 128, 128)),
     (op(graph.Relu, X), (32, 0, 128, 128)),
+    (op(graph.Gelu, X), (128, 32, 128, 128)),
+    (op(graph.Tanh, X), (0, 32, 128, 128)),
     (op(graph.Add, X, ROW), (32, 0, 160, 128)),
     (op(graph.Subtract, kind(4, 1, f32), ROW), (32, 0, 16 + 32, 128)),
     (op(graph.Multiply, X, X), (32, 0, 256, 128)),

@@ -42,6 +42,8 @@ CASES = {
     "add of a vector": op(graph.Add, floats(*ROWS), floats(8)),
     "multiply by one a row": op(graph.Multiply, floats(4, 1, 1), floats(*ROWS)),
     "silu": op(graph.Silu, floats(*ROWS)),
+    "gelu": op(graph.Gelu, floats(*ROWS)),
+    "tanh": op(graph.Tanh, floats(*ROWS)),
     "transpose": op(graph.Transpose, floats(*ROWS), permutation=[2, 0, 1]),
     "slice": op(graph.Slice, floats(*ROWS), axis=1, start=1, size=2),
     "split": op(graph.Split, floats(*ROWS), axis=2, sizes=[2, 6]),

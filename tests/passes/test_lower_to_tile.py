@@ -75,7 +75,7 @@ OPS = [
     (graph.Member, [CHOSEN], {"size": 5}),
     (graph.Select, [MASK, X, Y], {}),
     *[(op, [X], {}) for op in (graph.Negate, graph.Exp, graph.Sigmoid, graph.Softplus)],
-    *[(op, [X], {}) for op in (graph.Silu, graph.Relu, graph.Softmax)],
+    *[(op, [X], {}) for op in (graph.Silu, graph.Relu, graph.Gelu, graph.Tanh, graph.Softmax)],
     *[(op, [POSITIVE], {}) for op in (graph.Sqrt, graph.Rsqrt)],
     *[(op, [X, Y], {}) for op in (graph.Add, graph.Subtract, graph.Multiply)],
     (graph.Divide, [X, POSITIVE], {}),

@@ -166,6 +166,8 @@ ROW_BY_ROW = {
     "exp": (graph.Exp, (33,), {}),
     "sigmoid": (graph.Sigmoid, (33,), {}),
     "silu": (graph.Silu, (33,), {}),
+    "gelu": (graph.Gelu, (33,), {}),
+    "tanh": (graph.Tanh, (33,), {}),
     "softplus": (graph.Softplus, (33,), {}),
     "sum of the last": (graph.ReduceSum, (9,), {"axis": 1}),
     "sum of another": (graph.ReduceSum, (16, 7), {"axis": 1}),
