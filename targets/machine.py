@@ -57,7 +57,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
     machine = read_machine(_file_of(str(name_or_path)))
     check_machine(machine)
     if machine.name in machine_names() and not is_shipped(machine):
-        return replace(machine, name=f"{machine.name} (file {machine.file})")
+        shown = machine.file if machine.file.isprintable() else ascii(machine.file)
+        return replace(machine, name=f"{machine.name} (file {shown})")
     return machine
 
 

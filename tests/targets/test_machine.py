@@ -274,6 +274,9 @@ def test_a_file_with_a_shipped_name_is_named_with_its_path(tmp_path: Path) -> No
     file = tmp_path / "m.toml"
     file.write_text(EXAMPLE.replace('"example-npu"', '"h200"'))
     assert load_machine(file).name == f"h200 (file {file})"
+    odd = tmp_path / "a\nb.toml"
+    odd.write_text(file.read_text())
+    assert load_machine(odd).name == f"h200 (file '{tmp_path}/a\\nb.toml')"
     assert not is_shipped(load_machine(file)) and is_shipped(load_machine("h200"))
 
 
