@@ -16,7 +16,13 @@ import numpy as np
 
 from supertile.ir import portable_math
 from supertile.targets.cost.largest import expected_largest
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, over_mean
+from supertile.targets.placement.expert_map import (
+    ExpertMap,
+    Floats,
+    Integers,
+    over_mean,
+    rank_starts,
+)
 
 BALANCED = "taken as balanced: all experts are chosen alike"
 """What a step is costed under where no loads are given."""
@@ -85,6 +91,6 @@ class PlacedLoads:
 
     def _by_rank(self, values: Floats) -> Floats:
         """[L, G]: sums over the slots [L, P] of each rank."""
-        starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        starts = rank_starts(self.counts)
         found: Floats = np.add.reduceat(values, starts, axis=1)
         return found

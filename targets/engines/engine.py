@@ -117,6 +117,11 @@ def own_balance(load: Floats, slots: int, ranks: int, groups: int = 1, nodes: in
     return eplb_map(load, slots, ranks, groups, nodes, heap_packing)
 
 
+def split_by(engine: Engine | None, placement: ExpertMap, setting: EngineSetting) -> ExpertMap:
+    """The placement with the shares that its slots get: by the engine's rule, or its own."""
+    return placement if engine is None else engine.split(placement, setting)
+
+
 def engine_names() -> tuple[str, ...]:
     """The shipped engines, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))

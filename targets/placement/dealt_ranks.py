@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from supertile.targets.placement.expert_map import ExpertMap, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Integers, rank_starts
 
 
 def deal_ranks(map: ExpertMap, domains: Sequence[int]) -> ExpertMap:
@@ -26,7 +26,7 @@ def deal_ranks(map: ExpertMap, domains: Sequence[int]) -> ExpertMap:
         place[alike] = order[map.slots[order] == slots]
     source = np.empty(map.ranks, np.int64)
     source[place] = np.arange(map.ranks)
-    starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
+    starts = rank_starts(map.slots)
     inner = np.arange(len(map.rank)) - starts[map.rank]
     slot = starts[source][map.rank] + inner
     return ExpertMap(map.experts, map.slots, map.expert[:, slot], map.share[:, slot])

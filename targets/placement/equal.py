@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.bounds import equal_bound, fewest_replicas, largest_part
 from supertile.targets.placement.exchange import Bins
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 from supertile.targets.placement.inputs import checked_load, checked_slots
 from supertile.targets.placement.one_slot import replica_counts
 from supertile.targets.placement.packing import pack
@@ -47,7 +47,7 @@ def equal_map(load: ArrayLike, slots: ArrayLike) -> ExpertMap:
     bounds = equal_bound(loads, useful)
     greedy = replica_counts(loads, int(useful.sum()))
     expert = np.full((len(loads), int(slots.sum())), IDLE, np.int64)
-    starts = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    starts = rank_starts(slots)
     for layer, (of, bound, counts) in enumerate(zip(loads, bounds, greedy, strict=True)):
         held, rank = equal_layer(of, useful, float(bound), counts)
         order = np.lexsort((held, -of[held], rank))

@@ -6,7 +6,8 @@ physical-to-logical maps of serving engines. Sizes: L layers, E experts, G ranks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -62,7 +63,7 @@ class ExpertMap:
 
     def loads(self, load: Floats) -> Floats:
         """[L, G]: the load of each rank under the loads [L, E] of the experts."""
-        starts = np.concatenate([[0], np.cumsum(self.slots)[:-1]])
+        starts = rank_starts(self.slots)
         return np.add.reduceat(self.slot_loads(load), starts, axis=1)
 
     def balancedness(self, load: Floats) -> Floats:
@@ -70,6 +71,22 @@ class ExpertMap:
         loads = self.loads(load)
         largest = loads.max(axis=1)
         return np.where(largest > 0, loads.mean(axis=1) / np.where(largest > 0, largest, 1), 1.0)
+
+
+def rank_starts(slots: Integers) -> Integers:
+    """[G]: the first slot of each rank, of ranks of `slots` [G]."""
+    starts: Integers = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    return starts
+
+
+def of_each_layer(candidates: Sequence[ExpertMap], chosen: Integers) -> ExpertMap:
+    """In each layer what the candidate of the number `chosen` [L] has there; all have the same
+    slots."""
+    expert, share = (
+        np.take_along_axis(np.stack(values), chosen[None, :, None], axis=0)[0]
+        for values in ([one.expert for one in candidates], [one.share for one in candidates])
+    )
+    return replace(candidates[0], expert=expert, share=share)
 
 
 def over_mean(loads: Floats) -> Floats:

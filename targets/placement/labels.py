@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 
 SWEEPS = 2
 LARGEST_SWEEP = 512
@@ -120,7 +120,7 @@ class _Exchanges:
         self.map, self.pairs = map, pairs
         self.expert, self.share = map.expert.copy(), map.share.copy()
         self.every = np.arange(map.layers)
-        self.starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
+        self.starts = rank_starts(map.slots)
         self.domains = [np.arange(map.ranks) // size for size in sizes]
         held = (map.expert != IDLE).astype(np.float64)
         # An exchange changes the sum over pairs by 2 at most per level: replicas come before that.

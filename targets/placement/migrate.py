@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 from supertile.targets.placement.relief import best_replacement
 from supertile.targets.placement.resplit import ReplicaGraph, Resplit, best_shares, resplit
 
@@ -100,7 +100,7 @@ def migrate(
 def relabelled(current: ExpertMap, wanted: ExpertMap) -> ExpertMap:
     """`wanted` with its ranks, and the slots of each, in the order that keeps most of `current`."""
     expert, share = np.empty_like(wanted.expert), np.empty_like(wanted.share)
-    starts = np.concatenate([[0], np.cumsum(current.slots)[:-1]])
+    starts = rank_starts(current.slots)
     for layer in range(current.layers):
         source = _assignment(current, wanted, layer)
         for rank, other in enumerate(source.tolist()):
@@ -298,7 +298,7 @@ def _slope(before: _Point, after: _Point) -> float:
 
 def _moves(current: ExpertMap, map: ExpertMap) -> Iterator[Move]:
     """What each slot takes in, from the nearest rank that held it (the smaller one of two)."""
-    starts = np.concatenate([[0], np.cumsum(current.slots)[:-1]])
+    starts = rank_starts(current.slots)
     changed = (map.expert != current.expert) & (map.expert != IDLE)
     for layer, slot in np.argwhere(changed).tolist():
         expert, rank = int(map.expert[layer, slot]), int(current.rank[slot])

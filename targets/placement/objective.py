@@ -14,7 +14,7 @@ import numpy as np
 
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 
 GAIN = 1e-9
 """Of the time of a layer, what dropping a replica has to gain."""
@@ -62,7 +62,7 @@ def layer_seconds(
     a token chooses.
     """
     held = map.slot_loads(in_tokens(load, tokens))
-    starts = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
+    starts = rank_starts(map.slots)
     read, sums = (np.add.reduceat(of, starts, axis=1) for of in (costs.read(held), held))
     return costs.seconds(read.max(axis=1), sums.max(axis=1))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +11,13 @@ from numpy.typing import ArrayLike
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.equal import equal_map
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import (
+    ExpertMap,
+    Floats,
+    Integers,
+    of_each_layer,
+    rank_starts,
+)
 from supertile.targets.placement.inputs import checked_load, checked_slots
 from supertile.targets.placement.objective import (
     SlotCosts,
@@ -78,12 +83,7 @@ def _first_good(
     most = np.minimum(
         values.min(axis=0) * matters, values[len(tries) - never_worse :].min(axis=0, initial=np.inf)
     )
-    best = np.argmax(values <= most, axis=0)[None, :, None]
-    expert, share = (
-        np.take_along_axis(np.stack(of), best, axis=0)[0]
-        for of in ([one.expert for one in tries], [one.share for one in tries])
-    )
-    return replace(tries[0], expert=expert, share=share)
+    return of_each_layer(tries, np.argmax(values <= most, axis=0))
 
 
 def _without_twins(map: ExpertMap, shares: Shares) -> ExpertMap:
@@ -109,8 +109,8 @@ def _limits(slots: Integers, experts: int) -> list[int]:
 
 def _in_slots(map: ExpertMap, slots: Integers) -> ExpertMap:
     """The same placement on ranks with more slots, idle ones last."""
-    starts = np.concatenate([[0], np.cumsum(slots)[:-1]])
-    own = np.concatenate([[0], np.cumsum(map.slots)[:-1]])
+    starts = rank_starts(slots)
+    own = rank_starts(map.slots)
     slot = starts[map.rank] + np.arange(len(map.rank)) - own[map.rank]
     expert = np.full((map.layers, int(slots.sum())), IDLE, np.int64)
     share = np.zeros(expert.shape)

@@ -36,13 +36,13 @@ def best_replacement(
         return None
     covers = np.array([_covered(expert, rank, inside, ranks) for inside in sets])
     mean = np.maximum(loads.sum(axis=1), 1e-300) / ranks
-    relative = portable_math.product(sets, loads.T) / mean / (covers > 0).sum(axis=1)[:, None]
+    weight = portable_math.product(sets, loads.T) / mean
+    relative = weight / (covers > 0).sum(axis=1)[:, None]
     worst = np.argsort(-relative.mean(axis=1), kind="stable")[:MOST_SETS]
     slots, experts = _candidates(expert, rank, loads, share, sets[worst], covers[worst])
     if not slots.size:
         return None
     after = _after(expert, rank, sets, covers, slots, experts)
-    weight = portable_math.product(sets, loads.T) / mean
     largest = (weight[:, :, None] / after[:, None, :]).max(axis=0)
     value = (1 / np.maximum(largest, 1.0)).mean(axis=0)
     best = int(np.argmax(value))

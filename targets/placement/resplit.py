@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.placement import IDLE
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, replicas
+from supertile.targets.placement.expert_map import (
+    ExpertMap,
+    Floats,
+    Integers,
+    rank_starts,
+    replicas,
+)
 from supertile.targets.placement.resplit_flow import ReplicaFlow
 
 T = TypeVar("T", np.float64, np.int64)
@@ -138,7 +144,7 @@ class ReplicaGraph:
 
     @cached_property
     def rank_starts(self) -> Integers:
-        return np.concatenate([[0], np.cumsum(self.map.slots)[:-1]])
+        return rank_starts(self.map.slots)
 
     def checked(self, loads: Floats) -> Floats:
         loads = np.asarray(loads, np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from supertile.ir import portable_math
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.counts import more_replicas
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 from supertile.targets.placement.packing import pack
 from supertile.targets.placement.rings import CountRule, ring_layer
 from supertile.targets.placement.weighted import weighted_map
@@ -81,7 +81,7 @@ def packed_layer(load: Floats, slots: Integers) -> Integers:
     ones = np.ones(experts, np.int64)
     counts = more_replicas(load, ones, int(useful.sum()), len(slots))
     expert, rank = pack(load, counts, useful)
-    starts = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    starts = rank_starts(slots)
     order = np.argsort(rank, kind="stable")
     expert, rank = expert[order], rank[order]
     found = np.full(int(slots.sum()), IDLE, np.int64)

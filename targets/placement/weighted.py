@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from supertile.ir.placement import IDLE
 from supertile.targets.placement.bounds import placement_bound
-from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers
+from supertile.targets.placement.expert_map import ExpertMap, Floats, Integers, rank_starts
 from supertile.targets.placement.fill import Pieces, fill, is_exact
 from supertile.targets.placement.groups import search
 from supertile.targets.placement.inputs import checked_load, checked_slots
@@ -51,7 +51,7 @@ def _layer(load: Floats, bound: float, slots: Integers) -> Pieces:
 
 def map_of_pieces(experts: int, slots: Integers, layers: Sequence[Pieces]) -> ExpertMap:
     """Each layer's pieces in the slots of their ranks, largest share first, idle slots last."""
-    starts = np.concatenate([[0], np.cumsum(slots)[:-1]])
+    starts = rank_starts(slots)
     expert = np.full((len(layers), int(slots.sum())), IDLE, np.int64)
     share = np.zeros(expert.shape)
     for layer, pieces in enumerate(layers):

@@ -7,13 +7,12 @@ are filled, split by the engine, and the best of each layer is taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from supertile.targets.placement.eplb import without_twins
 from supertile.targets.placement.exchange import Bins
-from supertile.targets.placement.expert_map import ExpertMap, Floats, replicas
+from supertile.targets.placement.expert_map import ExpertMap, Floats, of_each_layer, replicas
 from supertile.targets.placement.full_slots import full_slots
 
 STEPS = 200
@@ -36,12 +35,8 @@ def best_of_each_layer(
     """Of each layer the first candidate whose cost [L] is least."""
     if len(candidates) == 1:
         return candidates[0]
-    best = np.argmin(np.stack([cost(one) for one in candidates]), axis=0)[None, :, None]
-    expert, share = (
-        np.take_along_axis(np.stack(of), best, axis=0)[0]
-        for of in ([one.expert for one in candidates], [one.share for one in candidates])
-    )
-    return replace(candidates[0], expert=expert, share=share)
+    costs = np.stack([cost(one) for one in candidates])
+    return of_each_layer(candidates, np.argmin(costs, axis=0))
 
 
 def settled(

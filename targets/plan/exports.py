@@ -170,9 +170,8 @@ def every_layer_rows(plan: PlanFile) -> Rows:
 
 def _sglang(plan: PlanFile, drafts: Drafts) -> Export:
     """`physical_to_logical_map` [model layers, P]; dense layers have the engine's own default."""
-    rows = every_layer_rows(plan)
-    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
-    text = f'{{"physical_to_logical_map":[\n{lines}\n]}}\n'
+    rows = map_text(every_layer_rows(plan)).removesuffix("\n")
+    text = f'{{"physical_to_logical_map":{rows}}}\n'
     flags = f"--ep-size {plan.placement.ranks} --ep-num-redundant-experts {_redundant(plan)}"
     notes = [f"start SGLang with {flags} --init-expert-location and this file"]
     if drafts.running:

@@ -12,7 +12,7 @@ import numpy as np
 from supertile.ir.errors import UserError
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import Deployment, Model, expert_slots
-from supertile.targets.engines.engine import Engine, engine_named
+from supertile.targets.engines.engine import Engine, engine_named, split_by
 from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.expert_map import ExpertMap
 from supertile.targets.placement.layer_placements import dealt_map, layers_of
@@ -31,7 +31,7 @@ class Split:
     setting: EngineSetting
 
     def of(self, placed: ExpertMap) -> ExpertMap:
-        return placed if self.engine is None else self.engine.split(placed, self.setting)
+        return split_by(self.engine, placed, self.setting)
 
     def told(self, where: str) -> str:
         return where if self.engine is None else f"{self.engine.title}, {where}, split by its rule"

@@ -14,7 +14,7 @@ import numpy as np
 from supertile.ir.placement import IDLE
 from supertile.targets.cost.placed_loads import PlacedLoads
 from supertile.targets.deploy import parse_deployment
-from supertile.targets.engines.engine import Engine
+from supertile.targets.engines.engine import Engine, split_by
 from supertile.targets.engines.setting import EngineSetting
 from supertile.targets.placement.expert_map import (
     ExpertMap,
@@ -130,7 +130,7 @@ class Planned:
 
     def split(self, placement: ExpertMap) -> ExpertMap:
         """The placement with the shares of tokens that the engine gives its slots."""
-        return placement if self.engine is None else self.engine.split(placement, self.setting)
+        return split_by(self.engine, placement, self.setting)
 
     @cached_property
     def loads(self) -> dict[str, Floats]:

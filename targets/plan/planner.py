@@ -19,7 +19,7 @@ import numpy as np
 from supertile.ir.errors import UserError
 from supertile.targets.comm.expert_kernels import WorksOf
 from supertile.targets.deploy import Deployment, Model, deployment_text, expert_slots
-from supertile.targets.engines.engine import Engine, own_balance
+from supertile.targets.engines.engine import Engine, own_balance, split_by
 from supertile.targets.engines.setting import EngineSetting, engine_setting
 from supertile.targets.machine_types import Machine
 from supertile.targets.placement.bounds import equal_bound, placement_bound
@@ -117,7 +117,7 @@ class Request:
 
     def split(self, placement: ExpertMap) -> ExpertMap:
         """The placement with the shares of tokens that the engine gives its slots."""
-        return placement if self.engine is None else self.engine.split(placement, self.setting)
+        return split_by(self.engine, placement, self.setting)
 
     def expected_split(self, placement: ExpertMap) -> ExpertMap:
         """As `split`, the shares averaged over what the engine draws."""
