@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from supertile.cli.inputs import add_model_options, natural, positive
 from supertile.cli.mpi import Job, run_job
 from supertile.cli.progress import Bar
 from supertile.cli.run_inputs import Ready, prepared, slot_list
+from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from supertile.runtime.follow import Follower
-    from supertile.runtime.generate import Generated, Generator
+    from supertile.runtime.generate import Generated, Generator, Request
+    from supertile.runtime.nonfinite import Tracker, Verdict
     from supertile.runtime.trace import Recorder
 
 SHOWN_ROWS = 8
@@ -150,14 +153,22 @@ def _generated(
     ready: Ready, options: argparse.Namespace, job: Job
 ) -> tuple[Generated, Follower | None]:
     """What a run gives, and who compared it with the reference, if there is one."""
+    from supertile.runtime.execute import ExecutionError
     from supertile.runtime.follow import Follower
     from supertile.runtime.generate import Request
+    from supertile.runtime.nonfinite import NonFiniteError
 
     bar = Bar("tokens", ready.batch * ready.context) if job.rank == 0 else None
     generator = job.together(lambda: _generator(ready, options.weights, bar, job))
     request = Request(options.prompt, options.chunk, options.teacher, options.decode)
     try:
         generated = generator.run(ready.rows, request)
+    except (NonFiniteError, ExecutionError) as error:
+        if job.communicator is not None and isinstance(error, ExecutionError):
+            raise  # other ranks know nothing of it
+        wrong = _first_wrong(ready.again(), options, job, request)
+        job.together(partial(_refuse, error, wrong))
+        raise
     finally:
         if bar is not None:
             bar.close()
@@ -165,7 +176,42 @@ def _generated(
     return generated, executor if isinstance(executor, Follower) else None
 
 
-def _generator(ready: Ready, weights: str, progress: Bar | None, job: Job) -> Generator:
+def _first_wrong(
+    ready: Ready, options: argparse.Namespace, job: Job, request: Request
+) -> Verdict | None:
+    """The first value of a run that is not finite, on the way to logits that are not; the run is
+    repeated for that."""
+    from supertile.runtime.execute import ExecutionError
+    from supertile.runtime.nonfinite import NonFiniteError, Tracker
+
+    tracker = Tracker(ready.plan, job.communicator)
+    generator = job.together(lambda: _generator(ready, options.weights, None, job, tracker))
+    try:
+        generator.run(ready.rows, request)
+    except (NonFiniteError, ExecutionError):
+        return tracker.verdict()
+    return None
+
+
+def _refuse(error: Exception, wrong: Verdict | None) -> None:
+    """Raise for logits that are not finite; of other failures only where that is why."""
+    from supertile.runtime.nonfinite import NonFiniteError
+
+    told = {} if wrong is None else wrong._asdict()
+    if isinstance(error, NonFiniteError):
+        code = "run.not_finite_once" if wrong is None else "run.not_finite"
+        raise UserError(code, **vars(error), **told)
+    if wrong is not None:
+        raise UserError("run.not_finite_stop", reason=error, **told) from error
+
+
+def _generator(
+    ready: Ready,
+    weights: str,
+    progress: Bar | None,
+    job: Job,
+    tracker: Tracker | None = None,
+) -> Generator:
     from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.engine import Session
     from supertile.runtime.execute import Executor
@@ -190,6 +236,7 @@ def _generator(ready: Ready, weights: str, progress: Bar | None, job: Job) -> Ge
         executor = ScheduledExecutor(plan, held.get)
     else:
         executor = Executor(plan, held.get)
+    executor.tracker = tracker
     if recorder is not None:
         executor.watch, executor.wanted = recorder.watch, recorder.wants
     lockstep: LockstepExecutor | None = None

@@ -49,11 +49,16 @@ class Ready:
 
     def without_onlookers(self) -> Ready:
         """The same run, nothing recorded, nothing taken over from a reference."""
-        pins = self.recorder.pins if self.recorder is not None else {}
-        if self.recorder is None or not pins:
-            return replace(self, recorder=None, reference=None)
-        recorder = type(self.recorder)((), pins, rules=self.recorder.rules)
-        return replace(self, recorder=recorder, reference=None)
+        is_pinned = self.recorder is not None and self.recorder.pins
+        again = self.again() if is_pinned else replace(self, recorder=None)
+        return replace(again, reference=None)
+
+    def again(self) -> Ready:
+        """The same run, nothing recorded yet nor any more."""
+        if self.recorder is None:
+            return self
+        recorder = type(self.recorder)((), self.recorder.pins, rules=self.recorder.rules)
+        return replace(self, recorder=recorder)
 
 
 def prepared(options: argparse.Namespace) -> Ready:

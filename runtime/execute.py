@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from supertile.ir import comm, graph
 from supertile.ir.errors import UserError
 from supertile.runtime.numerics import round_bf16
 from supertile.runtime.plan import FunctionPlan, ModulePlan, Step, WeightUse, reader
+
+if TYPE_CHECKING:
+    from supertile.runtime.nonfinite import Tracker
 
 ROUNDING: dict[str, Callable[[Any], Any]] = {
     "bf16": round_bf16,
@@ -38,6 +41,9 @@ class Executor:
     watch: Watch | None = None
     wanted: Callable[[str], bool] | None = None
     """Which names `watch` looks at, where it costs something to show it a value; None: all."""
+
+    tracker: Tracker | None = None
+    """Who follows values that are not finite: see `nonfinite.py`."""
 
     observes: ClassVar[bool] = False
     """Whether `observed` looks at the results of steps."""
@@ -69,6 +75,8 @@ class Executor:
                 results[0] = ROUNDING[step.rounds](results[0])
             if step.name is not None and self.watch is not None:
                 results[0] = self.watch(prefix + step.name, results[0], step)
+            if self.tracker is not None:
+                self.tracker.look(step, layer, [reader(step.inputs)(registers)], [results])
             for register, value in zip(step.outputs, results, strict=True):
                 registers[register] = value
             for register in step.frees:

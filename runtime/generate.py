@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from supertile.ir.errors import UserError
 from supertile.runtime.engine import Session
 from supertile.runtime.execute import ExecutionError
+from supertile.runtime.nonfinite import NonFiniteError, first_not_finite
 from supertile.runtime.trace import Recorder
 
 Row = NDArray[np.integer[Any]]
@@ -74,7 +75,14 @@ class Generator:
             recorder.check(held.executor.plan.value_names(held.entry) for held in self._sessions)
 
     def run(self, tokens: Sequence[Row], request: Request) -> Generated:
-        """`tokens` holds one row a sequence, each with at least one token."""
+        """`tokens` holds one row a sequence, each with at least one token.
+
+        `NonFiniteError` where logits are not finite.
+        """
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # judged by the logits
+            return self._run(tokens, request)
+
+    def _run(self, tokens: Sequence[Row], request: Request) -> Generated:
         assert all(len(row) for row in tokens), "rows have tokens"
         fed = [row[: request.prompt] for row in tokens]
         longest = max(len(row) for row in fed)
@@ -126,14 +134,21 @@ class Generator:
         vectors = session.vectors(counts)
         if self.recorder is not None:
             self.recorder.begin(*vectors)
+        if session.executor.tracker is not None:
+            session.executor.tracker.begin(session.entry)
         try:
-            return vectors.sequence, vectors.position, session.call(inputs, counts)
+            outputs = session.call(inputs, counts)
         except ExecutionError as error:
             if self.recorder is None or not self.recorder.pinned:
                 raise
             # Nothing says what a pinned value means: an expert that does not exist shows here.
             names = ", ".join(sorted(self.recorder.pinned))
             raise UserError("run.pin_effect", names=names, reason=error) from error
+        row = first_not_finite(outputs["logits"])
+        if row is not None:
+            what = "draft logits" if session is self.draft else "logits"
+            raise NonFiniteError(what, int(vectors.sequence[row]), int(vectors.position[row]))
+        return vectors.sequence, vectors.position, outputs
 
     def _decode(self, count: int) -> list[int]:
         """The last of `count` most likely tokens, the others fed; in ties the smallest id."""
@@ -145,14 +160,11 @@ class Generator:
         return chosen
 
     def _most_likely(self, row: int) -> int:
-        position = len(self.rows[row]) - 1
         last = next(
             part.logits[part.sequence == row][-1]
             for part in reversed(self.logits)
             if row in part.sequence
         )
-        if np.isnan(last).any():
-            raise UserError("run.nan", row=row, position=position)
         return int(last.argmax())
 
     def _generated(self, last: list[int]) -> Generated:

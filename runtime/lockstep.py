@@ -138,6 +138,9 @@ class LockstepExecutor:
             self._observed(step, files, results, layer)
         if is_watched(step) and self.whole.watch is not None:
             self._watched(f"{prefix}{step.name}", step, results)
+        if self.whole.tracker is not None:
+            inputs = [reader(step.inputs)(file) for file in files]
+            self.whole.tracker.look(step, layer, inputs, results)
         return results
 
     def _observed(

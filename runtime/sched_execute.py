@@ -22,6 +22,7 @@ from supertile.ir.group_layout import WHOLE
 from supertile.ir.tile_access import COUNTED
 from supertile.runtime.execute import ExecutionError, Executor
 from supertile.runtime.lockstep import LockstepExecutor, merged, shown_of
+from supertile.runtime.nonfinite import Tracker
 from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import FunctionPlan, Step, is_watched
 from supertile.runtime.sched_frame import Frame, Sequences, taken
@@ -149,6 +150,8 @@ class _Call:
         for step in self.executor.order(self.program):
             self._guarded(step)
             self._watched(step)
+            if self.executor.tracker is not None:
+                self._tracked(step, self.executor.tracker)
         ends = self.program.program.end.values
         return [frame.values_of(ends) for frame in self.frames]
 
@@ -248,8 +251,29 @@ class _Call:
                 else:
                     self._windows(step, step.op)
 
+    def _tracked(self, step: Step, tracker: Tracker) -> None:
+        """Show what an action read and wrote, but not waves of transfers: what reads their rows
+        is looked at."""
+        match step.op:
+            case sched.Task():
+                pairs = [self._operands(frame, step.op) for frame in self.frames]
+            case sched.Copy() | sched.Transfer() if getattr(step.op, "wave", None) is None:
+                half = step.op.half_number
+                pairs = [
+                    (frame.values_of(step.op.inputs, half), frame.values_of(step.op.outputs, half))
+                    for frame in self.frames
+                ]
+            case _:
+                return
+        inputs, outputs = zip(*pairs, strict=True)
+        tracker.look(step, self.layer, inputs, outputs)
+
     def _task(self, frame: Frame, op: sched.Task) -> None:
         self._settle_task(frame, op, running=True)
+        self.program.kernels[op.kernel.data].launch(*self._operands(frame, op))
+
+    def _operands(self, frame: Frame, op: sched.Task) -> tuple[list[Any], list[Any]]:
+        """What a task reads and writes: of a wave the rows and slots that are its own."""
         inputs = frame.values_of(op.operands_of_kernel, op.half_number)
         outputs = frame.values_of(op.outputs, op.half_number)
         if op.wave is not None and op.split is not None:
@@ -259,7 +283,7 @@ class _Call:
             values = zip([*inputs, *outputs], runs, strict=True)
             held = [taken(value, run) for value, run in values]
             inputs, outputs = held[: len(inputs)], held[len(inputs) :]
-        self.program.kernels[op.kernel.data].launch(inputs, outputs)
+        return inputs, outputs
 
     # ---- layers --------------------------------------------------------------------------------
 

@@ -99,10 +99,23 @@ RUN_TEXTS: dict[str, Text] = {
         found="{reason}",
         suggestion="pin numbers that the model could have computed: experts and blocks that exist",
     ),
-    "run.nan": Text(
-        "no next token: the logits of sequence {row} at position {position} hold NaN",
-        expected="numbers, of which the largest is the next token",
-        suggestion="look for the first NaN with --trace '*'",
+    "run.not_finite": Text(
+        "the {what} of token {token} of sequence {sequence} are not finite; the first value on the "
+        "way to them that is not: {value}",
+        expected="finite numbers",
+        found="{numbers}, at {place}",
+        suggestion="compare weights and pinned values before it with those of the model",
+    ),
+    "run.not_finite_once": Text(
+        "the {what} of token {token} of sequence {sequence} are not finite, but were when the run "
+        "was repeated to find out why",
+        expected="runs that repeat, as with --row-invariant",
+    ),
+    "run.not_finite_stop": Text(
+        "the run cannot go on with what is not finite: {value}",
+        expected="finite numbers",
+        found="{numbers}, at {place}; then {reason}",
+        suggestion="compare weights and pinned values before it with those of the model",
     ),
     "run.pin_unused": Text(
         "no value {name} was computed",

@@ -1,6 +1,7 @@
 """Files that commands are given in tests: good ones from `tests/data`, and broken ones."""
 
 import json
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -92,3 +93,18 @@ def _texts(folder: Path) -> None:
     (folder / "bytes.mlir").write_bytes(b"// supertile IR 1\n\xff")
     (folder / "config.json.txt").write_text("{")
     (folder / "other.json").write_text('{"model_type": "mamba"}')
+
+
+def damaged(case: Path, target: Path, name: str, factor: float) -> Path:
+    """A copy of a checkpoint in which the tensors with this in their name are multiplied."""
+    shutil.copytree(case, target)
+    file = target / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    for tensor, entry in json.loads(raw[8:start]).items():
+        if name in tensor:
+            first, end = entry["data_offsets"]
+            held = np.frombuffer(raw, np.float32, (end - first) // 4, start + first)
+            held *= np.float32(factor)
+    file.write_bytes(raw)
+    return target

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_files import DATA
+from command_files import DATA, damaged
 from placement_plans import plan_for
 from xdsl.dialects.builtin import ModuleOp
 
@@ -177,10 +177,19 @@ def test_a_checkpoint_that_one_rank_cannot_read(mpi, tmp_path):
 
 
 def test_a_rank_that_fails_while_others_wait_for_it(mpi, tmp_path):
-    action = "raise errors.UserError('run.nan', row=0, position=9)"
+    action = "raise errors.UserError('run.prompt', found=9, limit=8)"
     broken = rank(command("--ep 2"), AT_THE_FIFTH.format(action=action))
     found = job((1, rank(command("--ep 2"))), (1, broken), folder=tmp_path)
-    check_failure(found, "the logits of sequence 0 at position 9 hold NaN")
+    check_failure(found, "no sequence has as many tokens as the prompt")
+
+
+def test_numbers_that_are_not_finite_are_told_once(mpi, tmp_path):
+    """Of an expert of one rank; all ranks run again to find where they come from."""
+    weights = damaged(CASE, tmp_path / "weights", "layers.3.ffn.experts.7.w2", 1e38)
+    found = job((2, rank(command("--ep 2", weights=weights))), folder=tmp_path)
+    check_failure(found, "error: the logits of token")
+    assert "the first value on the way to them that is not: " in found.stderr
+    assert "in layer 3\n" in found.stderr
 
 
 def test_a_rank_that_is_killed_ends_the_job(mpi, tmp_path):
