@@ -113,15 +113,24 @@ def run_job(options: argparse.Namespace, body: Callable[[argparse.Namespace, Job
         return 1
     from supertile.runtime.mpi_communicator import MpiCommunicator
 
-    communicator = MpiCommunicator(MPI.COMM_WORLD)
+    communicator = MpiCommunicator(MPI.COMM_WORLD, options.rank_timeout)
     try:
-        return body(options, MpiJob(communicator))
-    except JobEndedError as ended:
-        return ended.code
+        code = _code(body, options, MpiJob(communicator))
+        communicator.close()
+        return code
     except KeyboardInterrupt:
         communicator.fail(130, "interrupted; files written before are whole")
     except BaseException as error:
         communicator.fail(*_told(error))
+
+
+def _code(
+    body: Callable[[argparse.Namespace, Job], int], options: argparse.Namespace, job: Job
+) -> int:
+    try:
+        return body(options, job)
+    except JobEndedError as ended:
+        return ended.code
 
 
 def _told(error: BaseException) -> tuple[int, str]:

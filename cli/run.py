@@ -16,6 +16,7 @@ from supertile.cli.mpi import Job, run_job
 from supertile.cli.progress import Bar
 from supertile.cli.run_inputs import Ready, prepared, slot_list
 from supertile.ir.errors import UserError
+from supertile.runtime.heartbeat import TIMEOUT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,6 +106,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="place the experts of every layer as this plan says, on as many ranks as it has",
     )
     add_other_plan_option(command)
+    command.add_argument(
+        "--rank-timeout",
+        type=positive,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="ranks as processes: a rank that gives no sign of life for so long ends the job "
+        f"(default: {TIMEOUT})",
+    )
     command.add_argument(
         "--row-invariant",
         action="store_true",

@@ -18,6 +18,9 @@ Column = list[Any]
 class Communicator(Protocol):
     """Ranks that run the same program in step."""
 
+    place: str
+    """What the program is at, for who is told of a rank that does not answer."""
+
     @property
     def size(self) -> int:
         """How many ranks there are."""
@@ -41,6 +44,8 @@ class Communicator(Protocol):
 
 class InProcess:
     """All ranks in this process: nothing can wait for anything, so nothing can hang."""
+
+    place = ""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -32,6 +32,7 @@ from supertile.runtime.communicator import Communicator, InProcess
 from supertile.runtime.engine import Session, call_vectors
 from supertile.runtime.execute import ROUNDING, ExecutionError, Executor
 from supertile.runtime.numerics import Scaled
+from supertile.runtime.observe import place_text
 from supertile.runtime.plan import Argument, FunctionPlan, Step, is_watched, reader
 
 Values = list[Any]  # one for each rank
@@ -101,6 +102,7 @@ class LockstepExecutor:
     ) -> list[list[Any]]:
         columns = zip(*[[*reader(step.inputs)(file)] for file in files], strict=True)
         properties = placed_properties(step, layer)
+        self.communicator.place = place_text(step, layer)
         results = self.communicator.run(type(step.op), [*map(list, columns)], properties)
         return [list(own) for own in results]
 

@@ -2,7 +2,8 @@
 
 A rank that waits gives its processor away, so that more ranks than cores run well, and rank 0
 listens for ranks that have failed: it tells the error once and ends the job, which no other rank
-could tell from one that is slow. A process that is killed is noticed by the launcher.
+could tell from one that is slow. A process that is killed is noticed by the launcher, and one that
+is stopped by the ranks that wait for it: see `heartbeat.py`.
 
 Rows travel with all that belongs to them as one record of bytes a row; how many come from whom is
 exchanged first. Nothing that arrives is unpickled.
@@ -13,8 +14,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.ir import Operation
 
+from supertile.ir.errors import UserError
 from supertile.runtime.comm_ops import EXCHANGES, FUNCTIONS, Parcel
 from supertile.runtime.communicator import Column
+from supertile.runtime.heartbeat import TIMEOUT, Heartbeat
 from supertile.runtime.numerics import Scaled
 
 if TYPE_CHECKING:
@@ -37,17 +41,25 @@ SLEEP = 20e-6, 500e-6
 PATIENCE = 60.0
 """Seconds that a failed rank waits for rank 0 to end the job before it does so itself."""
 FAILED = 1
+SHOWN = 8
+"""Ranks that are named at most."""
 
 
 class MpiCommunicator:
     """One rank of many, for `LockstepExecutor`."""
 
-    def __init__(self, world: MPI.Comm) -> None:
+    place = "the start of the job"
+
+    def __init__(self, world: MPI.Comm, timeout: float = TIMEOUT) -> None:
+        """`timeout`: seconds without a sign of life after which a rank counts as stopped."""
+        self.lock = threading.Lock()
+        """MPI is called by one thread at a time."""
         self.world = world.Dup()
         self.control = world.Dup()
         self.size = world.size
         self.rank = world.rank
         self.ranks = (world.rank,)
+        self.heartbeat = Heartbeat(world.Dup(), self.lock, timeout)
 
     # ---- what ranks exchange -------------------------------------------------------------------
 
@@ -68,16 +80,18 @@ class MpiCommunicator:
         width = records[0].shape[1]
         counts = np.array([len(held) for held in records], np.int64)
         coming = np.empty_like(counts)
-        self._wait(self.world.Ialltoall(counts, coming))
+        self._wait(lambda: self.world.Ialltoall(counts, coming))
         out, back = np.concatenate(records), np.empty((int(coming.sum()), width), np.uint8)
         # Counts are of whole records, so that they fit in 32 bits for any number of bytes.
-        record = self._record(width)
+        with self.lock:
+            record = self._record(width)
         self._wait(
-            self.world.Ialltoallv(
+            lambda: self.world.Ialltoallv(
                 [out, counts, _starts(counts), record], [back, coming, _starts(coming), record]
             )
         )
-        record.Free()
+        with self.lock:
+            record.Free()
         parts = np.split(back, np.cumsum(coming)[:-1])
         return [_parcel(part, sent[0]) for part in parts]
 
@@ -97,37 +111,72 @@ class MpiCommunicator:
 
     def _gather_bytes(self, own: bytes) -> list[bytes]:
         counts = np.empty(self.size, np.int64)
-        self._wait(self.world.Iallgather(np.array([len(own)], np.int64), counts))
+        length = np.array([len(own)], np.int64)
+        self._wait(lambda: self.world.Iallgather(length, counts))
         every = np.empty(int(counts.sum()), np.uint8)
         starts = _starts(counts)
         from mpi4py import MPI
 
         sent = np.frombuffer(own, np.uint8)
-        self._wait(self.world.Iallgatherv([sent, MPI.BYTE], [every, counts, starts, MPI.BYTE]))
+        received = [every, counts, starts, MPI.BYTE]
+        self._wait(lambda: self.world.Iallgatherv([sent, MPI.BYTE], received))
         return [every[at : at + n].tobytes() for at, n in zip(starts, counts, strict=True)]
 
     # ---- waiting and failing -------------------------------------------------------------------
 
-    def _wait(self, request: MPI.Request) -> None:
-        looks, pause = 0, SLEEP[0]
-        while not request.Test():
+    def _wait(self, begin: Callable[[], MPI.Request]) -> None:
+        """Until all ranks have come to this exchange; a rank that stopped ends the job."""
+        looks, pause, since = 0, SLEEP[0], time.monotonic()
+        with self.lock:
+            request = begin()
+        while not self._is_done(request):
             looks += 1
             if looks <= SPINS:
                 os.sched_yield() if hasattr(os, "sched_yield") else time.sleep(0)
                 continue
             self._listen()
+            self._check_alive(since)
             time.sleep(pause)
             pause = min(2 * pause, SLEEP[1])
+
+    def _is_done(self, request: MPI.Request) -> bool:
+        with self.lock:
+            return bool(request.Test())
+
+    def _check_alive(self, since: float) -> None:
+        """End the job if a rank has given no sign of life for too long while this one waited."""
+        with self.lock:
+            self.heartbeat.listen()
+        silent = self.heartbeat.silent(since)
+        if silent:
+            error = UserError(
+                "mpi.silent",
+                rank=", ".join(map(str, silent[:SHOWN])),
+                size=self.size,
+                seconds=f"{self.heartbeat.timeout:g}",
+                place=self.place,
+            )
+            self._end(1, error.render())
+
+    def close(self) -> None:
+        """The end that all ranks come to: no message is left on its way."""
+        self.heartbeat.end()
+        sent = [int(text) for text in self.gather_texts(str(self.heartbeat.sent))]
+        since = time.monotonic()
+        while any(self.heartbeat.received[rank] < sent[rank] for rank in self.heartbeat.watched):
+            self._check_alive(since)
+            time.sleep(SLEEP[1])
 
     def _listen(self) -> None:
         """On rank 0: end the job if another rank says that it cannot go on."""
         from mpi4py import MPI
 
         status = MPI.Status()
-        if self.rank or not self.control.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
-            return
-        told = np.empty(status.Get_count(MPI.BYTE), np.uint8)
-        self.control.Recv([told, MPI.BYTE], status.Get_source(), status.Get_tag())
+        with self.lock:
+            if self.rank or not self.control.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
+                return
+            told = np.empty(status.Get_count(MPI.BYTE), np.uint8)
+            self.control.Recv([told, MPI.BYTE], status.Get_source(), status.Get_tag())
         code, _, text = told.tobytes().decode().partition("\n")
         self._end(int(code), text)
 
@@ -138,7 +187,8 @@ class MpiCommunicator:
         if self.rank == 0:
             self._end(code, text)
         told = np.frombuffer(f"{code}\n{text}".encode(), np.uint8)
-        self.control.Isend([told, MPI.BYTE], 0, FAILED)
+        with self.lock:
+            self.control.Isend([told, MPI.BYTE], 0, FAILED)
         time.sleep(PATIENCE)
         self._end(code, text)
 

@@ -19,6 +19,13 @@ MPI_TEXTS: dict[str, Text] = {
         found="--level scheduled",
         suggestion="run it without mpiexec: --ep runs all ranks in lock step",
     ),
+    "mpi.silent": Text(
+        "rank {rank} of {size} has given no sign of life for {seconds} seconds, and the others "
+        "wait for it at {place}",
+        expected="ranks that are alive, however long they compute",
+        suggestion="see whether its process was stopped or its machine is gone; --rank-timeout "
+        "sets the seconds",
+    ),
     "mpi.differ": Text(
         "ranks were started with different inputs",
         expected="the same {what} on every rank",

@@ -192,6 +192,40 @@ def test_numbers_that_are_not_finite_are_told_once(mpi, tmp_path):
     assert "in layer 3\n" in found.stderr
 
 
+STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.mark.parametrize("stopped", [0, 2])
+def test_a_rank_that_is_stopped_is_named(mpi, stopped, tmp_path):
+    """In the middle of the run; the ranks that wait for it say at which op."""
+    line = command("--ep 3 --slots 3 --decode 9 --rank-timeout 3")
+    broken = rank(line, AT_THE_FIFTH.format(action=STOPPED))
+    ranks = [(1, broken if number == stopped else rank(line)) for number in range(3)]
+    found = job(*ranks, folder=tmp_path)
+    check_failure(found, f"rank {stopped} of 3 has given no sign of life for 3 seconds")
+    assert "wait for it at deepseek_v4.st:" in found.stderr and "of layer " in found.stderr
+
+
+SLOW = """
+inner_wait = MpiCommunicator.gather
+def gather(self, values):
+    calls = gather.calls = getattr(gather, "calls", 0) + 1
+    end = time.monotonic() + (6 if calls == 2 else 0)
+    while time.monotonic() < end:
+        sum(range(1000))
+    return inner_wait(self, values)
+import time
+MpiCommunicator.gather = gather
+"""
+
+
+def test_a_rank_that_is_slow_is_waited_for(mpi, tmp_path):
+    """It computes for longer than a rank may be silent."""
+    line = command("--ep 2 --decode 3 --rank-timeout 4")
+    found = job((1, rank(line)), (1, rank(line, SLOW)), folder=tmp_path)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_a_rank_that_is_killed_ends_the_job(mpi, tmp_path):
     action = "os.kill(os.getpid(), signal.SIGKILL)"
     start = time.monotonic()
