@@ -39,6 +39,10 @@ def check_waves(waves: int, slots: int) -> None:
         raise VerifyException(f"{slots} slots run in 1 to as many waves, not {waves}")
 
 
+COUNTS = 2
+"""The place of the rows of each slot among the results of a dispatch."""
+
+
 @irdl_op_definition
 class Dispatch(CommOp):
     """One row for each chosen expert, to a rank that holds it: see `ir/placement.py` for which,

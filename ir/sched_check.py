@@ -25,7 +25,7 @@ from itertools import combinations
 
 from xdsl.ir import Operation, OpResult, SSAValue
 
-from supertile.ir import sched, tile
+from supertile.ir import comm, sched, tile
 from supertile.ir.arguments import axes_of
 from supertile.ir.microbatches import SEQUENCES, TOKENS
 from supertile.ir.sched_bytes import bytes_problems
@@ -199,7 +199,7 @@ def _accesses_of_wave(
     if op.kind.data == "dispatch":
         yield from ((value, READ, None) for value in op.inputs)
         for number, value in enumerate(op.outputs):
-            settled = wave.is_first and number == COUNTS
+            settled = wave.is_first and number == comm.COUNTS
             yield value, WRITTEN, None if settled else own
         return
     rows, origin, *others = op.inputs
@@ -209,10 +209,6 @@ def _accesses_of_wave(
         brought = wave.is_last and number == 1
         yield value, READ, (0, wave.slots.start) if brought else None
     yield from ((value, WRITTEN, None if wave.is_last else own) for value in op.outputs)
-
-
-COUNTS = 2
-"""The place of the rows of each slot among the results of a dispatch."""
 
 
 def _slots(wave: sched.WaveAttr | None) -> Slots:

@@ -40,9 +40,16 @@ def take_rows(x: Any, rows: slice | Index) -> Any:
     """Some rows of a tensor whose scales, if any, belong to single rows."""
     if not isinstance(x, Scaled):
         return x[rows]
-    if x.block[0] != 1:
+    if len(x.block) == len(x.shape) and x.block[0] != 1:
         raise ValueError(f"rows of blocks of {x.block} cannot be taken apart")
     return replace(x, codes=x.codes[rows], scales=x.scales[rows])
+
+
+def copied(x: Any) -> Any:
+    """A tensor of its own; what is no array is one anyway."""
+    if isinstance(x, Scaled):
+        return replace(x, codes=x.codes.copy(), scales=x.scales.copy())
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 # ---- moving data -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Sizes that shapes tell are settled before the first task runs, as a host does th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from supertile.ir.errors import UserError
 from supertile.ir.group_layout import WHOLE
 from supertile.ir.tile_access import COUNTED
 from supertile.runtime.execute import ExecutionError, Executor
+from supertile.runtime.graph_ops import copied, take_rows
 from supertile.runtime.lockstep import LockstepExecutor, merged, shown_of
 from supertile.runtime.nonfinite import Tracker
-from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import FunctionPlan, Step, is_watched
-from supertile.runtime.sched_frame import Frame, Sequences, taken
+from supertile.runtime.sched_frame import Frame, Sequences
 from supertile.runtime.sched_plan import POISON, Bytes, Named, ProgramPlan, overwrite
 from supertile.runtime.sched_transfer import transfer
 
@@ -281,7 +281,7 @@ class _Call:
             slots = slice(op.wave.slots.start, op.wave.slots.stop)
             runs = [{sched.ROWS: rows, sched.SLOTS: slots}.get(one) for one in split]
             values = zip([*inputs, *outputs], runs, strict=True)
-            held = [taken(value, run) for value, run in values]
+            held = [value if run is None else take_rows(value, run) for value, run in values]
             inputs, outputs = held[: len(inputs)], held[len(inputs) :]
         return inputs, outputs
 
@@ -410,7 +410,7 @@ class _Call:
             return
         seen = self.seen.setdefault(name, _Seen())
         seen.values[named.half] = [
-            _copy(frame.value(named.value, named.half)) for frame in self.frames
+            copied(frame.value(named.value, named.half)) for frame in self.frames
         ]
         if len(seen.values) == 2:
             del self.seen[name]
@@ -433,12 +433,6 @@ class _Call:
         for n in shown:
             for frame in self.frames[n + 1 : n + group]:
                 overwrite(frame.value(held), self.frames[n].value(held))
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Scaled):
-        return replace(value, codes=value.codes.copy(), scales=value.scales.copy())
-    return value.copy()
 
 
 def _settle_layers(frame: Frame, op: sched.Layers) -> None:

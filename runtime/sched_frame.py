@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from supertile.ir.sched import tensor_of
 from supertile.runtime.execute import ExecutionError
 from supertile.runtime.graph_ops import reshape
 from supertile.runtime.microbatches import Half, halves_of
-from supertile.runtime.numerics import Scaled
 from supertile.runtime.plan import Argument
 from supertile.runtime.sched_plan import Bytes, ProgramPlan, place
 from supertile.runtime.tile_execute import allocate
@@ -92,14 +91,3 @@ class Frame:
         slots = wave.slots
         start = int(ends[slots.start - 1]) if slots.start else 0
         return slice(start, int(ends[slots.stop - 1]))
-
-
-def taken(value: Any, run: slice | None) -> Any:
-    """A run along the first axis, as a view; None: all of it."""
-    if run is None:
-        return value
-    if not isinstance(value, Scaled):
-        return value[run]
-    if len(value.block) == len(value.shape) and value.block[0] != 1:
-        raise ValueError(f"rows of blocks of {value.block} cannot be taken apart")
-    return replace(value, codes=value.codes[run], scales=value.scales[run])

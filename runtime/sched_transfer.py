@@ -13,13 +13,11 @@ from supertile.ir.sched_shapes import COMM_OPS
 from supertile.ir.types import ELEMENT_NAMES, is_scaled
 from supertile.runtime import comm_ops
 from supertile.runtime.execute import ROUNDING
+from supertile.runtime.graph_ops import take_rows
 from supertile.runtime.lockstep import placed_properties
 from supertile.runtime.plan import Step
-from supertile.runtime.sched_frame import Frame, taken
+from supertile.runtime.sched_frame import Frame
 from supertile.runtime.sched_plan import overwrite
-
-COUNTS = 2
-"""The place of the rows of each slot among the results of a dispatch."""
 
 
 def transfer(frames: Sequence[Frame], step: Step, op: sched.Transfer, layer: int | None) -> None:
@@ -46,8 +44,8 @@ def _dispatch_wave(
     )
     if wave.is_first:
         settled = comm_ops.rows_of_slots(chosen, placement)
-        _receive(frames, op, [op.outputs[COUNTS]], [(own,) for own in settled])
-    counts = op.outputs[COUNTS] if wave.is_first else op.inputs[-1]
+        _receive(frames, op, [op.outputs[comm.COUNTS]], [(own,) for own in settled])
+    counts = op.outputs[comm.COUNTS] if wave.is_first else op.inputs[-1]
     outputs = [value for value in op.outputs if value is not counts]
     sent = comm_ops.EXCHANGES[comm.Dispatch].together(
         x, chosen, weight, placement=placement, slots=wave.slots
@@ -56,7 +54,7 @@ def _dispatch_wave(
         run, count = frame.rows_of(counts, wave), int(frame.value(counts).sum())
         for output, value in zip(outputs, (rows, row_weight, origin), strict=True):
             frame.make(output, (count, *value.shape[1:]))
-            overwrite(taken(frame.value(output), run), _rounded(value, output))
+            overwrite(take_rows(frame.value(output), run), _rounded(value, output))
 
 
 def _combine_wave(frames: Sequence[Frame], op: sched.Transfer, wave: sched.WaveAttr) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -33,6 +32,7 @@ from supertile.ir.types import (
 )
 from supertile.runtime import tile_ops
 from supertile.runtime.arithmetic import LIBRARY, Arithmetic
+from supertile.runtime.graph_ops import copied
 from supertile.runtime.numerics import Scaled, round_bf16
 from supertile.runtime.plan import call_properties, operand_groups, reader, rounding
 from supertile.runtime.tile_locate import LOCATE
@@ -289,7 +289,7 @@ def _pipelined(planner: _Planner, loop: tile.Loop) -> Steps:
     def load(frame: Frame, at: int) -> list[Any]:
         frame[start] = at
         _run_all(loads, frame)
-        return [_copy(frame[register]) for register in kept]
+        return [copied(frame[register]) for register in kept]
 
     def steps(frame: Frame, starts: Sequence[int]) -> Iterator[Instruction]:
         flying = deque(load(frame, at) for at in starts[: stages - 1])
@@ -306,13 +306,6 @@ def _pipelined(planner: _Planner, loop: tile.Loop) -> Steps:
 def _run_all(instructions: Sequence[Instruction], frame: Frame) -> None:
     for instruction in instructions:
         instruction(frame)
-
-
-def _copy(value: Any) -> Any:
-    """A tile of its own; an index is one anyway."""
-    if isinstance(value, Scaled):
-        return replace(value, codes=value.codes.copy(), scales=value.scales.copy())
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _place(planner: _Planner, op: Any, tile_value: SSAValue) -> Callable[[Frame], Any]:
