@@ -53,15 +53,26 @@ def run(options: argparse.Namespace) -> int:
         _print_known(known, options.json)
         return 0
     name = choose(options.what, known, "command.explain")
+    if options.json:
+        print(json.dumps(explained(options, goal, timeline, name), indent=2))
+        return 0
     found = explain(timeline, goal.machine, name)
     placed = _placement(options, goal, timeline, name)
-    if options.json:
-        held = {"explanations": [one.as_dict() for one in found]}
-        print(json.dumps(held | {"placement": placed and placed.as_dict()}, indent=2))
-        return 0
     lines = [line for one in found for line in explanation_lines(one)]
     print("\n".join([*lines, *_placement_lines(placed)]))
     return 0
+
+
+def explained(
+    options: argparse.Namespace, goal: Goal, timeline: Timeline, name: str
+) -> dict[str, object]:
+    """What is printed as JSON of a task or a figure."""
+    from supertile.targets.output.explain import explain
+
+    found = explain(timeline, goal.machine, name)
+    placed = _placement(options, goal, timeline, name)
+    told = {"explanations": [one.as_dict() for one in found]}
+    return told | {"placement": placed and placed.as_dict()}
 
 
 def _print_known(known: dict[str, str], as_json: bool) -> None:
@@ -89,7 +100,10 @@ def _placement(
     tokens = own_tokens(deployment, goal.model)
     slots = max(expert_slots(deployment, goal.model))
     layer, span = goal.model.expert_layer, layer_span(timeline)
-    return placement_facts(goal.machine, layer, goal.placements(tokens), name, slots, span)
+    choices, tail = goal.placements(tokens), None
+    if goal.loads is not None:
+        tail = goal.loads.fullest(tokens * layer.choices).rows
+    return placement_facts(goal.machine, layer, choices, name, slots, span, tail)
 
 
 def _placement_lines(placed: PlacementFacts | None) -> Iterator[str]:

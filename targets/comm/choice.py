@@ -94,6 +94,14 @@ def choose(machine: Machine, exchange: Exchange) -> Choice:
     return Choice(exchange, tuple(held), held[int(fastest(held))])
 
 
+def with_tail(machine: Machine, choice: Choice, tail: float) -> Choice:
+    """The same route where the fullest rank has so many times the average rows."""
+    exchange = replace(choice.exchange, tail=tail)
+    costed = alternatives(machine, exchange)
+    best = next(one for one in costed if one.route == choice.best.route)
+    return Choice(exchange, tuple(costed), best)
+
+
 def fastest(held: list[Alternative]) -> Value:
     """The number of the route to take, point by point."""
     seconds = np.stack(np.broadcast_arrays(*(np.asarray(one.seconds, float) for one in held)))

@@ -13,6 +13,7 @@ from supertile.targets.comm.choice import (
     Choice,
     crossover_lines,
     in_other_precision,
+    with_tail,
 )
 from supertile.targets.comm.shared_expert import TAKEN, shared_options
 from supertile.targets.cost.chance import touched_share
@@ -59,8 +60,17 @@ def placement_facts(
     direction: str,
     slots: int,
     layer: float | None,
+    tail: float | None = None,
 ) -> PlacementFacts:
-    """`choices` are those of dispatch and combine, for `slots` experts a rank; `layer_span`."""
+    """`choices` are those of dispatch and combine, for `slots` experts a rank; `layer_span`.
+
+    `tail`: the rows of the fullest rank over the average under loads, under which all is costed;
+    routes are chosen for balanced routing.
+    """
+    why = _why(choices[direction])
+    if tail is not None:
+        why = f"with balanced routing {why}"
+        choices = {name: with_tail(machine, one, tail) for name, one in choices.items()}
     choice = choices[direction]
     exchanges = {name: one.exchange for name, one in choices.items()}
     name, seconds = in_other_precision(machine, choice, sizes.channels)
@@ -68,7 +78,7 @@ def placement_facts(
     options = shared_options(machine, sizes, choice.exchange.ranks, tokens)
     return PlacementFacts(
         route=str(choice.best.route),
-        why=_why(choice),
+        why=why,
         alternatives=tuple(_facts(one) for one in choice.held),
         precision=f"{name} rows instead of {choice.exchange.row:,.0f} B ones: "
         f"{seconds_text(float(seconds))}; never taken by the compiler alone",
