@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from supertile.cli.inputs import (
     reproducer_folder,
 )
 from supertile.cli.load_options import add_loads_option
+from supertile.cli.progress import Bar
 from supertile.cli.stats import Phases, print_stats
 
 if TYPE_CHECKING:
@@ -123,7 +125,9 @@ def answer(
     kept = load(key) if key else None
     if kept is not None:
         return kept, None
-    found, report = _compile(options, goal, phases or Phases.begin())
+    # A check of numbers prints as it goes, which a bar would write over.
+    with nullcontext() if options.check_numerics else Bar("compiling", None):
+        found, report = _compile(options, goal, phases or Phases.begin())
     if key and found.timeline is not None and (options.output or keep):
         save(key, found)
     return found, report

@@ -164,9 +164,9 @@ def run(options: argparse.Namespace) -> int:
         planned = make_plan(
             replace(request, progress=lambda part: bar.reach(round(part * PERCENT)))
         )
+        planned = compared(goal, module, planned)
     finally:
         bar.close()
-    planned = compared(goal, module, planned)
     plan = planned.plan_file()
     if options.output:
         _write(options.output, engines, plan, planned, _drafts(request))

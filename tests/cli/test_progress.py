@@ -45,3 +45,23 @@ def test_no_terminal_no_bar(impatient, capsys):
     bar(4)
     bar.close()
     assert bar.shown is None and capsys.readouterr().err == ""
+
+
+def test_the_bar_appears_before_anything_is_done(impatient, monkeypatch):
+    """However long the first part of the work takes, and where nobody knows how much there is."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for total in (10, None):
+        bar = Bar("candidates", total)
+        bar.timer.join()
+        shown, task = bar.shown
+        assert (shown.tasks[task].completed, shown.tasks[task].total) == (0, total)
+        bar.close()
+
+
+def test_a_closed_bar_does_not_appear(impatient, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "PATIENCE", 1000.0)
+    with Bar("candidates", 10) as bar:
+        assert bar.shown is None
+    bar._show()
+    assert bar.shown is None and bar.timer.finished.is_set()
