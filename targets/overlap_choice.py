@@ -95,15 +95,15 @@ def _fastest(seconds: dict[Overlap, float]) -> Overlap:
 def exchanged(stretch: Stretch) -> list[Item]:
     """Dispatch, combine, and what lies between them: what would run in waves."""
     items = stretch.items
-    sent = _behind(items, {n for n, item in enumerate(items) if item.transfer == "dispatch"})
+    first = {n for n, item in enumerate(items) if item.transfer == "dispatch"}
+    sent = _behind(items, first)
     last = {n for n, item in enumerate(items) if item.transfer == "combine"}
     needed, waiting = set[int](), list(last)
     while waiting:
         waits = [n for n in items[waiting.pop()].waits if n in sent - needed]
         needed.update(waits)
         waiting += waits
-    found = needed | last | {n for n, item in enumerate(items) if item.transfer == "dispatch"}
-    return [items[n] for n in sorted(found)]
+    return [items[n] for n in sorted(first | needed | last)]
 
 
 def _behind(items: Sequence[Item], first: set[int]) -> set[int]:

@@ -26,7 +26,7 @@ from supertile.targets.cost.route import Exchange, route_time
 from supertile.targets.cost.values import Value, number_text, value_of
 from supertile.targets.machine_types import Machine
 from supertile.targets.step_work import EXCHANGED, Item
-from supertile.targets.timeline import Program, Task
+from supertile.targets.timeline import NANO, Program, Task
 
 COMPUTE = "compute"
 
@@ -208,13 +208,14 @@ def _announced(task: Task, start: float, machine: Machine) -> Task:
     # Where the lane's own latency is unknown, it counts as assumed: another stands for it.
     names = [task.lane, *([] if found is None else [found.name])]
     path = [f"domains.{name}.latency" for name in names]
+    seconds = max(0.0, task.duration - start) + flag
     return replace(
         task,
-        duration=max(0.0, task.duration - start) + flag,
+        duration=seconds,
         launch=0.0,
         figures=tuple(dict.fromkeys((*task.figures, *path))),
         formula=f"{task.formula}\na later wave: {number_text(flag, 's')} for a flag in place of "
-        f"{number_text(start, 's')} of start-up",
+        f"{number_text(start, 's')} of start-up\n= {number_text(seconds, 's')}",
     )
 
 
@@ -225,10 +226,6 @@ def _lane(time: LinkTime, machine: Machine) -> str:
 
 
 # ---- time --------------------------------------------------------------------------------------
-
-
-NANO = 1_000_000_000
-"""Times are whole nanoseconds, so that an end is where the next start may be, to the last digit."""
 
 
 def timed(tasks: Sequence[Task]) -> list[Task]:

@@ -14,9 +14,9 @@ from xdsl.dialects.builtin import ModuleOp
 from supertile.ir import sched
 from supertile.targets.cost.values import number_text
 from supertile.targets.machine_types import Machine
-from supertile.targets.step import NANO, WHOLE, Costs, Sizes, Wave, timed
+from supertile.targets.step import WHOLE, Costs, Sizes, Wave, timed
 from supertile.targets.step_work import Item, StepWork, Stretch
-from supertile.targets.timeline import Task
+from supertile.targets.timeline import NANO, Task
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,6 @@ class Stretch:
     name: str
     program: sched.Program
     items: list[Item] = field(default_factory=list)
-    actions: list[sched.Action] = field(default_factory=list)
-    """All of them, those that are no task of a step too."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,6 @@ class StepWork:
             for item in stretch.items:
                 if item.work is not None:
                     yield item.work
-
-    @property
-    def is_split(self) -> bool:
-        """Whether some of it runs in two micro-batches."""
-        return any(item.half is not None for one in self.stretches for item in one.items)
 
 
 KnownWorks = dict[Hashable, KernelWork]
@@ -209,7 +202,6 @@ class _Walk:
                 self._transfer(op, stretch)
             case sched.Copy():
                 self._is_like(op.outputs[0], op.inputs[0])
-                stretch.actions.append(op)
 
     def _is_like(self, value: SSAValue, source: SSAValue) -> None:
         self.labels[value] = self.labels.get(source, "")
@@ -222,7 +214,6 @@ class _Walk:
             self.prepared += 1
             for value in op.outputs:
                 self._is_like(value, inputs[0])
-            stretch.actions.append(op)
             return
         shapes = [self.shapes[value] for value in inputs]
         labels = [self.labels.get(value, "") for value in inputs]
@@ -235,7 +226,6 @@ class _Walk:
         kind = op.kind.data
         if kind == "share":  # rows that the rank has: an action, but no task
             self._is_like(op.outputs[0], op.inputs[0])
-            stretch.actions.append(op)
             return
         item = Item(op, self._waits(op), place_of(op.location), transfer=kind)
         item.route = None if op.route is None else op.route.route
@@ -269,7 +259,6 @@ class _Walk:
     def _add(self, stretch: Stretch, item: Item) -> None:
         self.numbers[item.action] = len(stretch.items)
         stretch.items.append(item)
-        stretch.actions.append(item.action)
 
 
 def _state_name(held: object) -> str:

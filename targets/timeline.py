@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+NANO = 1_000_000_000
+"""Times are whole nanoseconds, so that an end is where the next start may be, to the last digit."""
+
 
 @dataclass(frozen=True)
 class Task:

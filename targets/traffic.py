@@ -335,6 +335,6 @@ def traffic_table(traffic: Traffic, each: CopyBytes) -> str:
     tail = imbalance(traffic)
     lines.append(
         f"  rows at a rank: {traffic.arrived.mean():,.1f} on average, the fullest rank has "
-        f"{tail:.2f} times as many, {traffic.messages().mean() * tail:,.1f} messages"
+        f"{tail:.2f} times as many, {traffic.messages().mean() * tail:,.1f} messages of choices"
     )
     return "\n".join(lines)

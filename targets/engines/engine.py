@@ -83,10 +83,6 @@ class Engine:
         share = EXPECTED.get(name, SPLITS[name])(placement, setting)
         return ExpertMap(placement.experts, placement.slots, placement.expert, share)
 
-    def rank_loads(self, placement: ExpertMap, load: Floats, setting: EngineSetting) -> Floats:
-        """[L, G]: the load of each rank under loads [L, E] of the experts, by the engine's rule."""
-        return self.split(placement, setting).loads(load)
-
     def start(self, experts: int, slots: Integers, layers: int) -> ExpertMap:
         """What the engine starts with on ranks of `slots` [G], alike in all layers.
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from supertile.targets.timeline import Program
-
-NANO = 1e9
+from supertile.targets.timeline import NANO, Program
 
 
 @dataclass(frozen=True)

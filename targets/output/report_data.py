@@ -16,9 +16,9 @@ from supertile.targets.output.step import (
     split_program,
     step_duration,
 )
-from supertile.targets.output.tracks import NANO, duration_of, track_names, tracks_of
+from supertile.targets.output.tracks import duration_of, track_names, tracks_of
 from supertile.targets.output.units import bytes_text, scaled_text, seconds_text, share_text
-from supertile.targets.timeline import Program, Task, Timeline
+from supertile.targets.timeline import NANO, Program, Task, Timeline
 
 CALL_LIMIT = 400
 """Runs of programs that the overview draws one by one; above it, those in a row are one."""

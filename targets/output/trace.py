@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from supertile.targets.output.step import COMPUTE_LANE, EXPOSED, exposed_intervals
 from supertile.targets.output.tracks import (
-    NANO,
     Slice,
     Track,
     duration_of,
@@ -21,7 +20,7 @@ from supertile.targets.output.tracks import (
     track_names,
     tracks_of,
 )
-from supertile.targets.timeline import Program, Task, Timeline
+from supertile.targets.timeline import NANO, Program, Task, Timeline
 
 EVENT_LIMIT = 20_000
 """Above it, each program is drawn where it runs first and last, and is one slice elsewhere."""

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from supertile.targets.output.step import COMPUTE_LANE, EXPOSED, parts_of_names
-from supertile.targets.timeline import Program, Task, Timeline
-
-NANO = 1e9
+from supertile.targets.timeline import NANO, Program, Task, Timeline
 
 
 @dataclass(frozen=True)

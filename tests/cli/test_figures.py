@@ -176,7 +176,7 @@ FAULTS: dict[str, Callable[[Output], None]] = {
     ),
     "hides": reworded("allowed:", "allowed: traffic hides,"),
     "tail": reworded(" times as many", "9 times as many"),
-    "messages of a layer": reworded(" messages\n", "9 messages\n"),
+    "messages of a layer": reworded(" messages of", "9 messages of"),
     "parts of a sum": lambda output: output.explained["messages"]["explanations"][0]["parts"].pop(),
     "share of an operation": reworded("% of it", "9 % of it", ""),
 }

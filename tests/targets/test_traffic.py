@@ -148,7 +148,9 @@ def test_the_table_stands_beside_the_usual_quote():
     assert sent == pytest.approx(messages / 2 * (7224 + 12 + 14336) / 1e6, abs=0.01)
     assert largest == sent and targets == pytest.approx(6 * 31 / 32, abs=0.01)
     assert float(lines[4].split()[-1]) == pytest.approx(5.58 * 31 / 32, abs=0.01)
-    told = re.search(r"the fullest rank has 1\.11 times as many, ([0-9.,]+) messages$", lines[5])
+    told = re.search(
+        r"the fullest rank has 1\.11 times as many, ([0-9.,]+) messages of choices$", lines[5]
+    )
     assert told is not None
     tail = imbalance(expected_traffic(64, 6, place(384, 32)))
     assert float(told[1]) == pytest.approx(768 * 31 / 32 * tail, abs=0.1)

@@ -106,7 +106,7 @@ def test_the_shares_of_an_expert_add_up(name: str) -> None:
         sums = np.bincount(row, split.share[layer], minlength=10)
         assert np.allclose(sums, 1, rtol=0, atol=1e-12)
     load = random.random((5, 10))
-    loads = engine_named(name).rank_loads(placed, load, setting)
+    loads = engine_named(name).split(placed, setting).loads(load)
     assert np.allclose(loads.sum(axis=1), load.sum(axis=1))
 
 

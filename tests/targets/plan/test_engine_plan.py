@@ -107,7 +107,7 @@ def test_the_figures_of_a_plan_are_by_the_split_of_its_engine() -> None:
     engine = engine_named("vllm-ascend")
     asked = request(engine=engine)
     planned = make_plan(asked)
-    loads = engine.rank_loads(planned.after, planned.load, asked.setting)
+    loads = engine.split(planned.after, asked.setting).loads(planned.load)
     plan = planned.plan_file()
     assert plan.engine == "vllm-ascend"
     for row, layer in enumerate(plan.layers):
