@@ -12,6 +12,8 @@ from supertile.cli.inputs import model_path
 from supertile.frontend.build import build_model
 from supertile.frontend.hf_config import read_config
 from supertile.ir import sched
+from supertile.ir.formula import symbol
+from supertile.ir.placement import PlacementAttr, place
 from supertile.ir.sched_bounds import Bounds
 from supertile.ir.sched_bytes import bytes_problems
 from supertile.ir.verify import VerifyError, verify_module
@@ -102,3 +104,10 @@ def test_a_half_has_half_of_the_sequences_and_maybe_all_tokens() -> None:
 )
 def test_the_most_of_a_named_size(name: str, most: int) -> None:
     assert Bounds(16, 3, 100, "device").most(name, 77) == most
+
+
+@pytest.mark.parametrize(("choices", "each"), [(1, 1), (2, 2), (6, 2)])
+def test_a_rank_gets_a_row_for_each_choice_or_slot(choices: int, each: int) -> None:
+    """Two slots on each of three ranks: a token has no more than two copies on one of them."""
+    placement = PlacementAttr.of(place(6, 3))
+    assert Bounds(16, 3, 100, "device").arrived(symbol("T"), choices, placement) == 3 * 16 * each
