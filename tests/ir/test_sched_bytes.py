@@ -16,6 +16,7 @@ from supertile.ir.formula import symbol
 from supertile.ir.placement import PlacementAttr, place
 from supertile.ir.sched_bounds import Bounds
 from supertile.ir.sched_bytes import bytes_problems
+from supertile.ir.types import DYNAMIC, bf16, tensor
 from supertile.ir.verify import VerifyError, verify_module
 from supertile.passes.driver import run_passes
 from supertile.passes.pipeline import parse_pipeline
@@ -111,3 +112,12 @@ def test_a_rank_gets_a_row_for_each_choice_or_slot(choices: int, each: int) -> N
     """Two slots on each of three ranks: a token has no more than two copies on one of them."""
     placement = PlacementAttr.of(place(6, 3))
     assert Bounds(16, 3, 100, "device").arrived(symbol("T"), choices, placement) == 3 * 16 * each
+
+
+@pytest.mark.parametrize(("memory", "size"), [("device", 2), ("runtime", 4)])
+def test_bytes_are_those_of_the_memory_that_is_counted(memory: str, size: int) -> None:
+    """BF16 in a device, float32 as NumPy holds it: 16 tokens of 8 channels."""
+    bounds = Bounds(16, 3, 100, memory)
+    assert bounds.bytes_of(tensor([DYNAMIC, 8], bf16), [symbol("T"), 8], 0) == 16 * 8 * size
+    rows = [symbol("arrived") + 1, 8]
+    assert bounds.bytes_of(tensor([DYNAMIC, 8], bf16), rows, 77) == 78 * 8 * size

@@ -156,3 +156,11 @@ def test_the_ramp_of_yarn_ends_at_the_last_channel_at_most(original: float) -> N
     rule = {"original": original, "beta_fast": fast, "beta_slow": slow}
     found = frequencies_of(dims=dims, theta=theta, scaling="yarn", factor=factor, **rule)
     assert np.allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 0.25, 1.0, 3.0])
+def test_what_turns_has_the_magnitude(magnitude: float) -> None:
+    x, position = normal(4, 12), np.array([0, 1, 7, 100])
+    plain, found = rope(x, position, rule()), rope(x, position, rule(magnitude=magnitude))
+    np.testing.assert_allclose(found[:, 4:], magnitude * plain[:, 4:], rtol=1e-6)
+    assert np.array_equal(found[:, :4], x[:, :4])

@@ -11,9 +11,9 @@ from fuzzing import inputs
 from fuzzing.changes import odd, texts
 from fuzzing.readers import READERS
 
-DAMAGED = 0.08
+DAMAGED = 0.06
 """How often a file, or a text with a grammar, has faults in it."""
-ODD = 0.03
+ODD = 0.02
 """How often a value has nothing to do with the option."""
 NEVER = ("plain", "empty", "folder", "/dev/null")
 MACHINES = ("h100", "h200", "gb200-nvl72", "gb300-nvl72", "ascend-910c", "ascend-950dt", "numpy")
@@ -120,7 +120,7 @@ class ValuePools:
 
 
 ENGINES = ("sglang", "vllm", "vllm-ascend", "trtllm")
-PLACES = ("out", "out/deep/er", "plain/below", "folder", "/dev/null", "/dev/full")
+PLACES = ("out", "out", "out", "folder", "out/deep/er", "plain/below", "/dev/null", "/dev/full")
 SHOWN = ("graph.top_k", "cse", "deepseek_v4", "h200", "llama", "comm.dispatch")
 POOLS: dict[str, Callable[[ValuePools], str]] = {
     "model": lambda p: p.text(p.family, str(inputs.ROOT / "models" / f"{p.family}.st")),
@@ -129,7 +129,7 @@ POOLS: dict[str, Callable[[ValuePools], str]] = {
     "tokens": lambda p: p.data("io.npz"),
     "against": lambda p: p.data("io.npz"),
     "pin": lambda p: p.data("io.npz"),
-    "target": lambda p: p.names(*MACHINES),
+    "target": lambda p: p.text(*MACHINES),
     "deploy": lambda p: p.text(*SMALL),
     "entry": lambda p: p.text("logits", "draft"),
     "stop_after": lambda p: p.random.choice(["graph", "fused", "tiled", "scheduled", p.passes()]),

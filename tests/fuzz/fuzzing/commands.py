@@ -18,9 +18,9 @@ from fuzzing.command_values import ValuePools
 from fuzzing.outcome import FINE, Outcome, of_paragraph
 from fuzzing.reading import empty
 
-OPTION_SHARE = 0.2
+OPTION_SHARE = 0.12
 """Of the options that a command can do without, how many are given."""
-LEFT_OUT = 0.02
+LEFT_OUT = 0.01
 """How often an option is left out that a command needs."""
 
 
