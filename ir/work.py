@@ -27,6 +27,7 @@ from supertile.ir.arguments import argument_shape
 from supertile.ir.formula import Formula, symbol
 from supertile.ir.op import properties_of, python_value, shape_of
 from supertile.ir.shapes import Shape, Size, symbolic_shapes
+from supertile.ir.tables import Table
 from supertile.ir.tile_shapes import kernels_of, launch_shapes
 from supertile.ir.types import DYNAMIC, ELEMENT_BITS, MxAttr, type_of
 from supertile.ir.walk import operations
@@ -160,64 +161,70 @@ def comm_combine(p: Properties, operands: list[Shape], results: list[Shape]) -> 
     return (choices - 1) * math.prod(results[0]), 0
 
 
-WORK: dict[type[Operation], Rule] = {
-    graph.Constant: none,
-    graph.Weight: none,
-    graph.Cast: none,  # the conversion rides on the move
-    graph.Reshape: none,
-    graph.Transpose: none,
-    graph.Slice: none,
-    graph.Split: none,
-    graph.Concat: none,
-    graph.Repeat: none,
-    graph.Gather: none,
-    graph.Take: none,
-    graph.Member: none,
-    graph.Select: per_result(1),
-    graph.Negate: per_result(1),
-    graph.Exp: per_result(0, 1),
-    graph.Sqrt: per_result(0, 1),
-    graph.Rsqrt: per_result(0, 1),
-    graph.Sigmoid: per_result(0, 1),
-    graph.Softplus: per_result(0, 1),
-    graph.Silu: per_result(1, 1),
-    graph.Relu: per_result(1),
-    graph.Gelu: per_result(4, 1),
-    graph.Tanh: per_result(0, 1),
-    graph.Add: per_result(1),
-    graph.Subtract: per_result(1),
-    graph.Multiply: per_result(1),
-    graph.Divide: per_result(1),
-    graph.Minimum: per_result(1),
-    graph.Maximum: per_result(1),
-    graph.Clamp: per_result(2),
-    graph.ReduceSum: per_operand(1),
-    graph.ReduceMax: per_operand(1),
-    graph.Softmax: per_result(4, 1),  # maximum, subtract, sum, divide
-    graph.Linear: product,
-    graph.GroupedLinear: product,
-    graph.Einsum: einsum,
-    graph.RmsNorm: rms_norm,
-    graph.Rope: rope,
-    graph.Hadamard: hadamard,
-    graph.Quantize: per_result(3),  # magnitude, maximum, scale; powers of two come from the bits
-    graph.Dequantize: per_result(1),
-    graph.Sinkhorn: sinkhorn,
-    graph.Append: none,
-    graph.CompletedWindows: per_operand(1),
-    graph.PoolWindows: pool_windows,
-    graph.WindowIndex: per_result(1),
-    graph.VisibleCount: per_result(1),
-    graph.TopK: per_operand(1),  # each score is compared with the threshold once
-    graph.Attend: attend,
-    graph.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
-    graph.Combine: combine,
-    comm.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
-    comm.Combine: comm_combine,
-    comm.Share: none,
-    comm.AllGather: none,
-    comm.AllReduce: lambda p, operands, results: ((p["ranks"] - 1) * math.prod(results[0]), 0),
-}
+WORK: dict[type[Operation], Rule] = Table(
+    __name__,
+    "WORK",
+    {
+        graph.Constant: none,
+        graph.Weight: none,
+        graph.Cast: none,  # the conversion rides on the move
+        graph.Reshape: none,
+        graph.Transpose: none,
+        graph.Slice: none,
+        graph.Split: none,
+        graph.Concat: none,
+        graph.Repeat: none,
+        graph.Gather: none,
+        graph.Take: none,
+        graph.Member: none,
+        graph.Select: per_result(1),
+        graph.Negate: per_result(1),
+        graph.Exp: per_result(0, 1),
+        graph.Sqrt: per_result(0, 1),
+        graph.Rsqrt: per_result(0, 1),
+        graph.Sigmoid: per_result(0, 1),
+        graph.Softplus: per_result(0, 1),
+        graph.Silu: per_result(1, 1),
+        graph.Relu: per_result(1),
+        graph.Gelu: per_result(4, 1),
+        graph.Tanh: per_result(0, 1),
+        graph.Add: per_result(1),
+        graph.Subtract: per_result(1),
+        graph.Multiply: per_result(1),
+        graph.Divide: per_result(1),
+        graph.Minimum: per_result(1),
+        graph.Maximum: per_result(1),
+        graph.Clamp: per_result(2),
+        graph.ReduceSum: per_operand(1),
+        graph.ReduceMax: per_operand(1),
+        graph.Softmax: per_result(4, 1),  # maximum, subtract, sum, divide
+        graph.Linear: product,
+        graph.GroupedLinear: product,
+        graph.Einsum: einsum,
+        graph.RmsNorm: rms_norm,
+        graph.Rope: rope,
+        graph.Hadamard: hadamard,
+        graph.Quantize: per_result(
+            3
+        ),  # magnitude, maximum, scale; powers of two come from the bits
+        graph.Dequantize: per_result(1),
+        graph.Sinkhorn: sinkhorn,
+        graph.Append: none,
+        graph.CompletedWindows: per_operand(1),
+        graph.PoolWindows: pool_windows,
+        graph.WindowIndex: per_result(1),
+        graph.VisibleCount: per_result(1),
+        graph.TopK: per_operand(1),  # each score is compared with the threshold once
+        graph.Attend: attend,
+        graph.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
+        graph.Combine: combine,
+        comm.Dispatch: lambda p, operands, results: (math.prod(operands[1]), 0),  # rows counted
+        comm.Combine: comm_combine,
+        comm.Share: none,
+        comm.AllGather: none,
+        comm.AllReduce: lambda p, operands, results: ((p["ranks"] - 1) * math.prod(results[0]), 0),
+    },
+)
 
 
 # ---- movement ----------------------------------------------------------------------------------

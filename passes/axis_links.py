@@ -15,6 +15,7 @@ from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import graph
 from supertile.ir.op import shape_of
+from supertile.ir.tables import Table
 
 Axis = tuple[SSAValue, int]
 
@@ -27,10 +28,18 @@ class Link:
     is_summed: bool = False
 
 
+WHOLE = (
+    graph.Constant, graph.Weight, graph.CompletedWindows, graph.PoolWindows, graph.WindowIndex,
+    graph.VisibleCount, graph.Dispatch, graph.Layers, graph.Fused, graph.Yield,
+)  # fmt: skip
+"""Ops that are never cut; weights are where they are read."""
+
+
 def links_of(op: Operation) -> list[Link]:
-    """All links of an op; none for one without a rule."""
-    rule = LINKS.get(type(op))
-    return [] if rule is None else [link for link in rule(op) if link.axes]
+    """All links of an op; none for one that stays whole, or is not of the graph level."""
+    if type(op) in WHOLE or type(op) not in graph.OPS:
+        return []
+    return [link for link in LINKS[type(op)](op) if link.axes]
 
 
 # ---- rules -------------------------------------------------------------------------------------
@@ -199,49 +208,53 @@ def _combine(op: Operation) -> list[Link]:
     return [Link(((op.rows, axis), (op.result, axis))) for axis in axes]
 
 
-LINKS: dict[type[Operation], Callable[[Operation], list[Link]]] = {
-    graph.Cast: _aligned,
-    graph.Reshape: _reshape,
-    graph.Transpose: _transpose,
-    graph.Slice: lambda op: _apart_from(op, op.axis.value.data, [op.x, op.result]),  # type: ignore[attr-defined]
-    graph.Split: lambda op: _apart_from(op, op.axis.value.data, [op.x, *op.parts]),  # type: ignore[attr-defined]
-    graph.Concat: lambda op: _apart_from(op, op.axis.value.data, [*op.parts, op.result]),  # type: ignore[attr-defined]
-    graph.Repeat: _repeat,
-    graph.Gather: _gather,
-    graph.Take: lambda op: _leading(op, 1, operands=2),
-    graph.Member: lambda op: _leading(op, 1),
-    graph.Select: _aligned,
-    graph.Negate: _aligned,
-    graph.Exp: _aligned,
-    graph.Sqrt: _aligned,
-    graph.Rsqrt: _aligned,
-    graph.Sigmoid: _aligned,
-    graph.Softplus: _aligned,
-    graph.Silu: _aligned,
-    graph.Relu: _aligned,
-    graph.Gelu: _aligned,
-    graph.Tanh: _aligned,
-    graph.Add: _aligned,
-    graph.Subtract: _aligned,
-    graph.Multiply: _aligned,
-    graph.Divide: _aligned,
-    graph.Minimum: _aligned,
-    graph.Maximum: _aligned,
-    graph.Clamp: _aligned,
-    graph.ReduceSum: _reduce_sum,
-    graph.ReduceMax: _reduced,
-    graph.Softmax: lambda op: _leading(op, 1),
-    graph.Linear: _linear,
-    graph.GroupedLinear: _grouped_linear,
-    graph.Einsum: _einsum,
-    graph.RmsNorm: lambda op: _leading(op, 1),
-    graph.Rope: _rope,
-    graph.Hadamard: lambda op: _leading(op, 1),
-    graph.Quantize: _aligned,
-    graph.Dequantize: _aligned,
-    graph.Sinkhorn: lambda op: _leading(op, 2),
-    graph.Append: _append,
-    graph.TopK: _top_k,
-    graph.Attend: _attend,
-    graph.Combine: _combine,
-}
+LINKS: dict[type[Operation], Callable[[Operation], list[Link]]] = Table(
+    __name__,
+    "LINKS",
+    {
+        graph.Cast: _aligned,
+        graph.Reshape: _reshape,
+        graph.Transpose: _transpose,
+        graph.Slice: lambda op: _apart_from(op, op.axis.value.data, [op.x, op.result]),  # type: ignore[attr-defined]
+        graph.Split: lambda op: _apart_from(op, op.axis.value.data, [op.x, *op.parts]),  # type: ignore[attr-defined]
+        graph.Concat: lambda op: _apart_from(op, op.axis.value.data, [*op.parts, op.result]),  # type: ignore[attr-defined]
+        graph.Repeat: _repeat,
+        graph.Gather: _gather,
+        graph.Take: lambda op: _leading(op, 1, operands=2),
+        graph.Member: lambda op: _leading(op, 1),
+        graph.Select: _aligned,
+        graph.Negate: _aligned,
+        graph.Exp: _aligned,
+        graph.Sqrt: _aligned,
+        graph.Rsqrt: _aligned,
+        graph.Sigmoid: _aligned,
+        graph.Softplus: _aligned,
+        graph.Silu: _aligned,
+        graph.Relu: _aligned,
+        graph.Gelu: _aligned,
+        graph.Tanh: _aligned,
+        graph.Add: _aligned,
+        graph.Subtract: _aligned,
+        graph.Multiply: _aligned,
+        graph.Divide: _aligned,
+        graph.Minimum: _aligned,
+        graph.Maximum: _aligned,
+        graph.Clamp: _aligned,
+        graph.ReduceSum: _reduce_sum,
+        graph.ReduceMax: _reduced,
+        graph.Softmax: lambda op: _leading(op, 1),
+        graph.Linear: _linear,
+        graph.GroupedLinear: _grouped_linear,
+        graph.Einsum: _einsum,
+        graph.RmsNorm: lambda op: _leading(op, 1),
+        graph.Rope: _rope,
+        graph.Hadamard: lambda op: _leading(op, 1),
+        graph.Quantize: _aligned,
+        graph.Dequantize: _aligned,
+        graph.Sinkhorn: lambda op: _leading(op, 2),
+        graph.Append: _append,
+        graph.TopK: _top_k,
+        graph.Attend: _attend,
+        graph.Combine: _combine,
+    },
+)

@@ -18,6 +18,7 @@ from xdsl.ir import Operation
 
 from supertile.ir import comm
 from supertile.ir.placement import Placement
+from supertile.ir.tables import Table
 from supertile.runtime.copies import copies_of
 from supertile.runtime.graph_ops import Array, take_rows
 from supertile.runtime.numerics import F32, Scaled
@@ -225,10 +226,14 @@ def joined(values: Sequence[Array | Scaled]) -> Any:
 
 # ---- the tables --------------------------------------------------------------------------------
 
-EXCHANGES: dict[type[Operation], Exchange] = {
-    comm.Dispatch: Exchange(send_tokens, receive_tokens),
-    comm.Combine: Exchange(send_back, receive_back),
-}
+EXCHANGES: dict[type[Operation], Exchange] = Table(
+    __name__,
+    "EXCHANGES",
+    {
+        comm.Dispatch: Exchange(send_tokens, receive_tokens),
+        comm.Combine: Exchange(send_back, receive_back),
+    },
+)
 
 
 def dispatch(
@@ -246,10 +251,14 @@ def combine(rows: Sequence[F32], origin: Sequence[Index], chosen: Sequence[Index
     return EXCHANGES[comm.Combine].together(rows, origin, chosen)
 
 
-FUNCTIONS: dict[type[Operation], Callable[..., Results]] = {
-    comm.Dispatch: dispatch,
-    comm.Combine: combine,
-    comm.Share: share,
-    comm.AllGather: all_gather,
-    comm.AllReduce: all_reduce,
-}
+FUNCTIONS: dict[type[Operation], Callable[..., Results]] = Table(
+    __name__,
+    "FUNCTIONS",
+    {
+        comm.Dispatch: dispatch,
+        comm.Combine: combine,
+        comm.Share: share,
+        comm.AllGather: all_gather,
+        comm.AllReduce: all_reduce,
+    },
+)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from xdsl.ir import Operation
 
 from supertile.ir import graph
+from supertile.ir.tables import Table
 from supertile.runtime import numerics, sequence_ops
 from supertile.runtime.arithmetic import EXACT, LIBRARY, Arithmetic
 from supertile.runtime.numerics import F32, Scaled
@@ -407,57 +408,61 @@ def combine(rows: F32, order: Index, choices: int) -> F32:
 
 # ---- the table ---------------------------------------------------------------------------------
 
-FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
-    graph.Cast: cast,
-    graph.Reshape: reshape,
-    graph.Transpose: transpose,
-    graph.Slice: slice_,
-    graph.Split: split,
-    graph.Concat: concat,
-    graph.Repeat: repeat,
-    graph.Gather: gather,
-    graph.Take: take,
-    graph.Member: member,
-    graph.Select: select,
-    graph.Negate: np.negative,
-    graph.Exp: exp,
-    graph.Sqrt: np.sqrt,
-    graph.Rsqrt: rsqrt,
-    graph.Sigmoid: sigmoid,
-    graph.Softplus: softplus,
-    graph.Silu: silu,
-    graph.Relu: relu,
-    graph.Gelu: gelu,
-    graph.Tanh: tanh,
-    graph.Add: np.add,
-    graph.Subtract: np.subtract,
-    graph.Multiply: np.multiply,
-    graph.Divide: np.divide,
-    graph.Minimum: np.minimum,
-    graph.Maximum: np.maximum,
-    graph.Clamp: clamp,
-    graph.ReduceSum: reduce_sum,
-    graph.ReduceMax: reduce_max,
-    graph.Softmax: softmax,
-    graph.Linear: linear,
-    graph.GroupedLinear: grouped_linear,
-    graph.Einsum: einsum,
-    graph.RmsNorm: rms_norm,
-    graph.Rope: rope,
-    graph.Hadamard: numerics.hadamard,
-    graph.Quantize: numerics.quantize,
-    graph.Dequantize: dequantize,
-    graph.Sinkhorn: sinkhorn,
-    graph.Append: sequence_ops.append,
-    graph.CompletedWindows: sequence_ops.completed_windows,
-    graph.PoolWindows: sequence_ops.pool_windows,
-    graph.WindowIndex: sequence_ops.window_index,
-    graph.VisibleCount: sequence_ops.visible_count,
-    graph.TopK: top_k,
-    graph.Attend: sequence_ops.attend,
-    graph.Dispatch: dispatch,
-    graph.Combine: combine,
-}
+FUNCTIONS: dict[type[Operation], Callable[..., Any]] = Table(
+    __name__,
+    "FUNCTIONS",
+    {
+        graph.Cast: cast,
+        graph.Reshape: reshape,
+        graph.Transpose: transpose,
+        graph.Slice: slice_,
+        graph.Split: split,
+        graph.Concat: concat,
+        graph.Repeat: repeat,
+        graph.Gather: gather,
+        graph.Take: take,
+        graph.Member: member,
+        graph.Select: select,
+        graph.Negate: np.negative,
+        graph.Exp: exp,
+        graph.Sqrt: np.sqrt,
+        graph.Rsqrt: rsqrt,
+        graph.Sigmoid: sigmoid,
+        graph.Softplus: softplus,
+        graph.Silu: silu,
+        graph.Relu: relu,
+        graph.Gelu: gelu,
+        graph.Tanh: tanh,
+        graph.Add: np.add,
+        graph.Subtract: np.subtract,
+        graph.Multiply: np.multiply,
+        graph.Divide: np.divide,
+        graph.Minimum: np.minimum,
+        graph.Maximum: np.maximum,
+        graph.Clamp: clamp,
+        graph.ReduceSum: reduce_sum,
+        graph.ReduceMax: reduce_max,
+        graph.Softmax: softmax,
+        graph.Linear: linear,
+        graph.GroupedLinear: grouped_linear,
+        graph.Einsum: einsum,
+        graph.RmsNorm: rms_norm,
+        graph.Rope: rope,
+        graph.Hadamard: numerics.hadamard,
+        graph.Quantize: numerics.quantize,
+        graph.Dequantize: dequantize,
+        graph.Sinkhorn: sinkhorn,
+        graph.Append: sequence_ops.append,
+        graph.CompletedWindows: sequence_ops.completed_windows,
+        graph.PoolWindows: sequence_ops.pool_windows,
+        graph.WindowIndex: sequence_ops.window_index,
+        graph.VisibleCount: sequence_ops.visible_count,
+        graph.TopK: top_k,
+        graph.Attend: sequence_ops.attend,
+        graph.Dispatch: dispatch,
+        graph.Combine: combine,
+    },
+)
 
 ADDING = (
     *(graph.Exp, graph.Sigmoid, graph.Softplus, graph.Silu, graph.Softmax, graph.Sinkhorn),
@@ -467,10 +472,14 @@ ADDING = (
 )
 """Ops whose last bits follow the arithmetic, which they take. Others have the same bits anyway."""
 
-EXACT_FUNCTIONS: dict[type[Operation], Callable[..., Any]] = {
-    **FUNCTIONS,
-    **{kind: partial(FUNCTIONS[kind], arithmetic=EXACT) for kind in ADDING},
-}
+EXACT_FUNCTIONS: dict[type[Operation], Callable[..., Any]] = Table(
+    __name__,
+    "EXACT_FUNCTIONS",
+    {
+        **FUNCTIONS,
+        **{kind: partial(FUNCTIONS[kind], arithmetic=EXACT) for kind in ADDING},
+    },
+)
 
 
 def functions(arithmetic: Arithmetic) -> dict[type[Operation], Callable[..., Any]]:

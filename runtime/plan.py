@@ -485,7 +485,10 @@ def rounding(op: Operation) -> str | None:
         return None
     from supertile.ir.shapes import COMPUTED, RULES
 
-    elements = RULES[type(op)][1] if type(op) in RULES else ()
+    ruled = op.name.startswith(("graph.", "comm.")) and not isinstance(
+        op, graph.Fused | graph.Yield
+    )
+    elements = RULES[type(op)][1] if ruled else ()
     kind = type_of(op.results[0])
     if elements[:1] != (COMPUTED,) or is_scaled(kind):
         return None
