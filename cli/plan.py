@@ -191,6 +191,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
     from supertile.cli.deploy import Goal
     from supertile.cli.deployed_model import deployed_model
     from supertile.cli.expert_kernels import ExpertKernels
+    from supertile.frontend.bind import check_drafts
     from supertile.targets.deploy import check_deployment, parse_deployment
     from supertile.targets.plan.planner import Request, Robustness
 
@@ -200,6 +201,7 @@ def _request(options: argparse.Namespace, engine: Engine | None) -> tuple[Reques
         raise UserError("plan.moves_alone")
     machine, deployment = target_machine(options.target), parse_deployment(options.deploy)
     module, config = _module(options)
+    check_drafts(config, deployment.mtp is not None)
     model = deployed_model(module, config, machine)
     if options.redundancy is not None:
         deployment = _with_redundancy(deployment, options.redundancy, model)

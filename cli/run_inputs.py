@@ -62,6 +62,7 @@ class Ready:
 
 
 def prepared(options: argparse.Namespace) -> Ready:
+    from supertile.frontend.bind import check_drafts
     from supertile.ir.text import print_module
     from supertile.runtime.array_file import read_npz
     from supertile.runtime.pins import pin_rules
@@ -86,6 +87,7 @@ def prepared(options: argparse.Namespace) -> Ready:
     rows = read_tokens(Path(options.tokens))
     pins = read_npz(options.pin, "run.pin_broken") if options.pin else {}
     module, config = build(options)
+    check_drafts(config, options.draft)
     graph = plan_module(module)
     vocabulary = _vocabulary(graph)
     check_vocabulary(rows, vocabulary)

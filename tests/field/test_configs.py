@@ -268,12 +268,21 @@ def test_of_several_processes_the_first_tells(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("asked", ["--entry draft", DEPLOY.format(more=" mtp=2.5")])
+ASKED_DRAFTS = (
+    "compile deepseek_v4 --config {c} --entry draft",
+    "compile deepseek_v4 --config {c} " + DEPLOY.format(more=" mtp=2.5"),
+    "explain deepseek_v4 --config {c} " + DEPLOY.format(more=" mtp=2.5"),
+    "plan deepseek_v4 --config {c} --loads uniform " + DEPLOY.format(more=" mtp=2.5"),
+    "run deepseek_v4 --config {c} --weights {c} --tokens {c}/tokens.txt --draft",
+)
+
+
+@pytest.mark.parametrize("command", ASKED_DRAFTS, ids=lambda command: command.split()[0])
 def test_drafts_of_a_block_are_refused_by_name(
-    asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = with_stages("V4-Flash-0731")
-    assert supertile(tmp_path, config, f"compile deepseek_v4 --config {{c}} {asked}") == 1
+    (tmp_path / "tokens.txt").write_text("1 2 3\n")
+    assert supertile(tmp_path, with_stages("V4-Flash-0731"), command) == 1
     error = capsys.readouterr().err
     assert "come from DSpark, which is not read: `dspark_block_size`" in error
     assert "3 stages that draft a block of tokens" in error
