@@ -113,6 +113,8 @@ class _Reader:
         if not {"EXPERTS", "RANKS", "SLOTS"} <= set(found):
             raise self.unknown("a Python module without EXPERTS, RANKS and SLOTS")
         self._expect(("RANKS",), f"{self.ranks} ranks", found["RANKS"], self.ranks)
+        experts = self.model.experts
+        self._expect(("EXPERTS",), f"{experts} experts", found["EXPERTS"], experts)
         rows = self._list(("SLOTS",), found["SLOTS"])
         return self._in_use(self._by_position(("SLOTS",), rows), "vLLM's policy")
 
@@ -129,10 +131,16 @@ class _Reader:
     def _ascend(self, table: Mapping[str, Any]) -> InUse:
         """Layers by position among those with experts; the slots of a device are its list."""
         layers = self._list(("layer_list",), table["layer_list"])
+        self._told(table, (), "moe_layer_count", len(layers))
         rows = []
         for position, layer in enumerate(layers):
             steps = ("layer_list", position, "device_list")
             devices = self._list(steps, self._entry(steps[:2], layer, "device_list"))
+            self._told(layer, steps[:2], "layer_id", position)
+            self._told(layer, steps[:2], "device_count", len(devices))
+            for at, device in enumerate(devices):
+                if isinstance(device, Mapping):
+                    self._told(device, (*steps, at), "device_id", at)
             self._expect(steps, f"{self.ranks} devices", len(devices), self.ranks)
             lists = [
                 self._list((*steps, at), self._entry((*steps, at), device, "device_expert"))
@@ -154,6 +162,9 @@ class _Reader:
             if not str(key).isdecimal() or len(str(key)) > 9:
                 self.wrong((*steps, str(key)), "the number of a layer", show_json(key))
             rows[int(key)] = row
+        for row in rows.values():
+            if isinstance(row, list):
+                self._told(table, (), "num_slots", len(row))
         main = {layer: row for layer, row in rows.items() if layer < self.model.total}
         missing = sorted(set(self.model.moe) ^ set(main))
         if missing:
@@ -199,6 +210,13 @@ class _Reader:
         slots = np.full(self.ranks, total // self.ranks)
         placement = ExpertMap.equal(experts, slots, np.array(list(lists.values())))
         return InUse(placement, tuple(lists), form)
+
+    def _told(
+        self, table: Mapping[Any, Any], steps: tuple[str | int, ...], key: str, wanted: int
+    ) -> None:
+        """A number that a file says beside its lists must be theirs, where it is there."""
+        if key in table:
+            self._expect((*steps, key), f"{wanted}, as its lists have it", table[key], wanted)
 
     def _entry(self, steps: tuple[str | int, ...], value: object, key: str) -> object:
         if not isinstance(value, Mapping) or key not in value:

@@ -91,6 +91,16 @@ WRONG = {
     '{"layer_list": [{"device_list": [{"device_expert": [0]}]}]}': ("3 devices", "1"),
     '{"layer_list": [{"device_list": [1, 2, 3]}]}': ("an object with device_expert", "1"),
     f"initial_global_assignments:\n  1: {ROW}\n": ("rows of layers 1, 3", "no row of layer 3"),
+    f"num_slots: 8\ninitial_global_assignments:\n  1: {ROW}\n  3: {ROW}\n": (
+        "6, as its lists",
+        "8",
+    ),
+    '{"moe_layer_count": 9, "layer_list": [{"device_list": [1]}]}': ("1, as its lists", "9"),
+    '{"layer_list": [{"layer_id": 3, "device_list": [1]}]}': ("0, as its lists", "3"),
+    '{"layer_list": [{"device_count": 8, "device_list": [1]}]}': ("1, as its lists", "8"),
+    '{"layer_list": [{"device_list": [{"device_id": 2}]}]}': ("0, as its lists", "2"),
+    "EXPERTS, RANKS, SLOTS = 1, 2, [[0]]\nSLOTS = [[0]]\n": ("plan.json, or", "without EXPERTS"),
+    "EXPERTS = 9\nRANKS = 3\nSLOTS = [[0]]\n": ("4 experts", "9"),
     f"initial_global_assignments:\n  1: {ROW}\n  2: {ROW}\n  3: {ROW}\n": (
         "rows of layers 1, 3",
         "a row of layer 2",
