@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from supertile.ir.errors import UserError
 
 if TYPE_CHECKING:
+    from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.mpi_communicator import MpiCommunicator
 
 T = TypeVar("T")
@@ -58,6 +59,9 @@ class Job:
     def check_same(self, held: Mapping[str, bytes | str]) -> None:
         """Ends the job where ranks hold different values under a name."""
 
+    def check_checkpoints(self, checkpoint: Checkpoint) -> None:
+        """Ends the job where ranks have different tensors under a name."""
+
 
 class MpiJob(Job):
     def __init__(self, communicator: MpiCommunicator) -> None:
@@ -96,6 +100,21 @@ class MpiJob(Job):
             other = next((n for n, digest in enumerate(digests) if digest != digests[0]), None)
             if other is not None:
                 self._end(1, UserError("mpi.differ", what=name, rank=other).render())
+
+    def check_checkpoints(self, checkpoint: Checkpoint) -> None:
+        digests = self.together(checkpoint.digests)
+        text = "\n".join(f"{name}\t{digest}" for name, digest in sorted(digests.items()))
+        whole = hashlib.sha256(text.encode()).hexdigest()
+        if len(set(self.communicator.gather_texts(whole))) == 1:
+            return
+        # A rank may lack the experts of others, so that only names which two have count.
+        first: dict[str, tuple[int, str]] = {}
+        for rank, lines in enumerate(self.communicator.gather_texts(text)):
+            for name, _, digest in (line.partition("\t") for line in lines.splitlines()):
+                other, expected = first.setdefault(name, (rank, digest))
+                if digest != expected:
+                    values = {"name": name, "first": other, "second": rank}
+                    self._end(1, UserError("mpi.checkpoints", None, **values).render())
 
 
 def run_job(options: argparse.Namespace, body: Callable[[argparse.Namespace, Job], int]) -> int:

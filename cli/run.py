@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from supertile.runtime.generate import Generated, Generator, Request
     from supertile.runtime.nonfinite import Tracker, Verdict
     from supertile.runtime.trace import Recorder
+    from supertile.runtime.weights import Weights
 
 SHOWN_ROWS = 8
 SHOWN_NAMES = 8
@@ -35,6 +36,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_model_options(command)
     command.add_argument(
         "--weights", required=True, metavar="DIR", help="safetensors: a file, or a folder of shards"
+    )
+    command.add_argument(
+        "--allow-unused",
+        action="store_true",
+        help="run though the checkpoint has layers or experts beyond those of the config",
     )
     command.add_argument(
         "--tokens",
@@ -168,14 +174,16 @@ def _generated(
     from supertile.runtime.nonfinite import NonFiniteError
 
     bar = Bar("tokens", ready.batch * ready.context) if job.rank == 0 else None
-    generator = job.together(lambda: _generator(ready, options.weights, bar, job))
+    weights = job.together(lambda: _weights(ready, options, job))
+    job.check_checkpoints(weights.checkpoint)
+    generator = job.together(lambda: _generator(ready, weights, bar, job))
     request = Request(options.prompt, options.chunk, options.teacher, options.decode)
     try:
         generated = generator.run(ready.rows, request)
     except (NonFiniteError, ExecutionError) as error:
         if job.communicator is not None and isinstance(error, ExecutionError):
             raise  # other ranks know nothing of it
-        wrong = _first_wrong(ready.again(), options, job, request)
+        wrong = _first_wrong(ready.again(), weights, job, request)
         job.together(partial(_refuse, error, wrong))
         raise
     finally:
@@ -185,16 +193,14 @@ def _generated(
     return generated, executor if isinstance(executor, Follower) else None
 
 
-def _first_wrong(
-    ready: Ready, options: argparse.Namespace, job: Job, request: Request
-) -> Verdict | None:
+def _first_wrong(ready: Ready, weights: Weights, job: Job, request: Request) -> Verdict | None:
     """The first value of a run that is not finite, on the way to logits that are not; the run is
     repeated for that."""
     from supertile.runtime.execute import ExecutionError
     from supertile.runtime.nonfinite import NonFiniteError, Tracker
 
     tracker = Tracker(ready.plan, job.communicator)
-    generator = job.together(lambda: _generator(ready, options.weights, None, job, tracker))
+    generator = job.together(lambda: _generator(ready, weights, None, job, tracker))
     try:
         generator.run(ready.rows, request)
     except (NonFiniteError, ExecutionError):
@@ -214,14 +220,25 @@ def _refuse(error: Exception, wrong: Verdict | None) -> None:
         raise UserError("run.not_finite_stop", reason=error, **told) from error
 
 
+def _weights(ready: Ready, options: argparse.Namespace, job: Job) -> Weights:
+    from supertile.cli.inputs import model_path
+    from supertile.runtime.checkpoint import Checkpoint
+    from supertile.runtime.tensor_names import read_dialects
+    from supertile.runtime.weights import Weights
+
+    checkpoint = Checkpoint(Path(options.weights), read_dialects(model_path(options.model)))
+    ranks = None if job.communicator is None else job.communicator.ranks
+    unused = options.allow_unused
+    return Weights(checkpoint, ready.plan, ready.entries, ranks, unused, ready.drafts)
+
+
 def _generator(
     ready: Ready,
-    weights: str,
+    weights: Weights,
     progress: Bar | None,
     job: Job,
     tracker: Tracker | None = None,
 ) -> Generator:
-    from supertile.runtime.checkpoint import Checkpoint
     from supertile.runtime.engine import Session
     from supertile.runtime.execute import Executor
     from supertile.runtime.follow import Follower
@@ -229,22 +246,19 @@ def _generator(
     from supertile.runtime.lockstep import LockstepExecutor, LockstepSession
     from supertile.runtime.sched_execute import ScheduledExecutor, ScheduledRanks
     from supertile.runtime.selections import selections
-    from supertile.runtime.weights import Weights
 
     plan, recorder, communicator = ready.plan, ready.recorder, job.communicator
-    ranks = None if communicator is None else communicator.ranks
-    held = Weights(Checkpoint(Path(weights)), plan, ready.entries, ranks)
     executor: Executor
     if ready.reference is not None:
         assert recorder is not None, "it knows the tokens of each call"
         wanted = selections(plan, "logits")
         executor = Follower(
-            plan, held.get, reference=ready.reference, recorder=recorder, selections=wanted
+            plan, weights.get, reference=ready.reference, recorder=recorder, selections=wanted
         )
     elif ready.level == "scheduled":
-        executor = ScheduledExecutor(plan, held.get)
+        executor = ScheduledExecutor(plan, weights.get)
     else:
-        executor = Executor(plan, held.get)
+        executor = Executor(plan, weights.get)
     executor.tracker = tracker
     if recorder is not None:
         executor.watch, executor.wanted = recorder.watch, recorder.wants

@@ -42,6 +42,8 @@ class Ready:
     inputs: dict[str, bytes | str]
     """What must be the same on all ranks of a job, by what users call it."""
     reference: Reference | None = None
+    drafts: int = 0
+    """Layers of a checkpoint that hold drafts which no entry of the model runs."""
 
     @property
     def batch(self) -> int:
@@ -109,7 +111,16 @@ def prepared(options: argparse.Namespace) -> Ready:
             "options": repr([*request, options.row_invariant, patterns]),
             "pinned values": b"".join(name.encode() + pins[name].tobytes() for name in pins),
         }
-    return Ready(plan, options.level, entries, rows, context, recorder, inputs, reference)
+    return Ready(
+        plan, options.level, entries, rows, context, recorder, inputs, reference,
+        drafts=_unread_drafts(config),
+    )  # fmt: skip
+
+
+def _unread_drafts(config: ModelConfig) -> int:
+    """Draft layers that the config tells of and the model file has no entry for."""
+    count = config.values.get("num_nextn_predict_layers")
+    return count if isinstance(count, int) and not config.draft_layers else 0
 
 
 def _reference(

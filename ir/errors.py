@@ -25,6 +25,7 @@ from supertile.ir.error_texts.language import LANGUAGE_TEXTS
 from supertile.ir.error_texts.loads import LOADS_TEXTS
 from supertile.ir.error_texts.machine import MACHINE_TEXTS
 from supertile.ir.error_texts.mpi import MPI_TEXTS
+from supertile.ir.error_texts.names import NAMES_TEXTS
 from supertile.ir.error_texts.passes import PASS_TEXTS
 from supertile.ir.error_texts.placement import PLACEMENT_TEXTS
 from supertile.ir.error_texts.plan import PLAN_TEXTS
@@ -116,6 +117,7 @@ def _in_columns(text: str) -> str:
 TEXTS: dict[str, Text] = {
     **CONFIG_TEXTS,
     **CHECKPOINT_TEXTS,
+    **NAMES_TEXTS,
     **LANGUAGE_TEXTS,
     **RUN_TEXTS,
     **REFERENCE_TEXTS,

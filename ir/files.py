@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import platform
 import re
@@ -19,7 +20,6 @@ import stat
 import time
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 from supertile.ir.errors import UserError
 
@@ -31,11 +31,15 @@ ABANDONED = 7 * 24 * 3600
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def open_regular(file: str | Path) -> BinaryIO:
+class NotAFileError(OSError):
+    """A path leads to a device or a pipe."""
+
+
+def open_regular(file: str | Path) -> io.BufferedReader:
     """A regular file, opened for reading.
 
-    Raises an `OSError` for pipes and devices too: a pipe may never get a writer, and a device may
-    never end.
+    Raises an `OSError`, for pipes and devices `NotAFileError`: a pipe may never get a writer, and a
+    device may never end.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(file, flags)
@@ -44,7 +48,7 @@ def open_regular(file: str | Path) -> BinaryIO:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
+            raise NotAFileError(errno.EINVAL, "it is a device or a pipe, not a file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

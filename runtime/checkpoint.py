@@ -9,9 +9,10 @@ FP8 or BF16, say), but never a narrower one: that would change the model without
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from supertile.ir.errors import UserError, nearest
 from supertile.runtime.numerics import Scaled, bf16_from_bits
 from supertile.runtime.safetensors_file import Entry, SafetensorsFile, read_object
+from supertile.runtime.tensor_names import OWN, Dialect, Stored
 
 # Declared element: the stored dtypes that hold it, exactly or wider.
 HOLDS: dict[str, tuple[str, ...]] = {
@@ -75,6 +77,7 @@ class _Place(NamedTuple):
 
     file: SafetensorsFile
     entry: Entry
+    stored: Stored
     scales: str = ""
     block: tuple[int, ...] = ()
 
@@ -93,8 +96,11 @@ class Checkpoint:
     safetensors file of any name. With an index, only the names that it lists exist.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dialects: Sequence[Dialect] = ()) -> None:
+        """`dialects`: the names that tensors may have besides those of the model file."""
         self.folder = folder
+        self.dialects = (OWN, *dialects)
+        self.dialect = OWN
         self._files = _open(folder)
 
     def names(self) -> Collection[str]:
@@ -102,13 +108,13 @@ class Checkpoint:
         return self._files.keys()
 
     def has(self, name: str) -> bool:
-        """Whether a tensor is stored under this name."""
-        return name in self._files
+        """Whether the tensor of this name of the model file is stored."""
+        return self.dialect.stored(name).name in self._files
 
     def tensor(self, name: str, shape: tuple[int, ...], declared: Format) -> NDArray[Any] | Scaled:
         """One weight of a logical shape: float32, int64, int32, or codes with their scales.
 
-        Arrays have the declared shape; F32 and integers are read-only views of the file. `Scaled`
+        Arrays have the declared shape; F32 and integers are read-only. `Scaled`
         keeps the stored shape, since its blocks run across it: where [G, O, K] is declared and
         [G * O, K] is stored, call `dequantize().reshape(shape)`.
 
@@ -117,7 +123,10 @@ class Checkpoint:
         place = self._place(name, shape, declared)
         if isinstance(place, _Problem):
             raise self._error(place)
-        stored = place.file.read_finite(name)
+        stored = place.file.read_finite(place.stored.name, place.stored.item)
+        if place.stored.half is not None:
+            rows = stored.shape[0] // 2
+            stored = stored[place.stored.half * rows :][:rows]
         if place.scales:
             scales = self._files[place.scales].read_finite(place.scales)
             element = CODES[place.entry.dtype]
@@ -138,8 +147,11 @@ class Checkpoint:
     def check(self, required: Iterable[tuple[str, tuple[int, ...], Format]]) -> None:
         """Raises for the first tensor that is missing or does not fit, and counts the others.
 
-        From the headers alone: 72,000 weights and their scales take half a second.
+        From the headers alone: 72,000 weights and their scales take half a second. The names are
+        those of the first dialect in which all are there, or else of the one with the most.
         """
+        required = list(required)
+        self.dialect = self._dialect_of([name for name, _, _ in required])
         places = (self._place(*wanted) for wanted in required)
         problems = [place for place in places if isinstance(place, _Problem)]
         if not problems:
@@ -149,13 +161,41 @@ class Checkpoint:
         others = f"; of the others, {missing} are missing and {unfit} do not fit"
         raise self._error(problems[0], others if len(problems) > 1 else "")
 
+    def stored_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, which must be one of `names()`, as its file has it."""
+        return self._files[name].entry(name).shape
+
+    def digests(self) -> dict[str, str]:
+        """By stored name a digest of what the header says of a tensor, and of some of its bytes."""
+        return {name: _digest(name, file) for name, file in self._files.items()}
+
+    def _dialect_of(self, names: Sequence[str]) -> Dialect:
+        if len(self.dialects) == 1:
+            return OWN
+        missing = {
+            dialect.title: [name for name in names if dialect.stored(name).name not in self._files]
+            for dialect in self.dialects
+        }
+        best = min(self.dialects, key=lambda dialect: len(missing[dialect.title]))
+        if 2 * len(missing[best.title]) > len(names):
+            found = ", ".join(
+                f"{dialect.stored(missing[dialect.title][0]).name} ({dialect.title})"
+                for dialect in self.dialects
+            )
+            raise UserError("checkpoint.other_names", file=self.folder, missing=found)
+        return best
+
     def _place(self, name: str, shape: tuple[int, ...], declared: Format) -> _Place | _Problem:
         """Finds a tensor and compares its header entry with what is declared."""
-        file = self._files.get(name)
+        stored = self.dialect.stored(name)
+        file = self._files.get(stored.name)
         if file is None:
             values = {"file": self.folder, "declared": declared, "shape": list(shape)}
-            return _Problem("checkpoint.missing", {"name": name, **values})
-        entry = file.entry(name)
+            return _Problem("checkpoint.missing", {"name": stored.name, "own": name, **values})
+        entry = file.entry(stored.name)
+        if stored.item is not None:
+            return _place_item(file, entry, stored, shape, declared)
+        name = stored.name
         if entry.dtype not in HOLDS[declared.element]:
             return _wrong_dtype(name, file, HOLDS[declared.element])
         shapes = (shape, _flat(shape))
@@ -163,7 +203,7 @@ class Checkpoint:
         if logical is None:
             return _wrong_shape(name, file, _packed(shape, entry.dtype))
         if entry.dtype not in CODES:
-            return _Place(file, entry)
+            return _Place(file, entry, stored)
         return self._place_scales(name, logical, declared)
 
     def _place_scales(
@@ -188,13 +228,21 @@ class Checkpoint:
             return _wrong_dtype(found, self._files[found], _SCALES)
         if scales.shape not in shapes:
             return _wrong_shape(found, self._files[found], shapes[0])
-        return _Place(file, entry, found, blocks[shapes.index(scales.shape)])
+        return _Place(file, entry, Stored(name), found, blocks[shapes.index(scales.shape)])
 
     def _error(self, problem: _Problem, others: str = "") -> UserError:
         values = {"others": others, **problem.values}
         if problem.code == "checkpoint.missing":
-            values["suggestion"] = self._suggest(problem.values["name"])
+            own = values.pop("own")
+            values["suggestion"] = self._in_other_dialect(own) or self._suggest(values["name"])
         return UserError(problem.code, **values)
+
+    def _in_other_dialect(self, name: str) -> str:
+        for dialect in self.dialects:
+            stored = dialect.stored(name).name
+            if stored in self._files:
+                return f"it has {stored}, as {dialect.title} names it: names of one dialect only"
+        return ""
 
     def _suggest(self, name: str) -> str:
         """The nearest stored name among those that share the longest dotted prefix."""
@@ -210,6 +258,27 @@ class Checkpoint:
             if candidates:
                 return nearest(name, candidates)
         return ""
+
+
+def _digest(name: str, file: SafetensorsFile) -> str:
+    entry = file.entry(name)
+    head = f"{entry.dtype} {entry.shape} {entry.end - entry.begin} "
+    return hashlib.sha256(head.encode() + file.sample(name)).hexdigest()[:16]
+
+
+def _place_item(
+    file: SafetensorsFile, entry: Entry, stored: Stored, shape: tuple[int, ...], declared: Format
+) -> _Place | _Problem:
+    """A matrix that is an item, or half of one, of a stored tensor without scales."""
+    dtypes = tuple(dtype for dtype in HOLDS[declared.element] if dtype not in CODES)
+    if entry.dtype not in dtypes:
+        return _wrong_dtype(stored.name, file, dtypes)
+    assert stored.item is not None
+    rows = shape[0] if stored.half is None else 2 * shape[0]
+    items = max(stored.item + 1, entry.shape[0] if entry.shape else 0)
+    if entry.shape != (items, rows, *shape[1:]):
+        return _wrong_shape(stored.name, file, (items, rows, *shape[1:]))
+    return _Place(file, entry, stored)
 
 
 def _open(folder: Path) -> dict[str, SafetensorsFile]:

@@ -9,10 +9,10 @@ and every defect is a `UserError` that names the file.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import mmap
-import stat
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
+from supertile.ir.files import NotAFileError, open_regular
 
 # NumPy has no BF16 and no 8-bit floats: these come out as their bits.
 STORED: dict[str, np.dtype[Any]] = {
@@ -49,6 +50,9 @@ _NOT_FINITE: dict[str, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
 HEADER_LIMIT = 100_000_000
 """The longest header or index that is read, in bytes (the format's own limit)."""
 
+SAMPLE = 64
+"""Bytes of each of the places of a tensor that `sample` takes."""
+
 RANK_LIMIT = 16
 
 # A zip archive, or the first opcode of pickle protocols 2 to 5.
@@ -67,22 +71,24 @@ class Entry:
 
 
 class SafetensorsFile:
-    """One safetensors file, mapped into memory; opening it reads the header alone.
+    """One safetensors file; opening it reads the header alone, and a tensor is read when asked for.
 
-    There is nothing to close: the map goes away with this object and the last array read from it.
-    A file must not be cut short while it is mapped (the operating system ends the process then).
+    The file stays open with this object. It is not mapped into memory: where a mapped file is cut
+    short, the operating system ends the process. What is read of a file that has changed since its
+    header was read is an error, `checkpoint.changed`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._map = _map(path)
-        if len(self._map) < 8:
-            self._refuse_start(f"{len(self._map)} bytes")
-        length = int.from_bytes(self._map[:8], "little")
-        if length > min(HEADER_LIMIT, len(self._map) - 8):
-            self._refuse_start(f"a header of {length} bytes in a file of {len(self._map)} bytes")
+        self._file = _open(path)
+        self._size, self._changed = self._state()
+        if self._size < 8:
+            self._refuse_start(f"{self._size} bytes")
+        length = int.from_bytes(self._bytes(0, 8), "little")
+        if length > min(HEADER_LIMIT, self._size - 8):
+            self._refuse_start(f"a header of {length} bytes in a file of {self._size} bytes")
         self._data = 8 + length
-        header = _parse_object(self._map[8 : self._data], path, "a safetensors header")
+        header = _parse_object(self._bytes(8, length).tobytes(), path, "a safetensors header")
         header.pop("__metadata__", None)
         self._entries = {name: self._parse(name, value) for name, value in header.items()}
         self._refuse_overlaps()
@@ -95,10 +101,10 @@ class SafetensorsFile:
         """What the header says of `name`, which must be one of `names()`."""
         return self._entries[name]
 
-    def read(self, name: str) -> NDArray[Any]:
-        """The tensor as a read-only view of the file: no copy; BF16 as uint16, F8 as uint8.
+    def read(self, name: str, item: int | None = None) -> NDArray[Any]:
+        """The tensor, or its part at `item` of the first axis, read-only; BF16 as uint16, F8 uint8.
 
-        Raises `checkpoint.unknown_dtype` for a dtype outside `STORED`.
+        Raises `checkpoint.unknown_dtype` for a dtype outside `STORED`, `checkpoint.changed`.
         """
         entry = self._entries[name]
         if entry.dtype not in STORED:
@@ -109,30 +115,64 @@ class SafetensorsFile:
                 known=", ".join(STORED),
                 dtype=entry.dtype,
             )
-        offset = self._data + entry.begin
-        return np.ndarray(entry.shape, STORED[entry.dtype], buffer=self._map, offset=offset)
+        dtype, shape = STORED[entry.dtype], entry.shape if item is None else entry.shape[1:]
+        size = math.prod(shape) * dtype.itemsize
+        raw = self._bytes(self._data + entry.begin + (item or 0) * size, size)
+        stored = raw.view(dtype).reshape(shape)
+        stored.flags.writeable = False
+        return stored
 
-    def read_finite(self, name: str) -> NDArray[Any]:
+    def read_finite(self, name: str, item: int | None = None) -> NDArray[Any]:
         """As `read`, but raises `checkpoint.not_finite` where a float is NaN or infinite."""
-        stored = self.read(name)
+        stored = self.read(name, item)
         is_bad = _NOT_FINITE.get(self._entries[name].dtype)
         if is_bad is None:
             return stored
         bad = is_bad(stored)
         if not bad.any():
             return stored
+        index = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
         raise UserError(
             "checkpoint.not_finite",
             name=name,
             file=self.path,
             count=int(bad.sum()),
             size=bad.size,
-            index=[int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)],
+            index=index if item is None else [item, *index],
         )
+
+    def sample(self, name: str) -> bytes:
+        """Some bytes of a tensor: its first, middle and last ones."""
+        entry = self._entries[name]
+        size = entry.end - entry.begin
+        taken = min(size, SAMPLE)
+        places = sorted({0, (size - taken) // 2, size - taken})
+        return b"".join(
+            self._bytes(self._data + entry.begin + at, taken).tobytes() for at in places
+        )
+
+    def _state(self) -> tuple[int, int]:
+        """Size in bytes and time of the last change."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def _bytes(self, begin: int, size: int) -> NDArray[np.uint8]:
+        """So many bytes of the file, of which the header was read before."""
+        raw = np.empty(size, np.uint8)
+        try:
+            self._file.seek(begin)
+            count = self._file.readinto(raw.data) if size else 0
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError("checkpoint.no_file", file=self.path, reason=reason) from None
+        if count < size or self._state() != (self._size, self._changed):
+            found = f"{self._state()[0]} bytes, where it had {self._size}"
+            raise UserError("checkpoint.changed", file=self.path, found=found)
+        return raw
 
     def _refuse_start(self, found: str) -> NoReturn:
         """The start is no safetensors header; pickles, the usual mistake, have their own text."""
-        pickled = self._map[:4].startswith(_PICKLE_STARTS)
+        pickled = self._bytes(0, min(4, self._size)).tobytes().startswith(_PICKLE_STARTS)
         if pickled or self.path.suffix in _PICKLE_SUFFIXES:
             raise UserError("checkpoint.pickle", file=self.path)
         raise UserError("checkpoint.header_length", file=self.path, limit=HEADER_LIMIT, found=found)
@@ -142,7 +182,7 @@ class SafetensorsFile:
         entry = _entry(value)
         if entry is None:
             raise UserError("checkpoint.entry", file=self.path, name=name, rank=RANK_LIMIT)
-        size = len(self._map) - self._data
+        size = self._size - self._data
         if not entry.begin <= entry.end <= size:
             raise UserError(
                 "checkpoint.offsets",
@@ -181,11 +221,12 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
 
     Raises `checkpoint.json`, `.duplicate`, `.no_file`, `.not_a_file` or `.empty`.
     """
-    raw = _map(path)
+    with _open(path) as file:
+        raw = file.read(HEADER_LIMIT + 1)
     if len(raw) > HEADER_LIMIT:
-        found = f"{len(raw)} bytes, where {HEADER_LIMIT} are the limit"
+        found = f"more than {HEADER_LIMIT} bytes"
         raise UserError("checkpoint.json", file=path, expected=expected, found=found)
-    return _parse_object(raw[:], path, expected)
+    return _parse_object(raw, path, expected)
 
 
 def _parse_object(raw: bytes, path: Path, expected: str) -> dict[str, Any]:
@@ -210,21 +251,21 @@ def _parse_object(raw: bytes, path: Path, expected: str) -> dict[str, Any]:
     raise UserError("checkpoint.json", file=path, expected=expected, found=found)
 
 
-def _map(path: Path) -> mmap.mmap:
-    """The whole file, read-only. Looks at what it is first: to open a pipe would wait for ever."""
+def _open(path: Path) -> io.BufferedReader:
+    """The file, which is not empty."""
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError("checkpoint.not_a_file", file=path, kind="a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError("checkpoint.not_a_file", file=path, kind="a device or a pipe")
-        if status.st_size == 0:
-            raise UserError("checkpoint.empty", file=path)
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file = open_regular(path)
+    except IsADirectoryError:
+        raise UserError("checkpoint.not_a_file", file=path, kind="a folder") from None
+    except NotAFileError:
+        raise UserError("checkpoint.not_a_file", file=path, kind="a device or a pipe") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError("checkpoint.no_file", file=path, reason=reason) from None
+    if not os.fstat(file.fileno()).st_size:
+        file.close()
+        raise UserError("checkpoint.empty", file=path)
+    return file
 
 
 def _entry(value: object) -> Entry | None:

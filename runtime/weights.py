@@ -18,6 +18,7 @@ from supertile.runtime.checkpoint import Checkpoint, Format
 from supertile.runtime.execute import ROUNDING
 from supertile.runtime.numerics import Scaled, quantize_blocks
 from supertile.runtime.plan import ModulePlan, WeightUse
+from supertile.runtime.surplus import check_surplus
 
 
 class Weights:
@@ -29,13 +30,21 @@ class Weights:
         plan: ModulePlan,
         entries: list[str],
         ranks: Sequence[int] | None = None,
+        allow_unused: bool = False,
+        drafts: int = 0,
     ) -> None:
-        """`ranks`: those whose experts the checkpoint must hold; None: all."""
+        """`ranks`: those whose experts the checkpoint must hold; None: all.
+
+        `allow_unused`: it may hold layers and experts that the model has not. `drafts`: layers
+        behind the last one that hold drafts, which no entry of the model runs.
+        """
         self.checkpoint = checkpoint
         self.ranks = ranks
         self.deployed = plan.numerics == "deployed"
         self._held: dict[tuple[Any, int], Any] = {}
         checkpoint.check(self._required(plan, entries))
+        if not allow_unused:
+            check_surplus(checkpoint, plan, drafts)
 
     def _required(
         self, plan: ModulePlan, entries: list[str]

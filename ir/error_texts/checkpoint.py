@@ -13,6 +13,12 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
         expected="a file, or the folder of a checkpoint",
         found="{kind}",
     ),
+    "checkpoint.changed": Text(
+        "{file} has changed while it was read",
+        expected="a file that stays as it is while a run lasts",
+        found="{found}",
+        suggestion="run again once the file is whole",
+    ),
     "checkpoint.empty": Text(
         "{file} is empty",
         found="0 bytes",
@@ -92,6 +98,18 @@ CHECKPOINT_TEXTS: dict[str, Text] = {
         suggestion="fetch the index and the shard again",
     ),
     # A tensor and its declaration
+    "checkpoint.other_names": Text(
+        "{file} names its tensors in no way that is known of this model",
+        expected="tensors by names of the model file, or of a dialect beside it",
+        found="missing of each: {missing:.400}",
+        suggestion="give the model file that the checkpoint was made for",
+    ),
+    "checkpoint.surplus": Text(
+        "{file} has {count} tensors of this model that the config has no place for",
+        expected="tensors of the layers and experts of the config, which has {last} layers",
+        found="{names:.300} (layers {layers})",
+        suggestion="give the checkpoint's own config, or run without them: --allow-unused",
+    ),
     "checkpoint.missing": Text(
         "{file} has no tensor {name!r:.200}{others}",
         expected="{declared}, shape {shape}",

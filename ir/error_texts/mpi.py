@@ -31,4 +31,10 @@ MPI_TEXTS: dict[str, Text] = {
         expected="the same {what} on every rank",
         found="other {what} on rank {rank} than on rank 0",
     ),
+    "mpi.checkpoints": Text(
+        "ranks were started with different checkpoints",
+        expected="one tensor {name:.200} on every rank",
+        found="another one on rank {second} than on rank {first}",
+        suggestion="give every rank the same files",
+    ),
 }

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_files import DATA, damaged
 from placement_plans import plan_for
+from safetensors.numpy import load_file, save_file
 from xdsl.dialects.builtin import ModuleOp
 
 from supertile.cli.main import main
@@ -233,3 +234,34 @@ def test_a_rank_that_is_killed_ends_the_job(mpi, tmp_path):
     found = job((1, rank(command("--ep 2 --decode 9"))), (1, broken), folder=tmp_path)
     assert found.returncode != 0 and not found.stdout.startswith("2 sequences")
     assert time.monotonic() - start < LIMIT
+
+
+def test_ranks_with_different_checkpoints_end_before_they_run(mpi, tmp_path):
+    tensors = load_file(CASE / "model.safetensors")
+    tensors["layers.2.attn.wkv.weight"] = tensors["layers.2.attn.wkv.weight"] + np.float32(0.5)
+    save_file(tensors, tmp_path / "model.safetensors")
+    given = "--ep 2"
+    found = job(
+        (1, rank(command(given))), (1, rank(command(given, weights=tmp_path))), folder=tmp_path
+    )
+    assert found.returncode == 1
+    assert found.stderr.count("different checkpoints") == 1
+    assert "layers.2.attn.wkv.weight" in found.stderr and "on rank 1 than on rank 0" in found.stderr
+
+
+def test_ranks_whose_checkpoints_lack_the_experts_of_others_run(mpi, tmp_path):
+    plan = f"--ep 2 -o {tmp_path / 'out.npz'}"
+    ranks = []
+    for number in (0, 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tensors = load_file(CASE / "model.safetensors")
+        other = range(1 - number, 8, 2)  # experts are dealt to the ranks in turn
+        kept = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if not any(f".experts.{expert}." in name for expert in other)
+        }
+        save_file(kept, folder / "model.safetensors")
+        ranks.append((1, rank(command(plan, weights=folder))))
+    assert job(*ranks, folder=tmp_path).returncode == 0

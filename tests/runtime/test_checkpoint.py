@@ -7,17 +7,22 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from xdsl.dialects.builtin import TensorType, f32
 
 from supertile.ir.errors import CHECKPOINT_TEXTS, UserError
 from supertile.runtime.checkpoint import Checkpoint, Format
 from supertile.runtime.numerics import Scaled, quantize_blocks
+from supertile.runtime.plan import ModulePlan, WeightUse
 from supertile.runtime.safetensors_file import SafetensorsFile
+from supertile.runtime.surplus import check_surplus
+from supertile.runtime.tensor_names import Dialect
 
 DEPLOYED = Path(__file__).parents[1] / "data" / "deepseek_v4_deployed"
 
@@ -297,6 +302,28 @@ def two_files(folder: Path) -> object:
     return Checkpoint(folder)
 
 
+def changed_file(folder: Path) -> object:
+    path = write(folder / "m.safetensors", w=ONES)
+    file = SafetensorsFile(path)
+    path.write_bytes(b"")
+    return file.read("w")
+
+
+def other_names(folder: Path) -> object:
+    write(folder / "model.safetensors", a=ONES)
+    dialect = Dialect("other", {"w": "v"}, {})
+    return Checkpoint(folder, (dialect,)).check([("w", (2,), F32)])
+
+
+def surplus(folder: Path) -> object:
+    path = write(folder / "model.safetensors", **{"layers.0.w": ONES, "layers.1.w": ONES})
+    kind = TensorType(f32, [2])
+    plan = SimpleNamespace(
+        entries=("logits",), weights_of=lambda _: [(WeightUse("layers.{l}.w", kind), [0])]
+    )
+    return check_surplus(Checkpoint(path), cast(ModulePlan, plan))
+
+
 def folder_as_file(folder: Path) -> object:
     (folder / "model.safetensors").mkdir()
     return Checkpoint(folder)
@@ -358,6 +385,9 @@ ERRORS: list[tuple[str, Make, str]] = [
     ],
     ("no_shard", mapped("t.safetensors"), "'t.safetensors'"),
     ("broken_promise", mapped("s.safetensors"), "the tensor 'w' lies in 's.safetensors'"),
+    ("changed", changed_file, "has changed while it was read"),
+    ("other_names", other_names, "found: missing of each: w (the model file), v (other)"),
+    ("surplus", surplus, "layers.1.w (layers 1)"),
     ("missing", tensor((2,), BF16, w__wieght=ONES), "did you mean w.wieght?"),
     ("shape", tensor((3,), F32, w__weight=ONES), "expected: [3]"),
     ("shape", tensor((3, 2, 4), F32, w__weight=noise(2, 3, 4)), "found: [2, 3, 4]"),

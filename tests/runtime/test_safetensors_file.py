@@ -40,7 +40,7 @@ def one(*parts: object) -> bytes:
 def refused(path: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         SafetensorsFile(path)
-    assert str(path) in caught.value.message
+    assert str(path).replace("\0", "\\x00") in caught.value.message
     assert "\n\n" not in caught.value.render()
     return caught.value
 
@@ -74,10 +74,9 @@ def test_formats_without_numpy_type_come_as_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(SafetensorsFile(path).read("w"), stored)
 
 
-def test_a_read_is_a_view_that_outlives_the_file_object(tmp_path: Path) -> None:
+def test_a_read_is_read_only_and_outlives_the_file_object(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(one())
     array = SafetensorsFile(tmp_path / "m.safetensors").read("w")
-    assert array.base is not None
     assert not array.flags.writeable
     np.testing.assert_array_equal(array, [0, 0])
 
