@@ -180,10 +180,10 @@ def test_the_time_of_a_product_is_that_of_its_waves(balance):
     assert _time(matrix_of(), 32, 32, 32, limits) == pytest.approx(expected, rel=1e-3)
 
 
-def of_kind(kind):
+def of_kind(kind, phases=PRO):
     return next(
         (phase, unit, spaces)
-        for phase, unit, spaces in PRO
+        for phase, unit, spaces in phases
         if any(isinstance(op, kind) for op in phase.ops)
     )
 
@@ -200,6 +200,8 @@ def test_sums_of_rows_fill_the_memory_of_vectors():
 
 
 def test_attention_steps_through_many_keys_at_once():
-    phase, unit, spaces = of_kind(graph.Attend)
+    """Without blocks of rounded weights; with them a tile is one block."""
     limits = limits_of("ascend-910c")
-    assert chosen_sizes(phase, unit, spaces, limits).columns >= 16
+    plain = of_kind(graph.Attend, phases_of("pro", "reference"))
+    assert chosen_sizes(*plain, limits).columns >= 16
+    assert chosen_sizes(*plain, replace(limits, test=True)).columns == 3
