@@ -191,8 +191,6 @@ def cell(
     program: Program, formats: dict[str, FormatValue], column: syntax.Column, row: Row
 ) -> Value:
     """What the row holds in a column."""
-    if column.name not in row:
-        raise UserError("language.row_column", column.where, name=column.name)
     value, kind = row[column.name], column.kind.name
     if kind == "rope" and isinstance(value, Rope):
         return RopeValue(value)

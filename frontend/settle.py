@@ -35,6 +35,10 @@ from supertile.frontend.shipped import shipped_model
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.json_text import show_json
 
+COLUMN_HINTS = {
+    "": "give a rule, { first if l < K, second }, another key, or a default",
+    "rope": "name one of the config section, { turn }, with turn = rope_theta: rope[C, halves]",
+}
 LAYER_COUNT = "num_hidden_layers"
 BRING = 'write a model file for "{family}": docs/language.md, A family of your own'
 
@@ -349,7 +353,9 @@ class Reader:
             value = compute(column.default, names)
         if value is None:
             if self.keys.get(key.partition("[")[0]) is None:
-                raise UserError("language.row_column", column.where, name=column.name, key=key)
+                kind = "rope" if column.kind.name == "rope" else ""
+                values = {"name": column.name, "key": key, "hint": COLUMN_HINTS[kind]}
+                raise UserError("language.row_column", column.where, **values)
             raise self.keys.fail("config.type", key, expected="a value", found="null")
         if column.cases:
             return self._cell_value(column, self._case(column, key, value))

@@ -381,7 +381,7 @@ LANGUAGE_TEXTS: dict[str, Text] = {
     ),
     "language.row_column": Text(
         "the config gives no column {name}: it has no {key}",
-        suggestion="give a rule, {{ first if l < K, second }}, another key, or a default",
+        suggestion="{hint}",
     ),
     "language.cell": Text("column {name} holds another kind", expected="{wanted}", found="{found}"),
     "language.case": Text(
