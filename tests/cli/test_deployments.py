@@ -239,12 +239,12 @@ def test_a_failed_write_leaves_the_earlier_answer(tmp_path, capsys, monkeypatch)
     ask(tmp_path, DECODE)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(path, text):
+    def full(folder, name, text):
         from supertile.ir.errors import UserError
 
-        raise UserError("command.unwritable", file=path, reason="no space left")
+        raise UserError("command.unwritable", file=name, reason="no space left")
 
-    monkeypatch.setattr("supertile.targets.output.write.write_text", full)
+    monkeypatch.setattr("supertile.ir.output_folder.OutputFolder.write", full)
     where = ["--target", "h200", "--deploy", DECODE, "-o", str(tmp_path)]
     assert main([*SMALL, *where]) == 1
     assert capsys.readouterr().err.startswith("error: ")
