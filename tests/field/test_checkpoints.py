@@ -55,6 +55,17 @@ def test_layers_that_the_config_lacks_are_surplus(
     assert run(model, config, DATA / model, "--allow-unused") == 0
 
 
+def test_parts_that_the_config_gives_to_other_layers_are_surplus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A layer that has a compressor, where the config says that it sees a window alone."""
+    config = json.loads((V4 / "config.json").read_text())
+    config["layer_types"][3], config["compress_ratios"][3] = "sliding_attention", 0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert run("deepseek_v4", tmp_path / "config.json", V4) == 1
+    assert "layers.3.attn.compressor.ape" in capsys.readouterr().err
+
+
 def test_experts_that_the_config_lacks_are_surplus(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
