@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from safetensors.numpy import save_file
 
 from supertile.ir.errors import UserError
-from supertile.runtime.safetensors_file import SafetensorsFile
+from supertile.runtime.safetensors_file import STORED, SafetensorsFile
 
 DEPLOYED = Path(__file__).parents[1] / "data" / "deepseek_v4_deployed" / "model.safetensors"
 
@@ -274,3 +275,35 @@ ANY_ENTRY = st.fixed_dictionaries(
 @given(header=st.dictionaries(st.text(max_size=5), ANY_ENTRY | ANY_JSON, max_size=4))
 def test_any_json_header(tmp_path: Path, header: Header) -> None:
     read_all(tmp_path / "m.safetensors", file_bytes(header, bytes(16)))
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> Header:
+    """A tensor whose bytes are mostly as many as its shape needs, anywhere in or beside 24."""
+    dtype, shape = draw(st.sampled_from([*STORED])), draw(st.lists(st.integers(0, 3), max_size=2))
+    size = int(np.prod(shape)) * STORED[dtype].itemsize + draw(st.sampled_from([0, 0, 0, 1, -1]))
+    begin = draw(st.integers(0, 24))
+    return entry(dtype, shape, (begin, begin + size))
+
+
+@RELAXED
+@given(header=st.dictionaries(st.sampled_from("abc"), placed(), min_size=1))
+def test_a_header_is_refused_or_its_values_are_right(tmp_path: Path, header: Header) -> None:
+    data, path = bytes([0, 1] * 12), tmp_path / "m.safetensors"
+    path.write_bytes(file_bytes(header, data))
+    spans = sorted(tuple(held["data_offsets"]) for held in header.values())
+    filled = [span for span in spans if span[0] < span[1]]
+    is_apart = all(a[1] <= b[0] for a, b in itertools.pairwise(filled))
+    is_right = is_apart and all(
+        begin + int(np.prod(held["shape"])) * STORED[held["dtype"]].itemsize == end <= len(data)
+        for held in header.values()
+        for begin, end in [held["data_offsets"]]
+    )
+    if not is_right:
+        refused(path)
+        return
+    file = SafetensorsFile(path)
+    for name, held in header.items():
+        begin, end = held["data_offsets"]
+        wanted = np.frombuffer(data[begin:end], STORED[held["dtype"]]).reshape(held["shape"])
+        np.testing.assert_array_equal(file.read(name), wanted)
