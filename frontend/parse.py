@@ -46,6 +46,7 @@ def read_model_file(path: Path) -> ModelFile:
     return parse_model(text, str(path))
 
 
+@lru_cache(maxsize=16)  # a command reads a file for its config and again for its module
 def parse_model(text: str, path: str) -> ModelFile:
     """Parse the text of a model file."""
     if len(text) > LENGTH_LIMIT:

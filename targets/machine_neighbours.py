@@ -8,7 +8,6 @@ fits better.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -56,11 +55,16 @@ def _far(placed: list[Placed], shipped: Mapping[Kind, list[Neighbour]]) -> Itera
         others = shipped.get(kind) or shipped.get(kind[-1:], [])
         if not others:
             continue
-        nearest = min(others, key=lambda other: abs(math.log(value / other.value)))
+        nearest = min(others, key=lambda other: _times(value, other.value))
         ratio = value / nearest.value
         if not 1 / FAR <= ratio <= FAR:
             stands = written(nearest.figure)
             yield Doubt("neighbours", path, written(figure), nearest.machine, stands, ratio)
+
+
+def _times(first: float, second: float) -> float:
+    """How many times the larger of two figures above 0 is the smaller one."""
+    return max(first / second, second / first)
 
 
 @cache

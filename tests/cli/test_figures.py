@@ -201,7 +201,6 @@ def test_the_checks_see_a_fault(fault: str, output_of: Any, capsys: Any) -> None
 
 PLANS: dict[str, tuple[tuple[str, str], str, str, tuple[str, ...]]] = {
     "replicas": (V3, "h200", "phase=decode ep=4 batch=64 context=128 slots=20", SKEWED),
-    "drafts": (V4, "ascend-910c", "phase=decode ep=4 batch=8 context=64 mtp=0.5", SKEWED),
     "prefill": (QWEN, "gb200-nvl72", "phase=prefill ep=2 batch=2 context=64", ()),
 }
 

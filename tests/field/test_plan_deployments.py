@@ -69,7 +69,7 @@ def loads(draw: Any) -> Loads:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(
     st.sampled_from(MACHINES),
     deployments(),

@@ -128,7 +128,7 @@ def test_bytes_of_a_release(element, codes, scale):
     assert found.tolist() == STORED[element, codes, scale].tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 0.1, 1.0, 30.0, 4e4]))
 def test_codes_beside_a_scale_of_a_power_of_two(seed, size):
     """Scales that are rounded up before the codes, with a floor of 1e-4 below the largest value."""

@@ -85,11 +85,6 @@ def test_an_op_that_mixes_heads_is_named():
     assert "graph.softmax" in str(caught.value)
 
 
-def test_ranks_below_one():
-    with pytest.raises(UserError, match="ranks"):
-        apply(module_of(snippet(*attention(4))), "shard-attention{ranks=0}")
-
-
 # ---- sums ----------------------------------------------------------------------------------------
 
 GATED = f"""(%x: {X}) -> {X}

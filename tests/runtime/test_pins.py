@@ -24,7 +24,7 @@ def computed(limits: list[int]) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80)
 @given(st.booleans(), st.integers(0, TOKENS - 1), st.lists(NUMBERS, min_size=K, max_size=K))
 def test_choices(is_causal, token, row):
     limits = [(t + 1) // RATIO if is_causal else EXPERTS for t in range(TOKENS)]
@@ -42,7 +42,7 @@ def test_choices(is_causal, token, row):
     assert caught.value.code in (ranges[not is_causal], "run.pin_count")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(NUMBERS, min_size=K, max_size=K))
 def test_what_a_table_fixed_may_be_pinned_even_where_it_names_an_expert_twice(row):
     ours = np.array([row] * TOKENS, np.int64)

@@ -88,7 +88,7 @@ def figures(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(figures(), st.sampled_from(FACTORS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12)
 def test_a_figure_off_by_a_thousand_is_told(
     folder: Path, figure: tuple[str, str], factor: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_figure_off_by_a_thousand_is_told(
 
 
 @given(figures(), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12)
 def test_a_figure_in_another_unit_is_told(
     folder: Path, figure: tuple[str, str], data: st.DataObject
 ) -> None:
@@ -125,7 +125,7 @@ TABLE = re.compile(r"^\[[\w.-]+\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 
 
 @given(st.sampled_from(NAMES), st.data(), st.sampled_from(("drop", "twice", "retype", "rename")))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12)
 def test_a_changed_table_is_read_or_refused_with_its_place(
     folder: Path, name: str, data: st.DataObject, change: str
 ) -> None:

@@ -102,7 +102,7 @@ def read(path: Path, model: Any = MIXED) -> Loads | UserError:
             return error
 
 
-@settings(max_examples=150)
+@settings(max_examples=30)
 @given(st.sampled_from(SUFFIXES), arrays())
 def test_counts_are_read_exactly_or_refused(folder, suffix, counts):
     path = written(folder, suffix, counts)
@@ -117,7 +117,7 @@ def test_counts_are_read_exactly_or_refused(folder, suffix, counts):
     assert found.counts.tolist() == rows.reshape(-1, 2, EXPERTS).tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.sampled_from([".json", ".pt", ".npz", ".safetensors"]),
     st.lists(st.sampled_from(["0", "1", "2", "3", "01", "-1", "1_0", "2_1", "x"]), unique=True),
@@ -149,7 +149,7 @@ def test_keys_are_layers_or_iterations_and_layers_or_refused(folder, suffix, key
     assert found.total.tolist() == wanted.tolist()
 
 
-@settings(max_examples=150)
+@settings(max_examples=30)
 @given(st.sampled_from(SUFFIXES), st.data())
 def test_changed_and_cut_files_are_read_or_refused(folder, suffix, data):
     counts = np.arange(8, dtype=np.int32).reshape(2, EXPERTS)
@@ -163,7 +163,7 @@ def test_changed_and_cut_files_are_read_or_refused(folder, suffix, data):
     read(path)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 9)), max_size=30),
     st.integers(1, 5),

@@ -50,7 +50,7 @@ def failure(folder: Path, plan: dict[str, Any]) -> UserError:
 LAYER = ("balancedness", "bound", "ratio", "max_load")
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.sampled_from([*OPTIONS]),
     st.integers(0, 5),
@@ -64,7 +64,7 @@ def test_a_changed_figure_of_a_layer_is_refused(folder, plans, case, layer, name
     assert found.code in ("plan.figure", "plan.value") and f"layers[{layer}]." in found.message
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.sampled_from([*OPTIONS]), st.sampled_from([0.2, 0.9, 1.1, 30.0]), st.data())
 def test_a_changed_figure_of_the_whole_is_refused(folder, plans, case, factor, data):
     plan = copy.deepcopy(plans[case])
@@ -85,7 +85,7 @@ def test_a_changed_figure_of_the_whole_is_refused(folder, plans, case, factor, d
     assert failure(folder, plan).code == "plan.figure"
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(st.sampled_from([*OPTIONS]), st.integers(0, 5), st.integers(0, 11), st.integers(-1, 8))
 def test_a_changed_slot_is_refused_or_its_figures_hold(folder, plans, case, layer, slot, expert):
     """What is read is a plan whose figures are those of the placement that it has now."""
