@@ -111,12 +111,12 @@ def miscounted(
     chosen: NDArray[Any], wanted: NDArray[Any] | None, rows: NDArray[np.bool_] | None = None
 ) -> tuple[int, int, int] | None:
     """The first row of `chosen` [T, k] without `wanted` [T] different candidates (None: without
-    k); how many it has, and how many it should."""
+    k), or with one of them twice; how many it has, and how many it should."""
     ordered = np.sort(chosen)
     fresh = (ordered >= 0) & np.diff(ordered, prepend=-1).astype(np.bool_)
     number = np.count_nonzero(fresh, axis=-1)
     least = np.full(len(chosen), chosen.shape[-1]) if wanted is None else wanted
-    wrong = number != least
+    wrong = (number != least) | (np.count_nonzero(ordered >= 0, axis=-1) != number)
     if rows is not None:
         wrong &= rows
     for row in np.flatnonzero(wrong)[:1].tolist():

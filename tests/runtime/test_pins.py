@@ -24,7 +24,7 @@ def computed(limits: list[int]) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
-@settings(max_examples=80)
+@settings(max_examples=120)
 @given(st.booleans(), st.integers(0, TOKENS - 1), st.lists(NUMBERS, min_size=K, max_size=K))
 def test_choices(is_causal, token, row):
     limits = [(t + 1) // RATIO if is_causal else EXPERTS for t in range(TOKENS)]
