@@ -31,7 +31,6 @@ SKEWED = ("--loads", "zipf:1.2,seed=3")
 DEPLOYMENTS: dict[str, tuple[tuple[str, str], str, str, tuple[str, ...]]] = {
     "one gpu": (LLAMA, "h200", "phase=decode batch=1500000 context=64", ()),
     "too much": (LLAMA, "gb200-nvl72", "phase=prefill batch=900000000 context=100 chunk=33", ()),
-    "sliced": (LLAMA, "ascend-950dt", "phase=decode tp=2 batch=4 context=64", ()),
     "spread": (V3, "ascend-910c", "phase=decode ep=8 batch=1 context=64", NONE),
     "drafts": (V4, "h200", "phase=decode ep=4 batch=32 context=64 mtp=0.7", NONE),
     "waves": (V3, "h200", "phase=decode ep=4 batch=64 context=128", ("--overlap", "waves")),

@@ -20,7 +20,7 @@ from fuzzing.reading import Readings
 from supertile.ir.errors import UserError
 
 SEED = 20
-DRAWS, COMMANDS = 150, 6
+DRAWS, COMMANDS = 100, 6
 
 
 @pytest.fixture(scope="module", autouse=True)
