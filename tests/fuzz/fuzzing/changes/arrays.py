@@ -53,8 +53,8 @@ def _retype(arrays: Arrays, name: str, random: Random) -> None:
         held = np.asarray(arrays.get(name, np.ones(3)))
         try:
             arrays[name] = held.astype(random.choice(DTYPES))
-        except (TypeError, ValueError):  # dates are no floats
-            arrays[name] = held.astype("S3")
+        except (TypeError, ValueError, RuntimeError):  # dates are no floats, and no short texts
+            arrays[name] = held.astype("S40")
 
 
 def _reshape(arrays: Arrays, name: str, random: Random) -> None:
@@ -85,7 +85,8 @@ def _scale(arrays: Arrays, name: str, random: Random) -> None:
     with np.errstate(all="ignore"):
         held = np.asarray(arrays.get(name, np.ones(3)))
         if held.dtype.kind in "iuf":
-            arrays[name] = (held * random.choice(odd.FACTORS)).astype(held.dtype)
+            factor = np.asarray(random.choice(odd.FACTORS), np.float64)  # -1 is no uint8
+            arrays[name] = (held * factor).astype(held.dtype)
 
 
 def _more(arrays: Arrays, name: str, random: Random) -> None:
