@@ -18,7 +18,7 @@ from lark.indenter import DedentError, Indenter
 from supertile.frontend.syntax import ModelFile
 from supertile.frontend.tree import TreeBuilder
 from supertile.ir.errors import Spot, UserError
-from supertile.ir.files import open_regular
+from supertile.ir.files import open_regular, reason_of
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
 
@@ -33,9 +33,8 @@ def read_model_file(path: Path) -> ModelFile:
     try:
         with open_regular(path) as stream:
             data = stream.read(4 * LENGTH_LIMIT + 1)  # a character has at most four bytes
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("language.unreadable", file=str(path), reason=reason) from None
+    except (OSError, ValueError) as error:
+        raise UserError("language.unreadable", file=str(path), reason=reason_of(error)) from None
     if len(data) > 4 * LENGTH_LIMIT:
         size = path.stat().st_size
         raise UserError("language.too_long", file=str(path), size=size, limit=LENGTH_LIMIT)

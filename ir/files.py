@@ -55,6 +55,16 @@ def open_regular(file: str | Path) -> io.BufferedReader:
         raise
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a file cannot be read or written, in the words of the system where it has some.
+
+    ValueError: a name that no file can have.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
 def read_text(file: str, area: str, limit: int) -> str:
     """The text of a file that a user names, at most `limit` bytes of UTF-8.
 
@@ -68,9 +78,8 @@ def read_text(file: str, area: str, limit: int) -> str:
             raw = stream.read(limit + 1)
     except FileNotFoundError:
         raise UserError(f"{area}.absent", file=file) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{area}.unreadable", file=file, reason=reason) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{area}.unreadable", file=file, reason=reason_of(error)) from None
     if len(raw) > limit:
         raise UserError(f"{area}.huge", file=file, limit=limit)
     try:
@@ -138,7 +147,7 @@ def refusal(path: str | Path, error: OSError) -> UserError:
         return UserError("command.is_folder", file=path)
     if error.errno in FULL:
         return UserError("command.full", file=path, reason=error.strerror)
-    return UserError("command.unwritable", file=path, reason=error.strerror or str(error))
+    return UserError("command.unwritable", file=path, reason=reason_of(error))
 
 
 # ---- temporary names -----------------------------------------------------------------------------

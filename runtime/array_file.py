@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
-from supertile.ir.files import open_regular
+from supertile.ir.files import open_regular, reason_of
 from supertile.runtime import numpy_file
 from supertile.runtime.safetensors_file import SafetensorsFile
 
@@ -71,6 +71,5 @@ def _start(path: str, code: str) -> bytes:
     try:
         with open_regular(path) as stream:
             return stream.read(len(NPY_START))
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(code, file=path[:300], reason=reason) from None
+    except (OSError, ValueError) as error:
+        raise UserError(code, file=path[:300], reason=reason_of(error)) from None

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supertile.ir.errors import UserError
-from supertile.ir.files import NotAFileError, open_regular
+from supertile.ir.files import NotAFileError, open_regular, reason_of
 
 # NumPy has no BF16 and no 8-bit floats: these come out as their bits.
 STORED: dict[str, np.dtype[Any]] = {
@@ -163,8 +163,7 @@ class SafetensorsFile:
             self._file.seek(begin)
             count = self._file.readinto(raw.data) if size else 0
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError("checkpoint.no_file", file=self.path, reason=reason) from None
+            raise UserError("checkpoint.no_file", file=self.path, reason=reason_of(error)) from None
         if count < size or self._state() != (self._size, self._changed):
             found = f"{self._state()[0]} bytes, where it had {self._size}"
             raise UserError("checkpoint.changed", file=self.path, found=found)
@@ -259,9 +258,8 @@ def _open(path: Path) -> io.BufferedReader:
         raise UserError("checkpoint.not_a_file", file=path, kind="a folder") from None
     except NotAFileError:
         raise UserError("checkpoint.not_a_file", file=path, kind="a device or a pipe") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("checkpoint.no_file", file=path, reason=reason) from None
+    except (OSError, ValueError) as error:
+        raise UserError("checkpoint.no_file", file=path, reason=reason_of(error)) from None
     if not os.fstat(file.fileno()).st_size:
         file.close()
         raise UserError("checkpoint.empty", file=path)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from supertile.ir.errors import UserError, nearest
-from supertile.ir.files import read_text
+from supertile.ir.files import read_text, reason_of
 from supertile.ir.json_text import JsonSource, parse_json
 from supertile.runtime.numpy_file import read_npy, read_npz
 from supertile.runtime.zip_file import broken_file
@@ -143,8 +143,7 @@ def _check_archive(file: str, suffix: str) -> None:
     except FileNotFoundError:
         raise UserError("loads.absent", file=file) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("loads.unreadable", file=file, reason=reason) from None
+        raise UserError("loads.unreadable", file=file, reason=reason_of(error)) from None
     if size > ARCHIVE_LIMIT:
         raise UserError("loads.huge", file=file, limit=ARCHIVE_LIMIT)
     if not size:
