@@ -55,6 +55,13 @@ def open_regular(file: str | Path) -> io.BufferedReader:
         raise
 
 
+def refuse_special(file: str, area: str) -> None:
+    """Raises `area.special_file` for a device or a pipe."""
+    # os.path, unlike Path, answers for names that no file can have.
+    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
+        raise UserError(f"{area}.special_file", file=file)
+
+
 def reason_of(error: OSError | ValueError) -> str:
     """Why a file cannot be read or written, in the words of the system where it has some.
 

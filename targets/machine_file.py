@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterator
 
 from supertile.ir.errors import Spot, UserError
-from supertile.ir.files import read_text
+from supertile.ir.files import read_text, refuse_special
 
 FILE_LIMIT = 1_000_000  # bytes; the shipped files have some 10,000
 
@@ -28,9 +27,7 @@ AT = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", r
 
 def read_machine_text(file: str) -> str:
     """The file's text, with `\\n` alone as line end."""
-    # os.path, unlike Path, answers for names that no file can have.
-    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
-        raise UserError("machine.special_file", file=file)
+    refuse_special(file, "machine")
     return read_text(file, "machine", FILE_LIMIT).replace("\r\n", "\n")
 
 

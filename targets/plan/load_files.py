@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from supertile.ir.errors import UserError, nearest
-from supertile.ir.files import read_text, reason_of
+from supertile.ir.files import read_text, reason_of, refuse_special
 from supertile.ir.json_text import JsonSource, parse_json
 from supertile.runtime.numpy_file import read_npy, read_npz
 from supertile.runtime.zip_file import broken_file
@@ -115,9 +115,7 @@ def read_loads(paths: str | Path | Sequence[str | Path], model: ExpertLayers) ->
 
 
 def _table(file: str, model: ExpertLayers) -> Table:
-    # os.path, unlike Path, answers for names that no file can have.
-    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
-        raise UserError("loads.special_file", file=file)
+    refuse_special(file, "loads")
     suffix = _suffix(file)
     if suffix not in SUFFIXES:
         hint = nearest(suffix, SUFFIXES)

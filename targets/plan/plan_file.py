@@ -10,14 +10,12 @@ line by line; equal plans are equal bytes.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from supertile.ir.errors import UserError
-from supertile.ir.files import read_text, write_text
+from supertile.ir.files import read_text, refuse_special, write_text
 from supertile.ir.json_text import JsonSource, parse_json
 from supertile.targets.plan.plan_reader import FORMAT, TEXTS, VERSION, plan_of
 from supertile.targets.plan.plan_types import SHARE_PARTS, PlanFile
@@ -28,9 +26,7 @@ FILE_LIMIT = 2**27  # bytes; 61 layers of 16,384 weighted slots have some 20 mil
 def read_plan(path: str | Path) -> PlanFile:
     """The plan in a file. `UserError` with a `plan.` code where it is not a plan in full."""
     file = str(path)
-    # os.path, unlike Path, answers for names that no file can have.
-    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
-        raise UserError("plan.special_file", file=file)
+    refuse_special(file, "plan")
     text = read_text(file, "plan", FILE_LIMIT)
     return plan_of(JsonSource(file, text), parse_json(file, text, "plan"))
 
