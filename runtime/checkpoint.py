@@ -172,10 +172,13 @@ class Checkpoint:
     def _dialect_of(self, names: Sequence[str]) -> Dialect:
         if len(self.dialects) == 1:
             return OWN
-        missing = {
-            dialect.title: [name for name in names if dialect.stored(name).name not in self._files]
-            for dialect in self.dialects
-        }
+        missing: dict[str, list[str]] = {}
+        for dialect in self.dialects:
+            missing[dialect.title] = [
+                name for name in names if dialect.stored(name).name not in self._files
+            ]
+            if not missing[dialect.title]:
+                return dialect
         best = min(self.dialects, key=lambda dialect: len(missing[dialect.title]))
         if 2 * len(missing[best.title]) > len(names):
             found = ", ".join(

@@ -47,6 +47,8 @@ class Dialect:
 
     def stored(self, name: str) -> Stored:
         """Where the tensor of this name of the model file is."""
+        if not self.exact and not self.prefixes:
+            return Stored(name)
         pattern, numbers = pattern_of(name)
         text = self.exact.get(pattern)
         if text is None:
