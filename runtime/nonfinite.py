@@ -45,9 +45,9 @@ class Place(NamedTuple):
 
     @staticmethod
     def of(value: Any) -> Place:
-        held = value.codes if isinstance(value, Scaled) else value
-        start, end = np.lib.array_utils.byte_bounds(held)
-        return Place(int(start), int(end), held.shape, held.strides)
+        array = value.codes if isinstance(value, Scaled) else value
+        start, end = np.lib.array_utils.byte_bounds(array)
+        return Place(int(start), int(end), array.shape, array.strides)
 
     def is_in(self, other: Place) -> bool:
         return other.start <= self.start and self.end <= other.end
@@ -89,16 +89,14 @@ class Tracker:
     """What is told of a step."""
     call: int = 0
     step: int = 0
-    last: tuple[int, Origin] | None = None
-    """The last step of the entry itself with a result that is not finite, and where that comes
-    from."""
-    names: dict[tuple[int, int | None], str] = field(default_factory=dict)
+    last: Origin | None = None
+    """Where the results that are not finite come from of the last step of the entry itself that has
+    such ones."""
+    entry: str = ""
 
     def begin(self, entry: str) -> None:
         """Told before every call of an entry."""
-        self.call, self.step, self.last = self.call + 1, 0, None
-        named = self.plan.named_steps(entry)
-        self.names = {(id(step), layer): name for name, step, layer, _ in named}
+        self.call, self.step, self.last, self.entry = self.call + 1, 0, None, entry
 
     def look(
         self,
@@ -111,35 +109,41 @@ class Tracker:
         if isinstance(step.op, UNSEEN):
             return
         self.step += 1
-        before: list[Origin | None] = [self._first(_arrays(held)) for held in inputs]
+        before = [self._first(_arrays(operands)) for operands in inputs]
         if isinstance(step.op, comm.CommOp | sched.Transfer):
             before = [self._everywhere(before)] * len(before)
-        for origin, given, made in zip(before, inputs, results, strict=True):
-            for value in _arrays(made):
-                self._note(step, layer, value, origin, given)
+        after = [
+            self._note(step, layer, value, origin, operands)
+            for origin, operands, values in zip(before, inputs, results, strict=True)
+            for value in _arrays(values)
+        ]
+        if layer is None:
+            self.last = _earliest(after) or self.last
 
     def _note(
-        self, step: Step, layer: int | None, value: Any, origin: Origin | None, given: Sequence[Any]
-    ) -> None:
+        self,
+        step: Step,
+        layer: int | None,
+        value: Any,
+        origin: Origin | None,
+        operands: Sequence[Any],
+    ) -> Origin | None:
+        """Where a result comes from, if it is not finite."""
         place = Place.of(value)
         if not _not_finite(value):
             self.origins.pop(place, None)  # but not what it is a view of a part of
-            return
+            return None
         for known in [key for key in self.origins if key.is_in(place)]:
             del self.origins[known]
         if origin is None:
             origin = Origin(self.call, self.step)
-            self.texts.setdefault(origin, self._text(step, layer, value, given))
+            self.texts.setdefault(origin, self._text(step, layer, value, operands))
         self.origins[place] = origin, weakref.ref(_owner(value))
-        if layer is None:
-            is_other_rank = self.last is not None and self.last[0] == self.step
-            first = min(origin, self.last[1]) if self.last is not None and is_other_rank else origin
-            self.last = self.step, first
+        return origin
 
     def _first(self, values: Iterable[Any]) -> Origin | None:
         """Where the first of these values comes from that is not finite."""
-        found = [self._origin(value) for value in values if _not_finite(value)]
-        return min((origin for origin in found if origin is not None), default=None)
+        return _earliest(self._origin(value) for value in values if _not_finite(value))
 
     def _origin(self, value: Any) -> Origin | None:
         place = Place.of(value)
@@ -155,40 +159,48 @@ class Tracker:
             (key, origin) for key, (origin, owner) in self.origins.items() if owner() is not None
         ]
 
-    def _everywhere(self, own: Sequence[Origin | None]) -> Origin | None:
+    def _everywhere(self, origins: Sequence[Origin | None]) -> Origin | None:
         """The first of all ranks, as rows may come from any of them."""
-        first = min((origin for origin in own if origin is not None), default=None)
+        first = _earliest(origins)
         if self.communicator is None:
             return first
-        column = [np.array(NOWHERE if first is None else first, np.int64) for _ in own]
-        every = [tuple(held.tolist()) for held in self.communicator.gather(column)]
-        return None if min(every) == NOWHERE else Origin(*min(every))
+        column = [np.array(first or NOWHERE, np.int64) for _ in origins]
+        earliest = min(tuple(row.tolist()) for row in self.communicator.gather(column))
+        return None if earliest == NOWHERE else Origin(*earliest)
 
-    def _text(self, step: Step, layer: int | None, value: Any, given: Sequence[Any]) -> str:
+    def _name(self, step: Step, layer: int | None) -> str:
+        """The name of its value, if onlookers see it under one."""
+        for named in self.plan.named_steps(self.entry):
+            if named.step is step and named.layer == layer:
+                return named.name
+        return ""
+
+    def _text(self, step: Step, layer: int | None, value: Any, operands: Sequence[Any]) -> str:
         """The value, the op with its place, and which numbers are wrong, in words."""
-        name, place = self.names.get((id(step), layer)), step.source or "the program"
+        name, place = self._name(step, layer), step.source or "the program"
         numbers = value.dequantize() if isinstance(value, Scaled) else value
         wrong = ~np.isfinite(numbers)
         kind = "NaN" if np.isnan(numbers).any() else f"{numbers[wrong].ravel()[0]}"
-        largest = max((_largest(held) for held in _arrays(given)), default=None)
-        made = "" if largest is None else f", of finite operands up to {largest:.3g}"
-        made = made if largest is None or np.isfinite(largest) else ", of operands that are not"
+        largest = max(map(_largest, _arrays(operands)), default=None)
+        cause = "" if largest is None else f", of finite operands up to {largest:.3g}"
+        if largest is not None and not np.isfinite(largest):
+            cause = ", of operands that are not"
         what = f"{name}, {_op_name(step)} at {place}" if name else f"{_op_name(step)} at {place}"
         layer_text = "" if layer is None else f" in layer {layer}"
-        return f"{what}{layer_text}\n{kind} in {wrong.sum()} of {wrong.size} numbers{made}"
+        return f"{what}{layer_text}\n{kind} in {wrong.sum()} of {wrong.size} numbers{cause}"
 
     def verdict(self) -> Verdict | None:
         """Of the call that was made last; None if all was finite. All ranks of a job must ask."""
         first = min((origin for _, origin in self._alive()), default=None)
-        origin = self._everywhere([first if self.last is None else self.last[1]])
+        origin = self._everywhere([self.last or first])
         if origin is None:
             return None
         text = self.texts.get(origin, "")
         if self.communicator is not None:
             width = max(1, len(text.encode()))
             coded = np.frombuffer(text.encode().ljust(width), np.uint8)
-            texts = [bytes(held).decode().strip() for held in self.communicator.gather([coded])]
-            text = next((told for told in texts if told), "")
+            texts = [bytes(row).decode().strip() for row in self.communicator.gather([coded])]
+            text = next(filter(None, texts), "")
         name, _, numbers = text.partition("\n")
         steps = f" of {self.step}" if origin.call == self.call else ""
         place = f"step {origin.step}{steps} in the order of the program, call {origin.call}"
@@ -200,6 +212,10 @@ def first_not_finite(logits: Array) -> int | None:
     if not logits.size or (np.isfinite(logits.max()) and np.isfinite(logits.min())):
         return None
     return int(np.flatnonzero(~np.isfinite(logits).all(-1))[0])
+
+
+def _earliest(origins: Iterable[Origin | None]) -> Origin | None:
+    return min((origin for origin in origins if origin is not None), default=None)
 
 
 def _arrays(values: Iterable[Any]) -> Iterator[Any]:
