@@ -18,7 +18,14 @@ from supertile.ir.errors import UserError
 from supertile.runtime.execute import Executor
 from supertile.runtime.plan import Step
 from supertile.runtime.reference import Reference
-from supertile.runtime.selections import Difference, Selection, difference, miscounted, misplaced
+from supertile.runtime.selections import (
+    Difference,
+    Selection,
+    choosable,
+    difference,
+    miscounted,
+    misplaced,
+)
 from supertile.runtime.trace import Recorder
 
 Array = NDArray[Any]
@@ -127,9 +134,7 @@ class _Call:
         wrong = misplaced(self.chosen, count)
         if wrong is not None:
             row, column = wrong
-            last = int(count[row]) - 1
-            wanted = f"0 to {last}" if last >= 0 else "-1: the token sees nothing to choose"
-            chosen = int(self.chosen[row, column])
+            wanted, chosen = choosable(int(count[row])), int(self.chosen[row, column])
             raise self._error("reference.beyond", row, wanted=wanted, found=chosen)
 
     def _check_number(self, wanted: Array) -> None:

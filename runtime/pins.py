@@ -18,9 +18,14 @@ from xdsl.ir import SSAValue
 
 from supertile.ir import graph
 from supertile.ir.errors import UserError
-from supertile.ir.types import DYNAMIC, type_of
 from supertile.runtime.plan import ModulePlan
-from supertile.runtime.selections import miscounted, misplaced, routes_of
+from supertile.runtime.selections import (
+    candidates_of,
+    choosable,
+    miscounted,
+    misplaced,
+    routed_steps,
+)
 
 Array = NDArray[Any]
 
@@ -51,7 +56,9 @@ class Rule:
         if not pin.size:
             return
         width = pin.shape[-1] if pin.ndim > 1 else 1
-        sequence, position = (np.repeat(held, pin.size // width // len(pin)) for held in places)
+        sequence, position = (
+            np.repeat(numbers, pin.size // width // len(pin)) for numbers in places
+        )
         shape = len(sequence), width
         rows = _Rows(name, pin.reshape(shape), computed.reshape(shape), sequence, position)
         match self.kind:
@@ -88,10 +95,8 @@ class _Rows:
         beyond = misplaced(self.pin, limits, differ)
         if beyond is not None:
             row, column = beyond
-            last = int(limits[row]) - 1
-            wanted = f"0 to {last}" if last >= 0 else "-1: the token sees nothing to choose"
             code = "run.pin_not_causal" if is_causal else "run.pin_range"
-            raise self._error(code, row, column, wanted)
+            raise self._error(code, row, column, choosable(int(limits[row])))
         least = np.minimum(limits, self.pin.shape[1]) if kind is Kind.CHOICES else None
         wrong = miscounted(self.pin, least, differ)
         if wrong is not None:
@@ -123,12 +128,8 @@ class _Rows:
 def pin_rules(plan: ModulePlan, entries: Iterable[str]) -> dict[str, Rule]:
     """The rule of every named value of a module of the graph level that has one, by name."""
     rules: dict[str, Rule] = {}
-    routes: dict[str, dict[int, int]] = {}
     for entry in entries:
-        for name, step, _, function in plan.named_steps(entry):
-            if function.name not in routes:
-                routes[function.name] = routes_of(function)
-            experts = routes[function.name].get(id(step))
+        for (name, step, *_), experts in routed_steps(plan, entry):
             match step.op:
                 case graph.TopK():
                     rules[name] = _choices(step.op)
@@ -143,15 +144,14 @@ def pin_rules(plan: ModulePlan, entries: Iterable[str]) -> dict[str, Rule]:
 
 def _choices(op: graph.TopK) -> Rule:
     if op.count is None:
-        size = type_of(op.scores).get_shape()[-1]
-        return Rule(Kind.CHOICES, None if size == DYNAMIC else int(size))
+        return Rule(Kind.CHOICES, candidates_of(op))
     return Rule(Kind.CHOICES, ratio=_ratio(op.count))
 
 
 def _ratio(count: SSAValue) -> int | None:
     """The tokens of a block, where a count is of the blocks that a token completes."""
-    made = count.owner
-    return made.ratio.value.data if isinstance(made, graph.VisibleCount) else None
+    op = count.owner
+    return op.ratio.value.data if isinstance(op, graph.VisibleCount) else None
 
 
 def checked(

@@ -16,7 +16,7 @@ from xdsl.dialects.builtin import TensorType
 
 from supertile.ir import comm, graph
 from supertile.ir.types import DYNAMIC, type_of
-from supertile.runtime.plan import FunctionPlan, ModulePlan, Step
+from supertile.runtime.plan import FunctionPlan, ModulePlan, NamedStep, Step
 
 TIE_ULPS = 4
 """A difference is a tie where the reference's margin is below so many float32 ulp of the score."""
@@ -45,10 +45,7 @@ class Selection:
     @property
     def candidates(self) -> int | None:
         """How many there are to choose from; None: that grows with the tokens."""
-        if not isinstance(self.step.op, graph.TopK):
-            return None
-        size = type_of(self.step.op.scores).get_shape()[-1]
-        return None if size == DYNAMIC else int(size)
+        return candidates_of(self.step.op) if isinstance(self.step.op, graph.TopK) else None
 
     @property
     def scores_name(self) -> str:
@@ -58,20 +55,33 @@ class Selection:
 
 def selections(plan: ModulePlan, entry: str) -> Iterator[Selection]:
     """Every selection of an entry, in the order in which a call makes them."""
-    routes: dict[str, dict[int, int]] = {}
-    for name, step, layer, function in plan.named_steps(entry):
-        if function.name not in routes:
-            routes[function.name] = routes_of(function)
+    for (name, step, layer, _), experts in routed_steps(plan, entry):
         if not step.op.results or not isinstance(step.op.results[0].type, TensorType):
             continue
         shape = type_of(step.op.results[0]).get_shape()
-        is_route = id(step) in routes[function.name]
+        is_route = experts is not None
         is_choice = is_route or isinstance(step.op, graph.TopK)
         if is_choice and len(shape) == 2 and shape[0] == DYNAMIC:
             yield Selection(name, step, layer, is_route)
 
 
-def routes_of(function: FunctionPlan) -> dict[int, int]:
+def candidates_of(op: graph.TopK) -> int | None:
+    """How many there are to choose from; None: that grows with the tokens."""
+    size = type_of(op.scores).get_shape()[-1]
+    return None if size == DYNAMIC else int(size)
+
+
+def routed_steps(plan: ModulePlan, entry: str) -> Iterator[tuple[NamedStep, int | None]]:
+    """Every step of a call of an entry that makes a named value, in order, and how many experts
+    there are where it says which ones tokens go to."""
+    routes: dict[str, dict[int, int]] = {}
+    for named in plan.named_steps(entry):
+        if named.function.name not in routes:
+            routes[named.function.name] = _routes_of(named.function)
+        yield named, routes[named.function.name].get(id(named.step))
+
+
+def _routes_of(function: FunctionPlan) -> dict[int, int]:
     """By the id of each step that says which experts tokens go to: how many experts there are."""
     writers: dict[int, Step] = {}
     routes = {}
@@ -92,6 +102,11 @@ def _experts(step: Step) -> int:
 
 
 # ---- what can be chosen --------------------------------------------------------------------------
+
+
+def choosable(count: int) -> str:
+    """Which of the first `count` candidates a token can choose, in words."""
+    return f"0 to {count - 1}" if count > 0 else "-1: the token sees nothing to choose"
 
 
 def misplaced(
