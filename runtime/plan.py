@@ -485,12 +485,10 @@ def rounding(op: Operation) -> str | None:
         return None
     from supertile.ir.shapes import COMPUTED, RULES
 
-    ruled = op.name.startswith(("graph.", "comm.")) and not isinstance(
-        op, graph.Fused | graph.Yield
-    )
-    elements = RULES[type(op)][1] if ruled else ()
+    if isinstance(op, graph.Fused | graph.Yield) or not op.name.startswith(("graph.", "comm.")):
+        return None
     kind = type_of(op.results[0])
-    if elements[:1] != (COMPUTED,) or is_scaled(kind):
+    if RULES[type(op)][1][:1] != (COMPUTED,) or is_scaled(kind):
         return None
     name = ELEMENT_NAMES[kind.element_type]
     return name if name in ("bf16", "f16") else None
