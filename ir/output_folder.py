@@ -26,7 +26,14 @@ from pathlib import Path
 from types import TracebackType
 
 from supertile.ir.errors import UserError
-from supertile.ir.files import refusal, remove, remove_leftovers, temporary_in, write_bytes
+from supertile.ir.files import (
+    refusal,
+    remove,
+    remove_leftovers,
+    temporary_in,
+    write_bytes,
+    write_text,
+)
 
 BROUGHT_LIMIT = 2_000
 """Entries that come along; a folder with more of them is written file by file."""
@@ -66,7 +73,7 @@ class OutputFolder:
         if (self.target / name).is_dir():
             raise UserError("command.is_folder", file=self.folder / name)
         try:
-            write_bytes(self.staged / name, text.encode("utf-8", "surrogateescape"))
+            write_text(self.staged / name, text)
         except UserError as error:
             values = {**error.values, "file": self.folder / name}
             raise UserError(error.code, **values) from None
