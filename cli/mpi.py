@@ -113,8 +113,8 @@ class MpiJob(Job):
             for name, _, digest in (line.partition("\t") for line in lines.splitlines()):
                 other, expected = first.setdefault(name, (rank, digest))
                 if digest != expected:
-                    values = {"name": name, "first": other, "second": rank}
-                    self._end(1, UserError("mpi.checkpoints", None, **values).render())
+                    error = UserError("mpi.checkpoints", name=name, first=other, second=rank)
+                    self._end(1, error.render())
 
 
 def run_job(options: argparse.Namespace, body: Callable[[argparse.Namespace, Job], int]) -> int:

@@ -212,12 +212,12 @@ def _refuse(error: Exception, wrong: Verdict | None) -> None:
     """Raise for logits that are not finite; of other failures only where that is why."""
     from supertile.runtime.nonfinite import NonFiniteError
 
-    told = {} if wrong is None else wrong._asdict()
+    texts = {} if wrong is None else wrong._asdict()
     if isinstance(error, NonFiniteError):
         code = "run.not_finite_once" if wrong is None else "run.not_finite"
-        raise UserError(code, **vars(error), **told)
+        raise UserError(code, **vars(error), **texts)
     if wrong is not None:
-        raise UserError("run.not_finite_stop", reason=error, **told) from error
+        raise UserError("run.not_finite_stop", reason=error, **texts) from error
 
 
 def _weights(ready: Ready, options: argparse.Namespace, job: Job) -> Weights:

@@ -181,11 +181,11 @@ class Checkpoint:
                 return dialect
         best = min(self.dialects, key=lambda dialect: len(missing[dialect.title]))
         if 2 * len(missing[best.title]) > len(names):
-            found = ", ".join(
+            firsts = ", ".join(
                 f"{dialect.stored(missing[dialect.title][0]).name} ({dialect.title})"
                 for dialect in self.dialects
             )
-            raise UserError("checkpoint.other_names", file=self.folder, missing=found)
+            raise UserError("checkpoint.other_names", file=self.folder, missing=firsts)
         return best
 
     def _place(self, name: str, shape: tuple[int, ...], declared: Format) -> _Place | _Problem:

@@ -281,8 +281,8 @@ class _Call:
             slots = slice(op.wave.slots.start, op.wave.slots.stop)
             runs = [{sched.ROWS: rows, sched.SLOTS: slots}.get(one) for one in split]
             values = zip([*inputs, *outputs], runs, strict=True)
-            held = [value if run is None else take_rows(value, run) for value, run in values]
-            inputs, outputs = held[: len(inputs)], held[len(inputs) :]
+            parts = [value if run is None else take_rows(value, run) for value, run in values]
+            inputs, outputs = parts[: len(inputs)], parts[len(inputs) :]
         return inputs, outputs
 
     # ---- layers --------------------------------------------------------------------------------

@@ -124,9 +124,11 @@ class Recorder:
         self.pinned.add(name)
         sequence, at = places
         known = np.flatnonzero((sequence < pin.shape[0]) & (at < pin.shape[1]))
-        rows, own = pin[sequence[known], at[known]], (sequence[known], at[known])
+        pinned_places = sequence[known], at[known]
         result = np.array(value)
-        result[known] = checked(name, rows, result[known], own, self.rules.get(name))
+        result[known] = checked(
+            name, pin[pinned_places], result[known], pinned_places, self.rules.get(name)
+        )
         is_window = self._domain(step.op).startswith(WINDOWS)
         covered = self.coverage.setdefault(name, Coverage("window" if is_window else "position"))
         covered.pinned += len(known)
