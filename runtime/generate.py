@@ -139,10 +139,10 @@ class Generator:
         try:
             outputs = session.call(inputs, counts)
         except ExecutionError as error:
-            if self.recorder is None or not self.recorder.pinned:
+            if self.recorder is None or not self.recorder.coverage:
                 raise
             # Nothing says what a pinned value means: an expert that does not exist shows here.
-            names = ", ".join(sorted(self.recorder.pinned))
+            names = ", ".join(sorted(self.recorder.coverage))
             raise UserError("run.pin_effect", names=names, reason=error) from error
         row = first_not_finite(outputs["logits"])
         if row is not None:

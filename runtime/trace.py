@@ -68,7 +68,6 @@ class Recorder:
     """op -> the name of the leading size of its first result; found when needed."""
     rows: dict[str, list[_Rows]] = field(default_factory=dict)
     last: dict[str, NDArray[Any]] = field(default_factory=dict)
-    pinned: set[str] = field(default_factory=set)
     seen: dict[str, None] = field(default_factory=dict)
     """Every name that came by, in order."""
     sequence: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -77,7 +76,7 @@ class Recorder:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """What pins of choices may be, by the name of the value."""
     coverage: dict[str, Coverage] = field(default_factory=dict)
-    """By the name of a pin: how many rows of the value it took the place of."""
+    """By the name of each pin that was used: how many rows of the value it took the place of."""
 
     def check(self, names: Iterable[Iterable[str]]) -> None:
         """Raise unless every pin is for one of these names: lists, one for each entry."""
@@ -121,7 +120,6 @@ class Recorder:
             raise UserError("run.pin_shape", name=name, wanted=wanted, found=list(pin.shape))
         if pin.dtype.kind not in KINDS[value.dtype.kind]:
             raise UserError("run.pin_dtype", name=name, wanted=value.dtype, found=pin.dtype)
-        self.pinned.add(name)
         sequence, at = places
         known = np.flatnonzero((sequence < pin.shape[0]) & (at < pin.shape[1]))
         pinned_places = sequence[known], at[known]
