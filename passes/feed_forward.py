@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from supertile.ir import graph
 from supertile.ir.op import shape_of
@@ -57,27 +57,27 @@ def _layer_of(
     down: graph.Linear | graph.GroupedLinear, place: dict[Operation, int]
 ) -> FeedForward | None:
     """The layer whose last product this is; None if it is none of a feed-forward layer."""
-    if isinstance(_producer(down.w), POINTWISE):  # it is no weight but computed, too
+    if isinstance(down.w.owner, POINTWISE):  # it is no weight but computed, too
         return None
-    products: dict[Operation, None] = {}
+    products: dict[graph.Linear | graph.GroupedLinear, None] = {}
     hidden: dict[Operation, None] = {}
     width = shape_of(down.x)[-1]
     waiting = [down.x]
     while waiting:
         value = waiting.pop()
-        op = _producer(value)
+        op = value.owner
         if op in products or op in hidden:
             continue
         if isinstance(op, (*POINTWISE, *CONVERSIONS)) and op in place:
             hidden[op] = None
             waiting += op.operands
-        elif type(op) is type(down) and op in place:
+        elif isinstance(op, PRODUCTS) and type(op) is type(down) and op in place:
             products[op] = None
         elif shape_of(value)[-1:] not in ((), (1,)) and shape_of(value)[-1] == width:
             return None  # numbers of the hidden width that come from elsewhere
     computed = sorted((op for op in hidden if isinstance(op, POINTWISE)), key=place.__getitem__)
     inner = tuple(sorted(products, key=place.__getitem__))
-    layer = FeedForward(inner, tuple(computed), down)  # type: ignore[arg-type]
+    layer = FeedForward(inner, tuple(computed), down)
     return layer if computed and _bends(layer) and _share_input(layer) else None
 
 
@@ -98,10 +98,5 @@ def _share_input(layer: FeedForward) -> bool:
     return len({_unquantised(op.x) for op in layer.products}) == 1
 
 
-def _producer(value: SSAValue) -> Operation | None:
-    return value.op if isinstance(value, OpResult) else None
-
-
 def _unquantised(value: SSAValue) -> SSAValue:
-    op = _producer(value)
-    return op.x if isinstance(op, graph.Quantize) else value
+    return value.owner.x if isinstance(value.owner, graph.Quantize) else value
