@@ -90,8 +90,7 @@ PATTERNS = (
     ),
     Pattern(
         "shared_expert",
-        anchor=POINTWISE,
-        chosen=activations,
+        anchor=activations,
         producers=gated_producers(graph.Linear),
         users=gated_users(graph.Linear),
         requires=(graph.Linear,),
@@ -99,8 +98,7 @@ PATTERNS = (
     ),
     Pattern(
         "experts",
-        anchor=POINTWISE,
-        chosen=activations,
+        anchor=activations,
         producers={
             **gated_producers(graph.GroupedLinear),
             graph.Quantize: (graph.Dispatch,),
@@ -123,8 +121,7 @@ PATTERNS = (
     ),
     Pattern(
         "feed_forward",
-        anchor=POINTWISE,
-        chosen=activations,
+        anchor=activations,
         producers=gated_producers(graph.Linear),
         users=gated_users(graph.Linear),
         requires=(graph.Linear,),

@@ -28,6 +28,7 @@ from supertile.passes.rewriting import rewrites_of
 
 Kinds = tuple[type[Operation], ...]
 Edges = Mapping[type[Operation], Kinds]
+Anchors = Callable[[Block], list[Operation]]
 
 PARTS: Kinds = (graph.Slice, graph.Split)
 """The ops that cut a part, or all parts, out of an axis."""
@@ -38,7 +39,8 @@ class Pattern:
     """A kind of group: its anchor, what ops pull in from there, and what marks the kind."""
 
     kind: str
-    anchor: type[Operation] | Kinds
+    anchor: type[Operation] | Anchors
+    """An op of this kind, or one that this finds in a block, where its kind does not say so."""
     producers: Edges = field(default_factory=dict)
     """op -> producers of its operands that it pulls in, if only the group uses their values."""
     users: Edges = field(default_factory=dict)
@@ -53,12 +55,12 @@ class Pattern:
     """A user of a result must also use a value that an op of these produces."""
     apart: Kinds = ()
     """No op of these may produce a value that the group reads."""
-    chosen: Callable[[Block], list[Operation]] | None = None
-    """Which ops of a block are anchors, where their kind alone does not say so."""
 
     def anchors(self, block: Block) -> list[Operation]:
-        ops = list(block.ops) if self.chosen is None else self.chosen(block)
-        return [op for op in ops if isinstance(op, self.anchor)]
+        if not isinstance(self.anchor, type):
+            return self.anchor(block)
+        kind: type[Operation] = self.anchor
+        return [op for op in block.ops if isinstance(op, kind)]
 
 
 def fuse(ctx: Context, module: ModuleOp, patterns: Sequence[Pattern]) -> None:
