@@ -28,21 +28,19 @@ class Link:
     is_summed: bool = False
 
 
-WHOLE = (
-    graph.Constant, graph.Weight, graph.CompletedWindows, graph.PoolWindows, graph.WindowIndex,
-    graph.VisibleCount, graph.Dispatch, graph.Layers, graph.Fused, graph.Yield,
-)  # fmt: skip
-"""Ops that are never cut; weights are where they are read."""
-
-
 def links_of(op: Operation) -> list[Link]:
     """All links of an op; none for one that stays whole, or is not of the graph level."""
-    if type(op) in WHOLE or type(op) not in graph.OPS:
+    if type(op) not in graph.OPS:
         return []
     return [link for link in LINKS[type(op)](op) if link.axes]
 
 
 # ---- rules -------------------------------------------------------------------------------------
+
+
+def _whole(op: Operation) -> list[Link]:
+    """Never cut; weights are where they are read."""
+    return []
 
 
 def _aligned(op: Operation) -> list[Link]:
@@ -212,6 +210,8 @@ LINKS: dict[type[Operation], Callable[[Operation], list[Link]]] = Table(
     __name__,
     "LINKS",
     {
+        graph.Constant: _whole,
+        graph.Weight: _whole,
         graph.Cast: _aligned,
         graph.Reshape: _reshape,
         graph.Transpose: _transpose,
@@ -253,8 +253,16 @@ LINKS: dict[type[Operation], Callable[[Operation], list[Link]]] = Table(
         graph.Dequantize: _aligned,
         graph.Sinkhorn: lambda op: _leading(op, 2),
         graph.Append: _append,
+        graph.CompletedWindows: _whole,
+        graph.PoolWindows: _whole,
+        graph.WindowIndex: _whole,
+        graph.VisibleCount: _whole,
         graph.TopK: _top_k,
         graph.Attend: _attend,
+        graph.Dispatch: _whole,
         graph.Combine: _combine,
+        graph.Layers: _whole,
+        graph.Fused: _whole,
+        graph.Yield: _whole,
     },
 )

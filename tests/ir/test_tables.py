@@ -17,7 +17,7 @@ from supertile.ir.tables import MissingRowError, Table
 from supertile.ir.tile_places import ELEMENTWISE
 from supertile.ir.types import f32, tensor
 from supertile.ir.work import work_of
-from supertile.passes.axis_links import LINKS, WHOLE, links_of
+from supertile.passes.axis_links import LINKS, links_of
 from supertile.passes.feed_forward import ACTIVATIONS, POINTWISE
 from supertile.runtime import comm_ops, graph_ops
 
@@ -34,7 +34,7 @@ TABLES: dict[str, tuple[Table, set[object]]] = {
     "exact functions": (graph_ops.EXACT_FUNCTIONS, {*graph_ops.FUNCTIONS}),
     "functions of ranks": (comm_ops.FUNCTIONS, {*comm.OPS}),
     "exchanges": (comm_ops.EXCHANGES, {*EXCHANGED}),
-    "links": (LINKS, {*graph.OPS} - {*WHOLE}),
+    "links": (LINKS, {*graph.OPS}),
     "sizes of families": (FAMILY_SIZES, {*DIALECTS}),
     "head weights": (HEAD_WEIGHTS, {*DIALECTS}),
     "small sizes": (SMALL_SIZES, {*DIALECTS}),
