@@ -15,6 +15,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from supertile.ir.errors import UserError
 from supertile.ir.files import write_text
-from supertile.ir.levels import LEVELS, later, level_of
+from supertile.ir.levels import later, level_of
 from supertile.ir.output_folder import OutputFolder
 from supertile.ir.text import HEADER, print_module
 from supertile.ir.verify import Memory, VerifyError, verify_module
@@ -258,12 +259,11 @@ class _Run:
             message = f"the module is unsound before the first pass: {_describe(error)}"
         self.report.failure = message
         path: Path | None = None
-        try:
+        # The failure itself matters more than what cannot be written about it.
+        with suppress(Exception):
             text = reproducer_text(before, remaining, message, self.options.notes)
             path = self.write_reproducer(f"reproducer-{name}.mlir", text)
             self.write_trace()
-        except Exception:  # the failure itself matters more than what cannot be written about it
-            return InternalError(message, path)
         return InternalError(message, path)
 
     def write_reproducer(self, name: str, text: str) -> Path:
@@ -280,15 +280,15 @@ def is_dump(name: str) -> bool:
     return DUMP.fullmatch(name) is not None
 
 
-def check_level(one: Pass, level: str) -> None:
+def check_level(step: Pass, level: str) -> None:
     """`pass.level` where the pass is not for modules of this level."""
-    if level in one.takes:
+    if level in step.takes:
         return
-    order, levels = list(LEVELS), " or ".join(one.takes)
-    hint = f"run the passes that leave {one.takes[0]} before it: `supertile list passes`"
-    if order.index(level) > order.index(one.takes[-1]):
+    hint = f"run the passes that leave {step.takes[0]} before it: `supertile list passes`"
+    if level == later(level, step.takes[-1]):
         hint = f"run it on a dump from before the first pass that leaves {level}"
-    raise UserError("pass.level", name=one.name, levels=levels, found=level, hint=hint)
+    levels = " or ".join(step.takes)
+    raise UserError("pass.level", name=step.name, levels=levels, found=level, hint=hint)
 
 
 # ---- reproducers -------------------------------------------------------------------------------
