@@ -38,11 +38,11 @@ from supertile.ir.expert_plan import AnyPlacement, ExpertPlan, PlannedAttr, plan
 from supertile.ir.layer_functions import LayerNumbers, layers_of_functions
 from supertile.ir.locations import location_text
 from supertile.ir.op import shape_of
-from supertile.ir.placement import SHOWN_RANKS, PlacementAttr, place
+from supertile.ir.placement import RANK_LIMIT, SHOWN_RANKS, PlacementAttr, place
 from supertile.ir.types import DYNAMIC, tensor
 from supertile.ir.verify import function_name
 from supertile.passes.ragged import make_ragged, resize
-from supertile.passes.rewriting import RANK_LIMIT, Equivalence, Pass, count, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 
 
 @dataclass(frozen=True)

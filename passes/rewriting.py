@@ -34,7 +34,6 @@ BUDGET = 200_000
 LEAST, MOST = "least", "most"
 COUNT_LIMIT = 2**40
 """More than any device has bytes, and than any call has tokens."""
-RANK_LIMIT = 2**20
 
 
 def count(default: int | tuple[int, ...] | None, least: int = 1, most: int = COUNT_LIMIT) -> Any:
@@ -67,8 +66,8 @@ class Pass(ModulePass, ABC):
             if LEAST not in option.metadata:
                 continue
             least, most = option.metadata[LEAST], option.metadata[MOST]
-            held = getattr(self, option.name)
-            for number in held if isinstance(held, tuple) else (held,):
+            value = getattr(self, option.name)
+            for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and not least <= number <= most:
                     raise UserError(
                         "pass.option_value",

@@ -35,10 +35,11 @@ from supertile.ir import graph
 from supertile.ir.errors import UserError
 from supertile.ir.locations import location_text
 from supertile.ir.op import shape_of
+from supertile.ir.placement import RANK_LIMIT
 from supertile.passes.axis_links import Axis
 from supertile.passes.feed_forward import feed_forwards
 from supertile.passes.group_sums import add_sums
-from supertile.passes.rewriting import RANK_LIMIT, Equivalence, Pass, count, rewrites_of
+from supertile.passes.rewriting import Equivalence, Pass, count, rewrites_of
 from supertile.passes.share_tokens import share_tokens
 from supertile.passes.split_axes import BlockedError, Split, cut, most_parts, split_from
 from supertile.passes.split_states import split_stacks
