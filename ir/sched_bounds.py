@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from supertile.ir.expert_plan import AnyPlacement
 from supertile.ir.formula import Formula
 from supertile.ir.sched_memory import Tensor, device_bytes, runtime_bytes
 
@@ -51,11 +51,9 @@ class Bounds:
         assert isinstance(number, int), f"{size} is no whole number"
         return number
 
-    def arrived(self, tokens: Formula | int, choices: int, placement: Any) -> int:
+    def arrived(self, tokens: Formula | int, choices: int, placement: AnyPlacement) -> int:
         """The most rows that a rank gets: one for each token of any rank and slot, or choice."""
-        each: int = min(choices, placement.width)
-        ranks: int = placement.ranks
-        return ranks * self.size(tokens, 0) * each
+        return placement.ranks * self.size(tokens, 0) * min(choices, placement.width)
 
     def bytes_of(self, kind: Tensor, shape: Sequence[Formula | int], arrived: int) -> int:
         """The most bytes of a value of a type with this shape, in the memory of the program."""

@@ -37,11 +37,11 @@ def bytes_problems(program: sched.Program, symbols: Symbols) -> Iterator[Problem
     for op in program.body.block.ops:
         if not isinstance(op, sched.Buffer):
             continue
-        held = op.bytes.value.data
+        stated = op.bytes.value.data
         if op.result not in needed:
             yield op, "nothing fills the buffer, so that nothing says how large it is"
-        elif held != needed[op.result]:
-            yield op, f"the buffer has {held} bytes, what it holds takes {needed[op.result]}"
+        elif stated != needed[op.result]:
+            yield op, f"the buffer has {stated} bytes, what it holds takes {needed[op.result]}"
 
 
 def bounds_of(program: sched.Program) -> Bounds:
@@ -76,9 +76,9 @@ def _spares(op: sched.Layers, symbols: Symbols, needed: dict[SSAValue, int]) -> 
     for symbol, slots in zip(op.functions, python_value(op.left_out), strict=True):
         window = symbols[symbol.root_reference.data]
         assert isinstance(window, sched.Program)
-        own = _needed(window, symbols)
+        needed_there = _needed(window, symbols)
         for slot, left in zip(slots, window.outputs[len(op.outputs) :], strict=True):
-            sizes[slot] = max(sizes[slot], own[left])
+            sizes[slot] = max(sizes[slot], needed_there[left])
     return dict(zip(op.spares, [*sizes, *sizes], strict=True))
 
 
@@ -87,6 +87,7 @@ def _arrived(program: sched.Program, shapes: Shapes, bounds: Bounds) -> int:
     rows = [0]
     for op in program.actions:
         if isinstance(op, sched.Transfer) and op.kind.data == "dispatch":
+            assert op.placement is not None  # the shape of what it sends follows from it
             tokens, choices = shapes[op.inputs[CHOSEN]]
             rows.append(bounds.arrived(tokens, choices, op.placement))
     return max(rows)

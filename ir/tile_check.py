@@ -23,10 +23,8 @@ from supertile.ir.tile_places import (
     placed_values,
     tile_bytes,
 )
-from supertile.ir.tile_steps import step_problems
+from supertile.ir.tile_steps import Problem, step_problems
 from supertile.ir.walk import ops_within
-
-Problem = tuple[Operation, str]
 
 
 def problems(kernel: tile.Kernel) -> Iterator[Problem]:

@@ -36,10 +36,10 @@ def step_problems(kernel: tile.Kernel) -> Iterator[Problem]:
 
 
 def _of_movement(
-    op: tile.Load | tile.Store | tile.Gather | tile.Scatter, held: SSAValue, lead: int
+    op: tile.Load | tile.Store | tile.Gather | tile.Scatter, moved: SSAValue, lead: int
 ) -> Iterator[Problem]:
-    """`lead` axes of the tile `held` go by numbers of rows, and are not counted in `axes`."""
-    axes, sizes = op.axes.get_values(), shape_of(held)[lead:]
+    """`lead` axes of the tile `moved` go by numbers of rows, and are not counted in `axes`."""
+    axes, sizes = op.axes.get_values(), shape_of(moved)[lead:]
     if list(axes) != sorted({axis for axis in axes if 0 <= axis < len(sizes)}):
         yield op, f"axes are ascending ones of a tile of {list(sizes)}, got {list(axes)}"
         return
