@@ -160,6 +160,17 @@ def read_scaling(keys: Keys, accepted: Sequence[str], *tables: str) -> dict[str,
     return dict(keys.agreed(read, *tables, default=plain))
 
 
+def read_magnitude(keys: Keys, table: str) -> float:
+    """YaRN's factor on cos and sin: as the file says, else 0.1 ln(factor) + 1."""
+    factor = keys.number(f"{table}.factor")
+    part = keys.number(f"{table}.mscale", 0.0, low=0.0)
+    whole = keys.number(f"{table}.mscale_all_dim", 0.0, low=0.0)
+    ratio = yarn_magnitude(factor, 1.0)
+    if part and whole:
+        ratio = yarn_magnitude(factor, part) / yarn_magnitude(factor, whole)
+    return keys.number(f"{table}.attention_factor", ratio)
+
+
 def yarn_magnitude(factor: float, weight: float) -> float:
     """0.1 weight ln(factor) + 1: YaRN's correction for the longer context (arXiv 2309.00071)."""
     if factor <= 1:

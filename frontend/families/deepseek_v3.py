@@ -9,6 +9,7 @@ from supertile.frontend.families.common import (
     Parts,
     Rope,
     common_values,
+    read_magnitude,
     read_scaling,
     read_theta,
     read_words,
@@ -93,10 +94,6 @@ def _v3_rope(keys: Keys) -> tuple[Rope, float]:
 
 def _v3_magnitudes(keys: Keys, table: str) -> tuple[float, float]:
     """YaRN's factor on cos and sin, and its factor on the scale of the attention scores."""
-    factor = keys.number(f"{table}.factor")
-    part = keys.number(f"{table}.mscale", 0.0, low=0.0)
+    magnitude = read_magnitude(keys, table)
     whole = keys.number(f"{table}.mscale_all_dim", 0.0, low=0.0)
-    ratio = yarn_magnitude(factor, 1.0)
-    if part and whole:
-        ratio = yarn_magnitude(factor, part) / yarn_magnitude(factor, whole)
-    return keys.number(f"{table}.attention_factor", ratio), yarn_magnitude(factor, whole) ** 2
+    return magnitude, yarn_magnitude(keys.number(f"{table}.factor"), whole) ** 2

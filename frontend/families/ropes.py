@@ -9,9 +9,9 @@ twice, both must agree. Source: transformers 5.23 (`modeling_rope_utils`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from supertile.frontend.families.common import Rope, read_scaling, read_theta, yarn_magnitude
+from supertile.frontend.families.common import Rope, read_magnitude, read_scaling, read_theta
 
 if TYPE_CHECKING:
     from supertile.frontend.hf_config import Keys
@@ -43,7 +43,7 @@ def read_rope(
     theta = read_theta(keys, *dict.fromkeys(thetas), default=default)
     scaling = read_scaling(keys, RULES, *tables)
     if scaling.get("scaling") == "yarn":
-        scaling["magnitude"] = keys.agreed(lambda table: _magnitude(keys, table), *tables)
+        scaling["magnitude"] = keys.agreed(lambda table: read_magnitude(keys, table), *tables)
     return Rope(dims, theta, pairs, **scaling)
 
 
@@ -55,15 +55,3 @@ def _check_table(keys: Keys, table: str, read: frozenset[str]) -> None:
         known = name in TABLE_KEYS or path in read
         if not known and value is not None and value != TABLE_DEFAULTS.get(name):
             raise keys.fail("config.rope_key", path)
-
-
-def _magnitude(keys: Keys, table: str) -> float:
-    """YaRN's factor on cos and sin: as the file says, else 0.1 ln(factor) + 1."""
-    factor = keys.number(f"{table}.factor")
-    part = keys.number(f"{table}.mscale", 0.0, low=0.0)
-    whole = keys.number(f"{table}.mscale_all_dim", 0.0, low=0.0)
-    ratio = yarn_magnitude(factor, 1.0)
-    if part and whole:
-        ratio = yarn_magnitude(factor, part) / yarn_magnitude(factor, whole)
-    stated: Any = keys.number(f"{table}.attention_factor", ratio)
-    return float(stated)
