@@ -251,12 +251,10 @@ class Reader:
             where = self._place_of(bind.rope.channels)
             found = f"{spoken(channels)}{self._where_from(bind.rope.channels)}"
             raise UserError("language.rope_channels", where, found=found)
-        theta = compute(bind.default, self.names) if bind.default is not None else None
-        if theta is not None and (isinstance(theta, bool) or not isinstance(theta, int | float)):
-            self._default(bind, bind.default or bind.rope.channels)
-        number = None if theta is None else float(theta)  # type: ignore[arg-type]
+        theta = None if bind.default is None else self._default(bind, bind.default)
+        base = float(theta) if isinstance(theta, int | float) else None
         pairs = bind.rope.pairs.name
-        return read_rope(self.keys, bind.key, channels, pairs, number, self.read_keys)
+        return read_rope(self.keys, bind.key, channels, pairs, base, self.read_keys)
 
     def _place_of(self, expression: syntax.Expression) -> Spot:
         """The first key of the file that an expression follows from; else the expression."""
