@@ -13,7 +13,7 @@ from supertile.frontend.dimensions import Size
 from supertile.frontend.families.common import Rope
 from supertile.frontend.hf_config import value_spot
 from supertile.frontend.program import Program
-from supertile.frontend.rules import Setting
+from supertile.frontend.rules import Setting, values_of
 from supertile.frontend.settle import ModelConfig, Target, spoken
 from supertile.frontend.values import (
     BlockValue,
@@ -203,7 +203,7 @@ def cell(
     if kind not in ("block", "format") or not isinstance(value, str):
         found = spoken(value)
         raise UserError("language.cell", column.where, name=column.name, wanted=kind, found=found)
-    cases = {c.value: c.target for c in column.cases if isinstance(c, syntax.ValueCase)}
+    cases = {case.value: case.target for case in values_of(column)}
     target = cases.get(value)
     if not isinstance(target, syntax.Name):
         known = ", ".join(map(str, cases))

@@ -8,7 +8,14 @@ from supertile.frontend import syntax
 from supertile.frontend.check_body import check_kind
 from supertile.frontend.families import DIALECTS
 from supertile.frontend.program import Program, place
-from supertile.frontend.rules import LAYER, names_of, names_of_condition
+from supertile.frontend.rules import (
+    LAYER,
+    conditions_of,
+    names_of,
+    names_of_condition,
+    rules_of,
+    values_of,
+)
 from supertile.frontend.settle import required_key
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.types import ELEMENTS
@@ -52,9 +59,9 @@ def _check_column(
     may_choose = column.kind.name in CHOOSING or column.kind.name == "rope"
     _check_cases(program, column, may_choose, ropes)
     names = [*known, LAYER]
+    for condition in conditions_of(column):
+        _check_names(names_of_condition(condition), names, used)
     for case in column.cases:
-        if isinstance(case, syntax.RuleCase) and case.condition is not None:
-            _check_names(names_of_condition(case.condition), names, used)
         if column.kind.name == "rope":
             used.add(case.target.name if isinstance(case.target, syntax.Name) else "")
     if column.default is not None:
@@ -86,11 +93,9 @@ def _check_cases(
         "format": [*program.formats, *ELEMENTS],
         "rope": ropes,
     }.get(kind, ())
-    values = [case for case in item.cases if isinstance(case, syntax.ValueCase)]
-    rules = [case for case in item.cases if isinstance(case, syntax.RuleCase)]
-    if rules:
-        _check_rules(item, values, rules)
-    _check_once((_shown(case.value), case.where) for case in values)
+    if rules_of(item):
+        _check_rules(item)
+    _check_once((_shown(case.value), case.where) for case in values_of(item))
     for case in item.cases:
         if isinstance(case.target, syntax.Text) != (kind == "text"):
             raise UserError("language.cases", case.where, name=item.name)
@@ -98,15 +103,11 @@ def _check_cases(
             _check_known(case.target, known)
 
 
-def _check_rules(
-    item: syntax.Bind | syntax.Column,
-    values: list[syntax.ValueCase],
-    rules: list[syntax.RuleCase],
-) -> None:
+def _check_rules(item: syntax.Bind | syntax.Column) -> None:
     """All cases but the last have a condition, and nothing of the config chooses besides."""
-    *first, last = rules
+    *first, last = rules_of(item)
     keyed = isinstance(item, syntax.Bind) or item.key is not None or item.default is not None
-    if values or keyed or last.condition is not None or any(c.condition is None for c in first):
+    if keyed or values_of(item) or last.condition or not all(case.condition for case in first):
         raise UserError("language.rule_cases", item.where, name=item.name)
 
 

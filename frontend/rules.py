@@ -66,12 +66,25 @@ def names_of_condition(condition: syntax.Condition) -> list[syntax.Name]:
     return [*names_of(condition.left), *names_of(condition.right)]
 
 
+def rules_of(item: syntax.Bind | syntax.Column) -> list[syntax.RuleCase]:
+    """The cases that a condition chooses, and the last one, which has none."""
+    return [case for case in item.cases if isinstance(case, syntax.RuleCase)]
+
+
+def values_of(item: syntax.Bind | syntax.Column) -> list[syntax.ValueCase]:
+    """The cases that a value of the config chooses."""
+    return [case for case in item.cases if isinstance(case, syntax.ValueCase)]
+
+
+def conditions_of(item: syntax.Bind | syntax.Column) -> list[syntax.Condition]:
+    return [case.condition for case in rules_of(item) if case.condition is not None]
+
+
 def is_of_the_model(column: syntax.Column) -> bool:
     """Whether rules choose the cell, and none looks at the layer: it is the same in all rows."""
-    rules = [case for case in column.cases if isinstance(case, syntax.RuleCase)]
-    conditions = [case.condition for case in rules if case.condition is not None]
+    conditions = conditions_of(column)
     read = {name.name for condition in conditions for name in names_of_condition(condition)}
-    return bool(rules) and LAYER not in read
+    return bool(rules_of(column)) and LAYER not in read
 
 
 def _number(expression: syntax.Expression, names: Names) -> Number:

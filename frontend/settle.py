@@ -27,9 +27,12 @@ from supertile.frontend.rules import (
     Names,
     Setting,
     compute,
+    conditions_of,
     holds,
     names_of,
     names_of_condition,
+    rules_of,
+    values_of,
 )
 from supertile.frontend.shipped import shipped_model
 from supertile.ir.errors import Spot, UserError, nearest
@@ -222,14 +225,14 @@ class Reader:
 
     def _case(self, bind: syntax.Bind | syntax.Column, key: str, value: object) -> Setting:
         """The target of the case that the value chooses."""
+        cases = values_of(bind)  # no others: check_program
         if key in self.keys.missing:
-            value = next(case.value for case in bind.cases if isinstance(case, syntax.ValueCase))
-        for case in bind.cases:
-            assert isinstance(case, syntax.ValueCase)  # checked by check_program
+            value = cases[0].value
+        for case in cases:
             if case.value == value and isinstance(case.value, bool) == isinstance(value, bool):
                 target = case.target
                 return target.value if isinstance(target, syntax.Text) else target.name
-        known = [spoken(case.value) for case in bind.cases if isinstance(case, syntax.ValueCase)]
+        known = [spoken(case.value) for case in cases]
         hint, found = nearest(spoken(value), known), spoken(value)
         raise self.keys.fail("config.choice", key, known=" or ".join(known), found=found, hint=hint)
 
@@ -327,9 +330,8 @@ class Reader:
 
     def _check_numbers_of_layers(self, column: syntax.Column, count: int) -> None:
         """`l in NAME`: what the config lists are numbers of layers that there are."""
-        conditions = [case.condition for case in column.cases if isinstance(case, syntax.RuleCase)]
-        for condition in conditions:
-            if condition is None or condition.sign != "in":
+        for condition in conditions_of(column):
+            if condition.sign != "in":
                 continue
             left, right = names_of(condition.left), names_of(condition.right)
             if [name.name for name in left] != [LAYER] or not right:
@@ -341,7 +343,7 @@ class Reader:
 
     def _cell(self, column: syntax.Column, layer: int, count: int) -> object:
         names = {**self.names, LAYER: layer}
-        if isinstance(column.cases[0] if column.cases else None, syntax.RuleCase):
+        if rules_of(column):
             return self._cell_value(column, self._by_rule(column, names))
         key = column.key or column.name
         value: object = self.keys.get(key)
@@ -364,8 +366,7 @@ class Reader:
 
     def _by_rule(self, column: syntax.Column, names: Names) -> str:
         """The first case whose condition holds; the last has none."""
-        rules = [case for case in column.cases if isinstance(case, syntax.RuleCase)]
-        chosen = (c for c in rules if c.condition is None or holds(c.condition, names))
+        chosen = (c for c in rules_of(column) if c.condition is None or holds(c.condition, names))
         return next(chosen).target.name
 
     def _cell_value(self, column: syntax.Column, target: Setting) -> object:
@@ -375,8 +376,8 @@ class Reader:
 
 def _given_by(base: Row, column: syntax.Column) -> bool:
     """Whether a dialect gives the column: rules, keys and defaults of the file come first."""
-    ruled = any(isinstance(case, syntax.RuleCase) for case in column.cases)
-    return column.name in base and column.key is None and column.default is None and not ruled
+    is_read = column.key is not None or column.default is not None or bool(rules_of(column))
+    return column.name in base and not is_read
 
 
 def required_key(program: Program, require: syntax.Require) -> str | None:
