@@ -19,7 +19,7 @@ from supertile.frontend.config_numbers import check_numbers
 from supertile.frontend.families import DIALECTS
 from supertile.frontend.families.common import LAYER_LIMIT, Parts, Rope, Row
 from supertile.frontend.families.ropes import read_rope
-from supertile.frontend.families.small import power, small_parts
+from supertile.frontend.families.small import power, small_parts, small_stack
 from supertile.frontend.hf_config import Config, Keys, value_spot
 from supertile.frontend.program import Program
 from supertile.frontend.rules import (
@@ -110,8 +110,10 @@ def _shrunk(program: Program, whole: ModelConfig, parts: Parts) -> ModelConfig:
     else:
         data = small_data(program, config, is_split)
     keys = Keys(data, config.file, config.text)
-    small = Reader(program, config, keys, parts).read(small=program.dialect is None)
-    return replace(small, read=whole.read)
+    small = Reader(program, config, keys, parts).read()
+    layers = small_stack(small.layers)
+    values = {**small.values, LAYER_COUNT: len(layers)}
+    return replace(small, values=values, layers=layers, read=whole.read)
 
 
 def check_family(program: Program, config: Config) -> None:
@@ -144,7 +146,7 @@ class Reader:
         self.names: dict[str, Setting] = {}
         self.read_keys = frozenset(bind.key for bind in program.binds.values())
 
-    def read(self, small: bool = False) -> ModelConfig:
+    def read(self) -> ModelConfig:
         for require in self.program.requires:
             self._require_key(require)
         for bind in self.program.binds.values():
@@ -157,9 +159,6 @@ class Reader:
         for require in self.program.requires:
             self._require(require)
         layers, drafts = self._rows()
-        if small:
-            layers = tuple(row for i, row in enumerate(layers) if row not in layers[:i])
-            layers = (layers * 2)[: max(2, len(layers))]
         named = {bind.key: self.names[bind.name] for bind in self.program.binds.values()}
         plain = {key: v for key, v in named.items() if isinstance(v, int | float)}
         return ModelConfig(

@@ -57,29 +57,39 @@ def power(size: int, is_split: bool = False) -> int:
     return max(small, SPLIT_FLOOR) if is_split and size >= SPLIT_FLOOR else small
 
 
-def small_parts(dialect: str, own: Values, parts: Parts, is_split: bool = False) -> Parts:
+def small_parts(dialect: str, whole: Values, parts: Parts, is_split: bool = False) -> Parts:
     """What a dialect gives of tiny sizes, with one layer of each kind, in order.
 
-    `own` are the values of the file and of `parts`.
+    `whole` holds the values of the file and of `parts`.
     """
     bounds = SMALL_SIZES[dialect]
     bounds = bounds | (SPLIT_SIZES[dialect] if is_split else {})
-    values: dict[str, Any] = dict(own)
+    values: dict[str, Any] = dict(whole)
     # A key that the dialect does not read, such as V3's head_dim, may hold anything.
     sizes = {key: values[key] for key in bounds if isinstance(values.get(key), int)}
     values |= {key: min(bounds[key], size) for key, size in sizes.items()}
     dims = values["qk_rope_head_dim"]
-    layers = _small_rows(parts.layers, dims)
-    layers = (layers * 2)[: max(2, len(layers))]
-    drafts = _small_rows(parts.draft_layers, dims)
+    layers = small_stack(_small_rows(parts.layers, dims))
+    drafts = distinct(_small_rows(parts.draft_layers, dims))
     values["num_hidden_layers"] = len(layers)
-    REPAIRS[dialect](values, own, layers, drafts)
+    REPAIRS[dialect](values, layers, drafts)
     ropes = {name: replace(rope, dims=dims) for name, rope in parts.ropes.items()}
     return Parts(values, ropes, layers, drafts)
 
 
-def _small_rows(rows: Sequence[Row], dims: int) -> tuple[Row, ...]:
-    """The distinct rows once their ropes and ratios are small."""
+def small_stack(rows: Rows) -> tuple[Row, ...]:
+    """One layer of each kind, in order; two if all are alike, so that one follows another."""
+    kinds = distinct(rows)
+    return (kinds * 2)[: max(2, len(kinds))]
+
+
+def distinct(rows: Rows) -> tuple[Row, ...]:
+    """The rows that differ, each where it is first."""
+    return tuple(row for index, row in enumerate(rows) if row not in rows[:index])
+
+
+def _small_rows(rows: Rows, dims: int) -> list[Row]:
+    """The rows with small ropes and ratios."""
     small: list[Row] = []
     for row in rows:
         changed: dict[str, Any] = dict(row)
@@ -87,13 +97,13 @@ def _small_rows(rows: Sequence[Row], dims: int) -> tuple[Row, ...]:
         if "ratio" in changed:
             changed["ratio"] = min(changed["ratio"], SMALL_RATIOS[changed["attention"]])
         small.append(changed)
-    return tuple(row for index, row in enumerate(small) if row not in small[:index])
+    return small
 
 
 # The values that follow from the other small ones, or must still divide them.
 
 
-def _repair_v4(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) -> None:
+def _repair_v4(values: dict[str, Any], layers: Rows, drafts: Rows) -> None:
     values["o_groups"] = math.gcd(values["o_groups"], values["num_attention_heads"])
     values["num_hash_layers"] = sum(row["router"] == "hash_moe" for row in layers)
     values["num_nextn_predict_layers"] = len(drafts)
@@ -101,7 +111,7 @@ def _repair_v4(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) 
         values["partial_rotary_factor"] = values["qk_rope_head_dim"] / values["head_dim"]
 
 
-def _repair_v3(values: dict[str, Any], own: Values, layers: Rows, drafts: Rows) -> None:
+def _repair_v3(values: dict[str, Any], layers: Rows, drafts: Rows) -> None:
     values["first_k_dense_replace"] = sum(row["feed_forward"] == "dense" for row in layers)
     values["qk_head_dim"] = values["qk_nope_head_dim"] + values["qk_rope_head_dim"]
     values |= {key: values[other] for key, other in EQUAL.items() if key in values}
