@@ -11,7 +11,6 @@ from supertile.frontend.config_keys import Unread, unread_keys
 from supertile.frontend.config_numbers import cut_blocks, remarks
 from supertile.frontend.dimensions import Size
 from supertile.frontend.families.common import Rope
-from supertile.frontend.hf_config import value_spot
 from supertile.frontend.program import Program
 from supertile.frontend.rules import Setting, values_of
 from supertile.frontend.settle import ModelConfig, Target, spoken
@@ -26,7 +25,7 @@ from supertile.frontend.values import (
     Value,
 )
 from supertile.ir.errors import Spot, UserError, nearest
-from supertile.ir.json_text import show_json
+from supertile.ir.json_text import first_spot, show_json
 from supertile.ir.types import ELEMENTS, SCALED_ELEMENTS, is_float
 
 
@@ -94,7 +93,7 @@ def remarks_on(program: Program, config: ModelConfig, numerics: str) -> list[Rem
 
 def key_place(config: ModelConfig, path: str) -> Spot:
     """Where a key stands; the start of the file where nothing is of that name."""
-    return value_spot(config.config, path) or Spot(config.config.file, 1, 1)
+    return first_spot(config.config.file, config.config.text, path)
 
 
 def config_values(program: Program, config: ModelConfig) -> dict[str, Value]:

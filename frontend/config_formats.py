@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from supertile.ir.errors import Spot, UserError
 from supertile.ir.files import read_text
-from supertile.ir.json_text import key_spot, parse_json, show_json
+from supertile.ir.json_text import first_spot, parse_json, show_json
 from supertile.ir.types import f8e4m3, f8e8m0
 
 if TYPE_CHECKING:
@@ -137,6 +137,4 @@ def _described(data: object) -> set[str]:
 
 
 def _spot(config: Config, key: str = "") -> Spot:
-    paths = (f"{KEY}.{key}", KEY)
-    spots = (key_spot(config.file, config.text, path) for path in paths)
-    return next(filter(None, spots), Spot(config.file, 1, 1))
+    return first_spot(config.file, config.text, f"{KEY}.{key}", KEY)

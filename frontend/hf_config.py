@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from supertile.frontend.config_formats import refuse_descriptions
 from supertile.ir.errors import Spot, UserError, nearest
 from supertile.ir.files import read_text
-from supertile.ir.json_text import key_spot, parse_json, show_json, spot_at
+from supertile.ir.json_text import first_spot, key_spot, parse_json, show_json, spot_at
 
 T = TypeVar("T")
 
@@ -231,9 +231,7 @@ class Keys:
         """The error about the key at `path`, placed there or at what should hold it."""
         steps = path.partition("[")[0].split(".")
         places = [".".join(steps[:count]) for count in range(len(steps), 0, -1)]
-        spots = [key_spot(self.file, self.text, place) for place in places]
-        spot = next(filter(None, spots), Spot(self.file, 1, 1))
-        return UserError(code, spot, key=path, **values)
+        return UserError(code, first_spot(self.file, self.text, *places), key=path, **values)
 
     def _given(self, path: str, default: T | None, expected: str) -> object:
         value = self.get(path)

@@ -10,7 +10,7 @@ keys and columns of the same names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -250,7 +250,7 @@ class Reader:
         if isinstance(channels, float) and channels.is_integer():
             channels = int(channels)
         if not isinstance(channels, int) or channels < 2 or channels % 2:
-            where = self._place_of(bind.rope.channels)
+            where = self._place_of(names_of(bind.rope.channels), bind.rope.channels.where)
             found = f"{spoken(channels)}{self._where_from(bind.rope.channels)}"
             raise UserError("language.rope_channels", where, found=found)
         theta = None if bind.default is None else self._default(bind, bind.default)
@@ -258,17 +258,16 @@ class Reader:
         pairs = bind.rope.pairs.name
         return read_rope(self.keys, bind.key, channels, pairs, base, self.read_keys)
 
-    def _place_of(self, expression: syntax.Expression) -> Spot:
-        """The first key of the file that an expression follows from; else the expression."""
-        keys = [self.program.binds[name.name].key for name in names_of(expression)]
-        spots = (value_spot(self.config, key) for key in keys)
-        return next(filter(None, spots), expression.where)
+    def _place_of(self, names: Iterable[syntax.Name], otherwise: Spot) -> Spot:
+        """Where the file has the first of the keys under these names; else a place in the model."""
+        spots = (value_spot(self.config, self.program.binds[name.name].key) for name in names)
+        return next(filter(None, spots), otherwise)
 
     def _where_from(self, expression: syntax.Expression) -> str:
         """`, where D is 68 and H is 8`, of the names that an expression reads."""
         names = dict.fromkeys(name.name for name in names_of(expression))
-        told = [f"{name} is {spoken(self.names.get(name))}" for name in names]
-        return f", where {' and '.join(told)}" if told else ""
+        values = " and ".join(f"{name} is {spoken(self.names.get(name))}" for name in names)
+        return f", where {values}" if values else ""
 
     # -- requirements
 
@@ -293,13 +292,12 @@ class Reader:
         """`require K <= E`, of names."""
         if required_key(self.program, require) is not None or holds(require.condition, self.names):
             return
-        names = list(dict.fromkeys(name.name for name in names_of_condition(require.condition)))
-        keys = [self.program.binds[name].key for name in names]
-        spots = [value_spot(self.config, key) for key in keys]
-        spot = next(filter(None, spots), require.where)
-        told = [f"{key} {spoken(self.names[name])}" for name, key in zip(names, keys, strict=True)]
+        names = names_of_condition(require.condition)
+        keys = {name.name: self.program.binds[name.name].key for name in names}
+        found = ", ".join(f"{key} {spoken(self.names[name])}" for name, key in keys.items())
         wanted = require.condition.where.text.partition("#")[0].strip().removeprefix("require ")
-        raise self._uncovered(spot, f"{wanted}, of {' and '.join(keys)}", ", ".join(told))
+        wanted += f", of {' and '.join(keys.values())}"
+        raise self._uncovered(self._place_of(names, require.where), wanted, found)
 
     def _uncovered(self, spot: Spot, wanted: str, found: str) -> UserError:
         assert self.program.model is not None  # checked by the loader

@@ -113,6 +113,12 @@ def key_spot(file: str, text: str, key: str) -> Spot | None:
     return spot_at(file, text, found[0]) if found else None
 
 
+def first_spot(file: str, text: str, *keys: str) -> Spot:
+    """Where the first of the keys stands that the text has; its start where it has none of them."""
+    spots = (key_spot(file, text, key) for key in keys)
+    return next(filter(None, spots), Spot(file, 1, 1))
+
+
 def value_offset(text: str, steps: Sequence[str | int]) -> int:
     """Where a value stands in a text that `parse_json` accepts; keys and list positions lead to it.
 
