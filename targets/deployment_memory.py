@@ -67,6 +67,7 @@ def deployment_memory(
 
     own = own_tokens(deployment, model) if sent else 0.0
     chosen: dict[tuple[str, float], Route] = {}
+    known: dict[str, list[Route]] = {}
 
     def of_route(exchange: Exchange, route: Route) -> float:
         tokens = float(exchange.tokens)
@@ -77,8 +78,10 @@ def deployment_memory(
         return float(buffer_bytes(machine, exchange, route))
 
     def smallest(exchange: Exchange, _: Route) -> float:
-        known = routes(machine, exchange)
-        return min(float(buffer_bytes(machine, exchange, route)) for route in known)
+        if exchange.operation not in known:  # they are the same for every number of tokens
+            known[exchange.operation] = routes(machine, exchange)
+        taken = known[exchange.operation]
+        return min(float(buffer_bytes(machine, exchange, route)) for route in taken)
 
     def with_buffers(size: Callable[[Exchange, Route], float], one: Deployment) -> MemoryUse:
         values = sizes_of(one, model, sizes)

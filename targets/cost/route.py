@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class Exchange:
         """Rows, one for each domain of so many devices that a token reaches, its own included."""
         if devices in self.counted:
             return np.true_divide(self.counted[devices], 1 - self.inside(devices))
-        targets = distinct_targets(self.experts, self.ranks / devices, self.choices, self.share)
+        targets = _targets(self.experts, self.ranks / devices, self.choices, self.share)
         rows = self.copies * (targets / (self.choices * self.share))
         return np.minimum(rows, self.copies)
 
@@ -92,12 +93,18 @@ class Exchange:
         """Ranks that a token reaches, its own included."""
         if 1 in self.counted:
             return self.distinct() / np.multiply(self.tokens, self.tail)
-        targets = distinct_targets(self.experts, self.ranks, self.choices, self.share)
+        targets = _targets(self.experts, self.ranks, self.choices, self.share)
         return np.minimum(targets, self.choices * self.share)
 
     def inside(self, devices: int) -> float:
         """The share of the ranks that are in the domain of a rank."""
         return float(neighbours(self.ranks, devices)) / self.ranks
+
+
+@cache
+def _targets(experts: int, ranks: float, choices: int, share: float) -> float:
+    """`distinct_targets` of one number, once for all routes and all numbers of tokens."""
+    return float(distinct_targets(experts, ranks, choices, share))
 
 
 def route_time(machine: Machine, exchange: Exchange, route: Route) -> LinkTime:
