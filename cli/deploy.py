@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,30 +209,40 @@ class Goal:
 
     def _deployed(self) -> dict[str, dict[str, Any]]:
         from supertile.cli.expert_kernels import tiles_of
-        from supertile.targets.cost.sizes import own_tokens, sizes_of
 
         assert self.deployment is not None
-        one, values = self.deployment, sizes_of(self.deployment, self.model)
-        tokens = int(values["T"])
+        one = self.deployment
         options = {
             "choose-tiles": tiles_of(self.machine, self.model, one),
-            "build-schedule": {"tokens": tokens, "batch": one.batch, "context": one.context},
+            "build-schedule": self.bounds,
         }
         options["shard-attention"] = group_options(one.tp, one.ep)
         if one.ep > 1:
             has_plan = self.plan is not None or self.is_started
             slots = () if has_plan else one.slots or ()
             options["plan-experts"] = {"ranks": one.ep, "slots": slots}
-            choices = self.placements(own_tokens(one, self.model))
-            options["place-comm"] = {name: str(one.best.route) for name, one in choices.items()}
+            routes = {name: str(choice.best.route) for name, choice in self.placements.items()}
+            options["place-comm"] = routes
         return options
 
-    def placements(self, tokens: float) -> dict[str, Choice]:
-        """How the experts' rows travel, for so many tokens that a rank sends in one call."""
-        from supertile.targets.comm.choice import choose, exchanges
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Options of build-schedule: the sizes that a step has."""
+        from supertile.targets.cost.sizes import sizes_of
 
         assert self.deployment is not None
-        layer = self.model.expert_layer
+        tokens = int(sizes_of(self.deployment, self.model)["T"])
+        batch, context = self.deployment.batch, self.deployment.context
+        return {"tokens": tokens, "batch": batch, "context": context}
+
+    @cached_property
+    def placements(self) -> dict[str, Choice]:
+        """How the experts' rows travel, for the tokens that a rank sends in one call."""
+        from supertile.targets.comm.choice import choose, exchanges
+        from supertile.targets.cost.sizes import own_tokens
+
+        assert self.deployment is not None
+        layer, tokens = self.model.expert_layer, own_tokens(self.deployment, self.model)
         sent = exchanges(layer.row, self.deployment.ep, layer.experts, layer.choices, tokens)
         return {name: choose(self.machine, one) for name, one in sent.items()}
 
@@ -244,7 +255,6 @@ class Schedules:
         self.module = module
         self.modules: dict[Overlap, ModuleOp] = {}
         self.works: dict[Overlap, StepWork] = {}
-        self.bounds = goal.pass_options()["build-schedule"]
         self.launches: KnownWorks = {}
 
     def scheduled(self, way: Overlap) -> ModuleOp:
@@ -255,7 +265,7 @@ class Schedules:
 
         if way not in self.modules:
             copy = self.module.clone()
-            for one in (OverlapComm(**asdict(way)), BuildSchedule(**self.bounds)):
+            for one in (OverlapComm(**asdict(way)), BuildSchedule(**self.goal.bounds)):
                 one.apply(context(), copy)
             self.modules[way] = copy
         return self.modules[way]
@@ -309,7 +319,7 @@ class Answer:
         assert goal.deployment is not None
         tokens = own_tokens(goal.deployment, goal.model)
         self.tables = [*expert_tables(module, tokens), *self._load_lines()]
-        self.tables += self._placement_lines(tokens)
+        self.tables += self._placement_lines()
         question = self.question
         schedules = Schedules(goal, module)
         self.tiled = read_tiled(module, schedules.work(NO_OVERLAP), question)
@@ -327,15 +337,15 @@ class Answer:
             return []
         return ["  that is traffic of experts that are chosen alike; the step has its loads below"]
 
-    def _placement_lines(self, tokens: float) -> list[str]:
+    def _placement_lines(self) -> list[str]:
         """How the experts' rows travel, next to the best other way."""
         assert self.goal.deployment is not None
         if self.goal.deployment.ep == 1:
             return []
         from supertile.targets.comm.choice import choice_lines
 
-        choices = self.goal.placements(tokens)
-        return choice_lines(self.goal.machine, choices, self.goal.model.expert_layer.channels)
+        channels = self.goal.model.expert_layer.channels
+        return choice_lines(self.goal.machine, self.goal.placements, channels)
 
     def timeline(self, module: ModuleOp) -> Timeline | None:
         """What a step costs; a scheduled module gets the costs of its tasks."""

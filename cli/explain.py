@@ -100,10 +100,10 @@ def _placement(
     tokens = own_tokens(deployment, goal.model)
     slots = max(expert_slots(deployment, goal.model))
     layer, span = goal.model.expert_layer, layer_span(timeline)
-    choices, tail = goal.placements(tokens), None
+    tail = None
     if goal.loads is not None:
         tail = goal.loads.fullest(tokens * layer.choices).rows
-    return placement_facts(goal.machine, layer, choices, name, slots, span, tail)
+    return placement_facts(goal.machine, layer, goal.placements, name, slots, span, tail)
 
 
 def _placement_lines(placed: PlacementFacts | None) -> Iterator[str]:
