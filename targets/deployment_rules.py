@@ -72,8 +72,9 @@ def counts(one: Deployment) -> Problem | None:
     key = next((key for key, size in sizes.items() if size is not None and size < 1), None)
     if key is None:
         return None
-    repaired: Deployment = replace(one, **{key: 1})  # type: ignore[arg-type]
-    return Problem("deploy.count", (key,), {"key": key, "found": sizes[key]}, repaired)
+    repair: dict[str, Any] = {key: 1}
+    told = {"key": key, "found": sizes[key]}
+    return Problem("deploy.count", (key,), told, replace(one, **repair))
 
 
 def phases(one: Deployment) -> Problem | None:

@@ -6,6 +6,7 @@ that of every shipped machine (`machine_neighbours`). What cannot be is refused 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -57,26 +58,27 @@ def per_clock(machine: Machine) -> Iterator[Doubt]:
             if cores is None or clock is None or rate.value is None:
                 continue
             key = f"engines.{engine.name}.rate.{format_}"
-            each = rate.value / cores / clock * FORMATS[format_].bits / 16
-            if not least <= each <= most:
+            operations = rate.value / cores / clock * FORMATS[format_].bits / 16
+            if not least <= operations <= most:
                 other = f"{cores:g} cores x {written(engine.clock)}"
-                limit = most if each > most else least
-                yield Doubt("per_clock", key, written(rate), other, f"{limit:,}", each / limit)
+                limit = most if operations > most else least
+                ratio = operations / limit
+                yield Doubt("per_clock", key, written(rate), other, f"{limit:,}", ratio)
 
 
 def widths(machine: Machine) -> Iterator[Doubt]:
     """Of floats, and of integers, the wider are not the faster."""
     for engine in machine.engines.values():
         for family in (FLOATS, INTEGERS):
-            held = [name for name in family if name in engine.rate]
+            rated = [name for name in family if name in engine.rate]
             path = f"engines.{engine.name}.rate"
-            for wide in held:
-                narrower = [name for name in held if FORMATS[name].bits < FORMATS[wide].bits]
-                found = (
-                    _above(machine, "wider", f"{path}.{wide}", f"{path}.{name}", 1.0)
+            for wide in rated:
+                narrower = [name for name in rated if FORMATS[name].bits < FORMATS[wide].bits]
+                slower = (
+                    _beside(machine, "wider", f"{path}.{wide}", f"{path}.{name}", most=1.0)
                     for name in narrower
                 )
-                slowest = max(chain(*found), key=lambda doubt: doubt.ratio, default=None)
+                slowest = max(chain(*slower), key=lambda doubt: doubt.ratio, default=None)
                 yield from [slowest] if slowest else []
 
 
@@ -85,11 +87,12 @@ def directions(machine: Machine) -> Iterator[Doubt]:
     for memory in machine.memories.values():
         for first, second in (("read", "write"), ("fill", "drain")):
             path = f"memories.{memory.name}"
-            yield from _apart(machine, "directions", f"{path}.{first}", f"{path}.{second}", ASIDE)
+            names = (f"{path}.{first}", f"{path}.{second}")
+            yield from _beside(machine, "directions", *names, 1 / ASIDE, ASIDE)
     for path, _, _ in _protocols(machine):
         for figure in ("bandwidth", "latency"):
             names = (f"{path}.read_{figure}", f"{path}.write_{figure}")
-            yield from _apart(machine, "directions", *names, ASIDE)
+            yield from _beside(machine, "directions", *names, 1 / ASIDE, ASIDE)
 
 
 def memories(machine: Machine) -> Iterator[Doubt]:
@@ -127,15 +130,17 @@ def _filled(machine: Machine, memory: Memory) -> Iterator[Doubt]:
 
 def links(machine: Machine) -> Iterator[Doubt]:
     """Inner domains are the faster ones, and a link is as fast as its ports together."""
-    for one, around in pairwise(machine.domains):
-        inner, outer = f"domains.{one.name}", f"domains.{around.name}"
-        yield from _above(machine, "outer_faster", f"{outer}.bandwidth", f"{inner}.bandwidth", 1.0)
-        yield from _above(machine, "inner_later", f"{inner}.latency", f"{outer}.latency", ASIDE)
+    for domain, around in pairwise(machine.domains):
+        inner, outer = f"domains.{domain.name}", f"domains.{around.name}"
+        names = (f"{outer}.bandwidth", f"{inner}.bandwidth")
+        yield from _beside(machine, "outer_faster", *names, most=1.0)
+        names = (f"{inner}.latency", f"{outer}.latency")
+        yield from _beside(machine, "inner_later", *names, most=ASIDE)
     for domain in machine.domains:
-        ports, each, whole = domain.ports.value, domain.port_bandwidth.value, domain.bandwidth.value
-        if None in (ports, each, whole):
+        ports, port, whole = domain.ports.value, domain.port_bandwidth.value, domain.bandwidth.value
+        if ports is None or port is None or whole is None:
             continue
-        ratio = ports * each / whole  # type: ignore[operator]
+        ratio = ports * port / whole
         if not 1 / ASIDE <= ratio <= ASIDE:
             path, found = f"domains.{domain.name}", f"{written(domain.port_bandwidth)} x {ports:g}"
             key, other = f"{path}.port_bandwidth", f"{path}.bandwidth"
@@ -148,13 +153,13 @@ def protocols(machine: Machine) -> Iterator[Doubt]:
         link = f"domains.{domain.name}"
         for way in ("read", "write"):
             names = (f"{path}.{way}_latency", f"{link}.latency")
-            yield from _above(machine, "late", *names, LATE)
-            yield from _below(machine, "early", *names, ASIDE)
+            yield from _beside(machine, "late", *names, most=LATE)
+            yield from _beside(machine, "early", *names, least=1 / ASIDE)
             names = (f"{path}.{way}_bandwidth", f"{link}.bandwidth")
-            yield from _below(machine, "slow", *names, SLOW)
+            yield from _beside(machine, "slow", *names, least=1 / SLOW)
         if protocol.engine:
             names = (f"{path}.engine_cores", f"engines.{protocol.engine}.cores")
-            yield from _above(machine, "more_cores", *names, 1.0)
+            yield from _beside(machine, "more_cores", *names, most=1.0)
 
 
 RULES = (per_clock, widths, directions, memories, links, protocols)
@@ -163,28 +168,16 @@ RULES = (per_clock, widths, directions, memories, links, protocols)
 # ---- figures against each other ----------------------------------------------------------------
 
 
-def _above(machine: Machine, code: str, key: str, other: str, times: float) -> Iterator[Doubt]:
-    """Where both are known and the first is more than so many times the second."""
+def _beside(
+    machine: Machine, code: str, key: str, other: str, least: float = 0.0, most: float = math.inf
+) -> Iterator[Doubt]:
+    """Where both are known and the first over the second is not from the least to the most."""
     first, second = machine.figure(key), machine.figure(other)
     if first.value is None or second.value is None:
         return
     ratio = first.value / second.value
-    if ratio > times:
+    if not least <= ratio <= most:
         yield Doubt(code, key, written(first), other, written(second), ratio)
-
-
-def _below(machine: Machine, code: str, key: str, other: str, times: float) -> Iterator[Doubt]:
-    first, second = machine.figure(key), machine.figure(other)
-    if first.value is None or second.value is None:
-        return
-    ratio = first.value / second.value
-    if ratio < 1 / times:
-        yield Doubt(code, key, written(first), other, written(second), ratio)
-
-
-def _apart(machine: Machine, code: str, key: str, other: str, times: float) -> Iterator[Doubt]:
-    yield from _above(machine, code, key, other, times)
-    yield from _below(machine, code, key, other, times)
 
 
 def _protocols(machine: Machine) -> Iterator[tuple[str, Domain, Protocol]]:
