@@ -168,8 +168,10 @@ def bare_way(ledger: Ledger, domain: Domain, size: Value) -> Way:
     resource = f"domains.{domain.name}"
     if not known_protocols(domain):
         text = f"no protocol over {domain.name} has known figures: the bare link's are taken"
-        ledger.note(text)
-        for name in [name for name in CHOICES if name in domain.protocols][:1]:
+        name = next((name for name in CHOICES if name in domain.protocols), None)
+        if name is None:
+            ledger.note(text)
+        else:
             ledger.stand_in(f"{resource}.protocols.{name}.write_bandwidth", resource, text)
     latency = bare_latency(ledger, domain, resource)
     return Way(BARE, latency, size / _bare_bandwidth(ledger, domain, resource), resource)
