@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -46,7 +46,7 @@ class DeploymentMemory:
 class Transfers:
     """The transfers of a layer of experts: the bytes of a row, and the routes if there are any."""
 
-    each: CopyBytes
+    row: CopyBytes
     routes: Mapping[str, Route | None]
 
 
@@ -65,13 +65,13 @@ def deployment_memory(
     activations = [Activations(function) for function in functions]
     sent, sizes = _transfers(functions), tuple(names)
 
-    own = own_tokens(deployment, model) if sent else 0.0
+    compiled = own_tokens(deployment, model) if sent else 0.0
     chosen: dict[tuple[str, float], Route] = {}
     known: dict[str, list[Route]] = {}
 
     def of_route(exchange: Exchange, route: Route) -> float:
         tokens = float(exchange.tokens)
-        if tokens != own:
+        if tokens != compiled:
             key = (exchange.operation, tokens)
             route = chosen.get(key) or choose(machine, exchange).best.route
             chosen[key] = route
@@ -83,22 +83,22 @@ def deployment_memory(
         taken = known[exchange.operation]
         return min(float(buffer_bytes(machine, exchange, route)) for route in taken)
 
-    def with_buffers(size: Callable[[Exchange, Route], float], one: Deployment) -> MemoryUse:
-        values = sizes_of(one, model, sizes)
+    def with_buffers(size: Callable[[Exchange, Route], float], asked: Deployment) -> MemoryUse:
+        values = sizes_of(asked, model, sizes)
         live = max(function.peak(values) for function in activations)
         taken = 0.0
-        for exchange in _exchanges(sent, one, model):
+        for exchange in _exchanges(sent, asked, model):
             assert sent is not None, "there is an exchange"
             route = sent.routes[exchange.operation]
             # Without a route two buffers, each for the rows that arrive on average.
             plain = 2.0 * float(values[ARRIVED]) * (exchange.row + exchange.routing)
             taken += plain if route is None else size(exchange, route)
-        return memory_use(weights, states, one, model, machine, live, taken)
+        return memory_use(weights, states, asked, model, machine, live, taken)
 
     # What fits is searched for, and once for all placements of experts.
     return DeploymentMemory(
-        cache(lambda one: with_buffers(of_route, one)),
-        cache(lambda one: with_buffers(smallest, one)),
+        cache(partial(with_buffers, of_route)),
+        cache(partial(with_buffers, smallest)),
     )
 
 
@@ -108,7 +108,7 @@ def _exchanges(sent: Transfers | None, deployment: Deployment, model: Model) -> 
         return []
     experts, choices = experts_and_choices(model)
     tokens = own_tokens(deployment, model)
-    return [*exchanges(sent.each, deployment.ep, experts, choices, tokens).values()]
+    return [*exchanges(sent.row, deployment.ep, experts, choices, tokens).values()]
 
 
 def experts_and_choices(model: Model) -> tuple[int, int]:

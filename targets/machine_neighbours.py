@@ -70,16 +70,16 @@ def _times(first: float, second: float) -> float:
 @cache
 def _shipped(is_linked: bool) -> Mapping[Kind, list[Neighbour]]:
     """Kind -> what shipped machines have: those of several devices, or of one."""
-    found: dict[Kind, list[Neighbour]] = defaultdict(list)
+    by_kind: dict[Kind, list[Neighbour]] = defaultdict(list)
     for name in machine_names():
         machine = load_machine(name)
         if bool(machine.domains) != is_linked:
             continue
         for kind, _, figure, value in placed_figures(machine):
             # Under the last part too, for a kind that no shipped machine has.
-            for held in {kind, kind[-1:]}:
-                found[held].append(Neighbour(name, figure, value))
-    return dict(found)
+            for key in {kind, kind[-1:]}:
+                by_kind[key].append(Neighbour(name, figure, value))
+    return dict(by_kind)
 
 
 def placed_figures(machine: Machine) -> Iterator[Placed]:
