@@ -11,7 +11,7 @@ from supertile.ir.errors import UserError
 from supertile.targets.cost.figures import exponential_engine
 from supertile.targets.cost.link import FUSED, domain_shares
 from supertile.targets.cost.protocol import known_protocols
-from supertile.targets.machine_types import Domain, Machine, Memory
+from supertile.targets.machine_types import Domain, Machine
 from supertile.targets.tile_limits import has_tile_memory, tile_memories
 
 
@@ -35,31 +35,31 @@ def device_needs(machine: Machine) -> list[str]:
     """Dotted names of unknown figures that every step needs."""
     main = machine.main_memory
     vector = machine.engine("vector")
-    names = [f"memories.{main.name}.{_size(main)}", f"memories.{main.name}.read"]
+    names = [f"memories.{main.name}.{main.size_figure}", f"memories.{main.name}.read"]
     if vector is not None:
         names.append(f"engines.{vector.name}.rate.f32")
     names.append(f"engines.{exponential_engine(machine).name}.rate.f32")
     if has_tile_memory(machine):
         tiles = tile_memories(machine).values()
-        names += [f"memories.{memory.name}.{_size(memory)}" for memory in tiles]
+        names += [f"memories.{memory.name}.{memory.size_figure}" for memory in tiles]
     return [name for name in dict.fromkeys(names) if machine.figure(name).value is None]
 
 
 def link_needs(machine: Machine, domains: list[Domain], has_groups: bool) -> list[str]:
     """Those that traffic over these domains needs; groups of ranks sum over them too."""
-    return [name for one in domains for name in _of_domain(machine, one, has_groups)]
+    return [name for domain in domains for name in _of_domain(machine, domain, has_groups)]
 
 
 def uses_lacking(machine: Machine) -> Iterator[tuple[str, list[str]]]:
     """What cannot be costed, and the figures that are unknown for it."""
     if not has_tile_memory(machine):
         yield "a kernel", ["memories.NAME.capacity"]
-    if found := device_needs(machine):
-        yield "a step", found
+    if lacking := device_needs(machine):
+        yield "a step", lacking
     inside = 1
     for domain in machine.domains:
-        if found := link_needs(machine, [domain], has_groups=True):
-            yield f"traffic of more than {inside} {machine.device_unit}s ({domain.name})", found
+        if lacking := link_needs(machine, [domain], has_groups=True):
+            yield f"traffic of more than {inside} {machine.device_unit}s ({domain.name})", lacking
         inside = int(domain.devices.value or inside)
 
 
@@ -74,8 +74,8 @@ def _of_domain(machine: Machine, domain: Domain, has_groups: bool) -> Iterator[s
     if domain.bandwidth.value is None:
         yield f"{name}.bandwidth"
     outwards = machine.domains[machine.domains.index(domain) :]
-    has_start = any(one.latency.value is not None for one in outwards)
-    has_kernels = not has_groups and all(_is_fitted(domain, one) for one in FUSED)
+    has_start = any(outer.latency.value is not None for outer in outwards)
+    has_kernels = not has_groups and all(_is_fitted(domain, kernel) for kernel in FUSED)
     if not (has_start or has_kernels or known_protocols(domain)):
         yield f"{name}.latency"
 
@@ -83,7 +83,3 @@ def _of_domain(machine: Machine, domain: Domain, has_groups: bool) -> Iterator[s
 def _is_fitted(domain: Domain, operation: str) -> bool:
     fit = domain.protocols.get(operation)
     return fit is not None and fit.write_latency.value is not None
-
-
-def _size(memory: Memory) -> str:
-    return "capacity" if memory.usable.value is None else "usable"

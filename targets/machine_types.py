@@ -78,6 +78,11 @@ class Memory:
     line: Figure = NOT_GIVEN
     """Smallest piece that moves at full rate."""
 
+    @property
+    def size_figure(self) -> str:
+        """The name of the figure that says how much programs may take."""
+        return "capacity" if self.usable.value is None else "usable"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:

@@ -44,8 +44,8 @@ def _memory(cores: Sequence[Memory], names: Sequence[str]) -> Memory:
 
 def capacity(machine: Machine, memory: Memory) -> int:
     """Bytes that one kernel may take of a memory of one core."""
-    figure = "capacity" if memory.usable.value is None else "usable"
-    return int(machine.need(f"memories.{memory.name}.{figure}", "the sizes of tiles"))
+    figure = f"memories.{memory.name}.{memory.size_figure}"
+    return int(machine.need(figure, "the sizes of tiles"))
 
 
 def memory_text(machine: Machine) -> str:

@@ -59,8 +59,8 @@ def memory_use(
 def usable_memory(machine: Machine) -> float:
     """Bytes that a program may take of a device's main memory."""
     memory = machine.main_memory
-    figure = "capacity" if memory.usable.value is None else "usable"
-    return machine.need(f"memories.{memory.name}.{figure}", "whether the deployment fits")
+    figure = f"memories.{memory.name}.{memory.size_figure}"
+    return machine.need(figure, "whether the deployment fits")
 
 
 def state_sizes(
