@@ -7,15 +7,10 @@ from supertile.ir.errors import Spot
 from supertile.targets.machine import shadowed_file
 from supertile.targets.machine_needs import lacking_text, uses_lacking
 from supertile.targets.machine_neighbours import far_figures
-from supertile.targets.machine_reads import unread_figures
+from supertile.targets.machine_reads import PARAMETERS, unread_figures
 from supertile.targets.machine_relations import Doubt, doubts
 from supertile.targets.machine_types import Machine
 
-PARAMETERS = (
-    *("launch_matrix", "launch_vector", "launch_collective"),
-    *("matrix_fraction", "vector_fraction", "memory_fraction", "link_fraction"),
-)
-"""Parameters without which launches are free and peaks are reached."""
 OF_LINKS = ("launch_collective", "link_fraction")
 NAMED = 12
 """Figures that a line names."""
@@ -30,8 +25,7 @@ def shadow_note(name: str) -> list[str]:
 
 def machine_notes(machine: Machine) -> list[str]:
     """Figures that are doubtful beside each other or beside the shipped machines."""
-    found = [*doubts(machine), *far_figures(machine)]
-    lines = [_line(machine, doubt) for doubt in found]
+    lines = [_line(machine, doubt) for doubt in (*doubts(machine), *far_figures(machine))]
     for use, names in uses_lacking(machine):
         text = MACHINE_NOTES["uncosted"].message.format(
             file=machine.file, use=use, names=lacking_text(machine, names)

@@ -15,9 +15,12 @@ from supertile.targets.machine_types import Domain, Engine, Machine, Memory
 from supertile.targets.tile_limits import has_tile_memory, tile_memories
 
 PARAMETERS = (
-    *("launch_matrix", "launch_vector", "launch_collective", "graph_launch"),
+    *("launch_matrix", "launch_vector", "launch_collective"),
     *("matrix_fraction", "vector_fraction", "memory_fraction", "link_fraction"),
 )
+"""Parameters without which launches are free and peaks are reached."""
+APART = "graph_launch"
+"""A parameter that is told beside the step."""
 DOMAIN = ("devices", "bandwidth", "latency")
 START = ("write_latency", "write_bandwidth")
 LIMITS = ("rank_limit", "message_limit")
@@ -26,7 +29,7 @@ LIMITS = ("rank_limit", "message_limit")
 
 def unread_figures(machine: Machine) -> list[str]:
     """Dotted names of the known figures that no formula reads, in the order of the file."""
-    read = {"devices", *(f"parameters.{name}" for name in PARAMETERS)}
+    read = {"devices", *(f"parameters.{name}" for name in (*PARAMETERS, APART))}
     for engine in machine.engines.values():
         read.update(f"engines.{engine.name}.{name}" for name in _of_engine(machine, engine))
     for memory in machine.memories.values():
@@ -55,7 +58,7 @@ def _of_memory(machine: Machine, memory: Memory) -> Iterator[str]:
     tiles, cache = _tiles(machine), shared_cache(machine)
     is_main, is_tile = memory is machine.main_memory, memory in tiles
     if is_main or is_tile:
-        yield "capacity" if memory.usable.value is None else "usable"
+        yield memory.size_figure
     if is_main or memory is cache:
         yield from ("read", "write")
     if memory is cache:
