@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
+from supertile.targets.machine_text import figure_text
 from supertile.targets.machine_types import Domain, Figure, Machine, Memory, Protocol
 from supertile.targets.machine_units import FORMATS
 
@@ -200,6 +201,5 @@ def _outer_with(machine: Machine, memory: Memory, figure: str) -> Memory | None:
 
 
 def written(figure: Figure) -> str:
-    """The value as the file writes it: "4.8 TB/s"."""
-    unit = "" if figure.unit in ("count", "fraction") else f" {figure.unit}"
-    return f"{figure.written:.6g}{unit}"
+    """The value as the file writes it, in as many digits as a note needs."""
+    return figure_text(figure, digits=6)

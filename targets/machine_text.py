@@ -34,12 +34,12 @@ def target_row(machine: Machine) -> tuple[str, ...]:
     )
 
 
-def figure_text(figure: Figure) -> str:
-    """The value with its unit, as the file writes it."""
+def figure_text(figure: Figure, digits: int = 10) -> str:
+    """The value with its unit, as the file writes it: "4.8 TB/s"."""
     if figure.written is None:
         return UNKNOWN
     unit = "" if figure.unit in ("count", "fraction") else f" {figure.unit}"
-    return f"{figure.written:.10g}{unit}"
+    return f"{figure.written:.{digits}g}{unit}"
 
 
 def peak_text(machine: Machine) -> str:
