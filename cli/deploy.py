@@ -73,8 +73,9 @@ class Goal:
         from supertile.cli.inputs import read_model
 
         machine = target_machine(options.target)
-        numerics = options.numerics or ("reference" if options.deploy is None else "deployed")
-        _, config = read_model(options, numerics)
+        usual = "reference" if options.deploy is None else "deployed"
+        options.numerics = options.numerics or usual
+        _, config = read_model(options)
         names = (options.model, options.config)
         name_files(options)
         plan, loads, engine = (getattr(options, name, None) for name in GIVEN)
@@ -87,7 +88,6 @@ class Goal:
                 raise UserError("command.loads_deploy", found=loads[0])
             if options.overlap is not None:
                 raise UserError("command.overlap", found=options.overlap)
-            options.numerics = options.numerics or "reference"
             return Goal(names, config, machine, None, options.numerics)
         from supertile.targets.deploy import parse_deployment
         from supertile.targets.engines.engine import engine_named
@@ -96,7 +96,6 @@ class Goal:
             raise UserError("command.deploy_pipeline")
         if options.entry is not None:
             raise UserError("command.deploy_entry", found=options.entry)
-        options.numerics = options.numerics or "deployed"
         deployment = parse_deployment(options.deploy)
         held = None if plan is None else read_plan_for(options, machine, deployment)
         if held is not None:
