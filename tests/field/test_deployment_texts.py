@@ -8,15 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deployed_models import model_on
 
-from supertile.cli.deployed_model import deployed_model
-from supertile.cli.inputs import config_path, model_path
 from supertile.cli.main import main
-from supertile.frontend.build import build_model
-from supertile.frontend.hf_config import read_config
 from supertile.ir.errors import UserError
 from supertile.targets.deploy import (
-    Model,
     check_deployment,
     deployment_text,
     expert_slots,
@@ -26,12 +22,6 @@ from supertile.targets.deployment_rules import MODEL_RULES
 from supertile.targets.machine import load_machine
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def model_on(model: str, config: str, machine: str) -> Model:
-    read = read_config(config_path(config))
-    module = build_model(model_path(model), read, "deployed", ["logits"])
-    return deployed_model(module, read, load_machine(machine))
 
 
 # What an engine runs, the text that would say it, and the words by which it is refused.
@@ -77,7 +67,7 @@ def test_it_is_refused_by_the_command(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_more_drafts_than_draft_layers_are_another_question() -> None:
     """Three speculative tokens of one draft layer, of which 1.49 are accepted."""
-    model = model_on("deepseek_v4", "deepseek_v4_pro", "gb300-nvl72")
+    model = model_on("deepseek_v4_pro", "gb300-nvl72")
     deployment = parse_deployment("phase=decode ep=8 batch=32 context=2M mtp=1.49")
     with pytest.raises(UserError) as caught:
         check_deployment(deployment, model, load_machine("gb300-nvl72"))
@@ -90,7 +80,7 @@ def test_more_drafts_than_draft_layers_are_another_question() -> None:
 
 def test_heads_that_twelve_ranks_cannot_share() -> None:
     """64 heads on 12 ranks: the nearest keeps the ranks, and says what changes."""
-    model = model_on("deepseek_v4", "deepseek_v4_flash", "ascend-910c")
+    model = model_on("deepseek_v4_flash", "ascend-910c")
     deployment = parse_deployment("phase=decode ep=12 tp=12 batch=16 context=128K")
     with pytest.raises(UserError) as caught:
         check_deployment(deployment, model, load_machine("ascend-910c"))
@@ -98,19 +88,16 @@ def test_heads_that_twelve_ranks_cannot_share() -> None:
     assert "ep=12 tp=4 dp=3 batch=16" in caught.value.suggestion
 
 
-V3 = ("deepseek_v3", "deepseek_v3")
-
-
 def test_experts_that_ranks_do_not_divide() -> None:
     """256 experts on 72 ranks: four a rank, 288 slots in all."""
-    model = model_on(*V3, "gb200-nvl72")
+    model = model_on("deepseek_v3", "gb200-nvl72")
     deployment = parse_deployment("phase=decode ep=72 batch=64 context=4096")
     check_deployment(deployment, model, load_machine("gb200-nvl72"))
     assert expert_slots(deployment, model) == (4,) * 72
 
 
 def test_prefill_and_decode_on_machines_of_their_own_are_two_deployments() -> None:
-    machine, model = load_machine("ascend-910c"), model_on(*V3, "ascend-910c")
+    machine, model = load_machine("ascend-910c"), model_on("deepseek_v3", "ascend-910c")
     for text in (
         "phase=prefill ep=16 tp=8 dp=2 batch=1 context=16384 cache=bf16",
         "phase=decode ep=32 tp=1 dp=32 batch=24 context=16384 cache=bf16",
