@@ -225,7 +225,7 @@ class Goal:
         return options
 
     @property
-    def bounds(self) -> dict[str, int]:
+    def bounds(self) -> dict[str, Any]:
         """Options of build-schedule: the sizes that a step has."""
         from supertile.targets.cost.sizes import sizes_of
 
